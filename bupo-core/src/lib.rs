@@ -1,0 +1,21 @@
+//! The residual stream of a decoder and the policies hidden in it.
+//!
+//! A decoder layer adds two contributions (attention, feed-forward) to a residual stream, and any state of that
+//! stream, multiplied by the unembedding matrix, is a policy (arXiv 2512.19673, section 3). This crate holds the
+//! pieces that say so, generic over Burn backends, with no files and no tokenizer:
+//!
+//! - [`PolicySite`] and [`Norm`] name a policy;
+//! - [`ResidualDecoder`] and [`ResidualStream`] split a decoder into its contributions;
+//! - [`InternalPolicy`] turns states into log-probs, entropies, top tokens, samples and gradients, by chunks.
+
+mod error;
+mod policy;
+mod site;
+mod stream;
+mod unembed;
+
+pub use error::CoreError;
+pub use policy::{InternalPolicy, Sampled, TokenProb, token_tensor};
+pub use site::{Norm, PolicySite};
+pub use stream::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder, ResidualStream};
+pub use unembed::{PolicyGradient, TokenStats};

@@ -1,0 +1,144 @@
+//! Names of the policies inside a model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::CoreError;
+
+/// The place in the residual stream whose state is read as a policy. Layers are 1-based.
+///
+/// Written and parsed as `full`, `layer:6`, `attn:3`, `ffn:3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum PolicySite {
+    /// The model's own policy: `softmax(norm_final(H^L) E_u^T)`.
+    Full,
+    /// The state after a layer: `softmax(H^l E_u^T)`.
+    Layer(usize),
+    /// A layer's attention contribution alone: `softmax(A^l E_u^T)`.
+    Attn(usize),
+    /// A layer's feed-forward contribution alone: `softmax(F^l E_u^T)`.
+    Ffn(usize),
+}
+
+/// Whether the final norm is applied between a state and the unembedding.
+///
+/// The method uses [`Norm::None`] (arXiv 2512.19673, Table 5); [`Norm::Final`] is the classic logit lens. The site
+/// [`PolicySite::Full`] always has the final norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// The raw state.
+    #[default]
+    None,
+    /// The model's final norm, recomputed on that state.
+    Final,
+}
+
+impl PolicySite {
+    /// The number of layers that must run to reach this site in a model of `num_layers` layers.
+    ///
+    /// # Errors
+    /// If the site names layer 0 or a layer above the last.
+    pub fn depth(self, num_layers: usize) -> Result<usize, CoreError> {
+        match self {
+            Self::Full => Ok(num_layers),
+            Self::Layer(layer) | Self::Attn(layer) | Self::Ffn(layer) if (1..=num_layers).contains(&layer) => Ok(layer),
+            _ => Err(CoreError::LayerOutOfRange { site: self, num_layers }),
+        }
+    }
+}
+
+impl fmt::Display for PolicySite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::Layer(layer) => write!(f, "layer:{layer}"),
+            Self::Attn(layer) => write!(f, "attn:{layer}"),
+            Self::Ffn(layer) => write!(f, "ffn:{layer}"),
+        }
+    }
+}
+
+impl FromStr for PolicySite {
+    type Err = CoreError;
+
+    fn from_str(text: &str) -> Result<Self, CoreError> {
+        let unknown = || CoreError::UnknownSite(text.to_string());
+        if text == "full" {
+            return Ok(Self::Full);
+        }
+        let (kind, layer) = text.split_once(':').ok_or_else(unknown)?;
+        let layer = layer.parse().ok().filter(|layer| *layer > 0).ok_or_else(unknown)?;
+        match kind {
+            "layer" => Ok(Self::Layer(layer)),
+            "attn" => Ok(Self::Attn(layer)),
+            "ffn" => Ok(Self::Ffn(layer)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl From<PolicySite> for String {
+    fn from(site: PolicySite) -> Self {
+        site.to_string()
+    }
+}
+
+impl TryFrom<String> for PolicySite {
+    type Error = CoreError;
+
+    fn try_from(text: String) -> Result<Self, CoreError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Norm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Final => "final",
+        })
+    }
+}
+
+impl FromStr for Norm {
+    type Err = CoreError;
+
+    fn from_str(text: &str) -> Result<Self, CoreError> {
+        match text {
+            "none" => Ok(Self::None),
+            "final" => Ok(Self::Final),
+            _ => Err(CoreError::UnknownNorm(text.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_a_round_trip() {
+        for name in ["full", "layer:6", "attn:3", "ffn:36"] {
+            assert_eq!(name.parse::<PolicySite>().map(|site| site.to_string()), Ok(name.to_string()));
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        for name in ["", "layer", "layer:", "layer:0", "layer:-1", "layer:x", "mlp:3", "Full", "layer:1.5"] {
+            assert_eq!(name.parse::<PolicySite>(), Err(CoreError::UnknownSite(name.to_string())), "{name}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_by_the_model() {
+        assert_eq!(PolicySite::Full.depth(4), Ok(4));
+        assert_eq!(PolicySite::Ffn(4).depth(4), Ok(4));
+        assert!(PolicySite::Layer(5).depth(4).is_err());
+        assert!(PolicySite::Attn(0).depth(4).is_err());
+    }
+}

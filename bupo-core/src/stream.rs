@@ -1,0 +1,151 @@
+//! The residual stream: one layer at a time, each split into what it adds.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+use crate::{CoreError, Norm, PolicySite};
+
+/// What a decoder implements to be split into contributions. Layers are 1-based; states are `[batch, seq, hidden]`.
+///
+/// The two required halves, [`attention`](Self::attention) and [`feed_forward`](Self::feed_forward), make one layer;
+/// every forward pass (whole, truncated, cached, traced) is made of them.
+pub trait ResidualDecoder<B: Backend> {
+    /// What one forward pass carries from layer to layer: positions, the mask, the cache.
+    type Pass;
+
+    /// The number of layers L.
+    fn num_layers(&self) -> usize;
+    /// `H^0`, the embeddings of `tokens` `[batch, seq]`.
+    fn embed(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3>;
+    /// `norm_in` and attention of a layer on the state before it.
+    fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Self::Pass) -> AttnContribution<B>;
+    /// `norm_post` and feed-forward of a layer on the state between its halves.
+    fn feed_forward(&self, layer: usize, resid_mid: Tensor<B, 3>) -> FfnContribution<B>;
+    /// The model's final norm on any state.
+    fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3>;
+    /// `E_u`, `[vocab, hidden]`.
+    fn unembedding(&self) -> Tensor<B, 2>;
+
+    /// Runs one layer and returns everything it adds.
+    fn layer(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Self::Pass) -> LayerContributions<B> {
+        let attn = self.attention(layer, resid_pre.clone(), pass);
+        let resid_mid = resid_pre.clone() + attn.output.clone();
+        let ffn = self.feed_forward(layer, resid_mid.clone());
+        let resid_post = resid_mid.clone() + ffn.output.clone();
+        LayerContributions { layer, resid_pre, attn, resid_mid, ffn, resid_post }
+    }
+
+    /// Starts a stream at the embeddings of `tokens` `[batch, seq]`.
+    fn stream<'a>(&'a self, tokens: Tensor<B, 2, Int>, pass: &'a mut Self::Pass) -> ResidualStream<'a, B, Self>
+    where
+        Self: Sized,
+    {
+        ResidualStream { decoder: self, pass, state: self.embed(tokens), done: 0 }
+    }
+
+    /// The state that `site` reads, normed as asked, running nothing above it.
+    ///
+    /// # Errors
+    /// If the site is outside the model.
+    fn site_state(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        site: PolicySite,
+        norm: Norm,
+        pass: &mut Self::Pass,
+    ) -> Result<Tensor<B, 3>, CoreError>
+    where
+        Self: Sized,
+    {
+        let depth = site.depth(self.num_layers())?;
+        let mut stream = self.stream(tokens, pass);
+        let state = match site {
+            PolicySite::Full | PolicySite::Layer(_) => stream.advance(depth),
+            PolicySite::Attn(_) => {
+                let resid_pre = stream.advance(depth - 1);
+                self.attention(depth, resid_pre, pass).output
+            }
+            PolicySite::Ffn(_) => {
+                let resid_pre = stream.advance(depth - 1);
+                let attn_out = self.attention(depth, resid_pre.clone(), pass).output;
+                self.feed_forward(depth, resid_pre + attn_out).output
+            }
+        };
+        Ok(match (site, norm) {
+            (PolicySite::Full, _) | (_, Norm::Final) => self.final_norm(state),
+            _ => state,
+        })
+    }
+}
+
+/// The attention half of a layer: `input = norm_in(H^{l-1})`, `output = A^l`.
+#[derive(Debug, Clone)]
+pub struct AttnContribution<B: Backend> {
+    /// The normed state the attention reads, `[batch, seq, hidden]`.
+    pub input: Tensor<B, 3>,
+    /// What it adds to the stream, `[batch, seq, hidden]`.
+    pub output: Tensor<B, 3>,
+}
+
+/// The feed-forward half of a layer: `input = norm_post(H^{l-1} + A^l)`, `output = F^l`.
+#[derive(Debug, Clone)]
+pub struct FfnContribution<B: Backend> {
+    /// The normed state the feed-forward reads, `[batch, seq, hidden]`.
+    pub input: Tensor<B, 3>,
+    /// What it adds to the stream, `[batch, seq, hidden]`.
+    pub output: Tensor<B, 3>,
+}
+
+/// One layer, split: `resid_pre + attn.output = resid_mid`, `resid_mid + ffn.output = resid_post`.
+#[derive(Debug, Clone)]
+pub struct LayerContributions<B: Backend> {
+    /// The layer's number, from 1.
+    pub layer: usize,
+    /// `H^{l-1}`.
+    pub resid_pre: Tensor<B, 3>,
+    /// The attention's input and output.
+    pub attn: AttnContribution<B>,
+    /// `H^{l-1} + A^l`.
+    pub resid_mid: Tensor<B, 3>,
+    /// The feed-forward's input and output.
+    pub ffn: FfnContribution<B>,
+    /// `H^l`.
+    pub resid_post: Tensor<B, 3>,
+}
+
+/// A stream on its way through a decoder: an iterator over its layers' contributions.
+///
+/// Layers run when they are asked for; what is not asked for never runs.
+pub struct ResidualStream<'a, B: Backend, D: ResidualDecoder<B>> {
+    decoder: &'a D,
+    pass: &'a mut D::Pass,
+    state: Tensor<B, 3>,
+    done: usize,
+}
+
+impl<B: Backend, D: ResidualDecoder<B>> ResidualStream<'_, B, D> {
+    /// The stream's present state `H^l`, `[batch, seq, hidden]`.
+    pub fn state(&self) -> Tensor<B, 3> {
+        self.state.clone()
+    }
+
+    /// Runs up to and including layer `depth` and returns the state there.
+    fn advance(&mut self, depth: usize) -> Tensor<B, 3> {
+        let steps = depth.saturating_sub(self.done);
+        self.by_ref().take(steps).for_each(drop);
+        self.state()
+    }
+}
+
+impl<B: Backend, D: ResidualDecoder<B>> Iterator for ResidualStream<'_, B, D> {
+    type Item = LayerContributions<B>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done == self.decoder.num_layers() {
+            return None;
+        }
+        self.done += 1;
+        let step = self.decoder.layer(self.done, self.state.clone(), self.pass);
+        self.state = step.resid_post.clone();
+        Some(step)
+    }
+}

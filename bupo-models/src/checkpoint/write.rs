@@ -1,0 +1,184 @@
+//! Saving a model as a folder transformers loads.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+
+use super::ModelFiles;
+use crate::decoder::{NamedTensor, named_tensors};
+use crate::{Decoder, ModelError};
+
+/// Files that belong to a model beside its weights and config, copied as they are.
+const COMPANIONS: [&str; 9] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// The dtype weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SaveDtype {
+    /// 32-bit floats, exactly what was trained.
+    #[default]
+    F32,
+    /// bfloat16, rounded to nearest.
+    Bf16,
+    /// half precision, rounded to nearest.
+    F16,
+}
+
+/// How to save.
+#[derive(Debug, Clone, Copy)]
+pub struct SaveOptions {
+    /// The dtype of every tensor.
+    pub dtype: SaveDtype,
+    /// Tensors beyond this many bytes go to a further shard.
+    pub max_shard_bytes: usize,
+}
+
+impl Default for SaveOptions {
+    fn default() -> Self {
+        Self { dtype: SaveDtype::F32, max_shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// Saves a decoder into `folder`, which is made if missing, with the companions of the model it came from.
+///
+/// # Errors
+/// If something cannot be written.
+pub fn save_checkpoint<B: Backend>(
+    folder: &Path,
+    decoder: &Decoder<B>,
+    origin: &ModelFiles,
+    options: SaveOptions,
+) -> Result<(), ModelError> {
+    fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
+    write_weights(folder, named_tensors(decoder), options)?;
+    write(folder, "config.json", config_with_dtype(origin, options.dtype)?.as_bytes())?;
+    for name in COMPANIONS.iter().filter(|name| origin.has(name)) {
+        write(folder, name, &origin.bytes(name)?)?;
+    }
+    Ok(())
+}
+
+fn write_weights(folder: &Path, tensors: Vec<NamedTensor>, options: SaveOptions) -> Result<(), ModelError> {
+    let shards = split(tensors, options);
+    let count = shards.len();
+    let mut weight_map = BTreeMap::new();
+    let mut total = 0;
+    for (index, shard) in shards.into_iter().enumerate() {
+        let file = match count {
+            1 => "model.safetensors".to_string(),
+            _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+        };
+        let stored: Vec<_> = shard.into_iter().map(|tensor| Stored::new(tensor, options.dtype)).collect();
+        total += stored.iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
+        weight_map.extend(stored.iter().map(|tensor| (tensor.name.clone(), file.clone())));
+        write_shard(&folder.join(&file), &stored)?;
+    }
+    if count > 1 {
+        let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
+        write(folder, "model.safetensors.index.json", format!("{index:#}").as_bytes())?;
+    }
+    Ok(())
+}
+
+fn split(tensors: Vec<NamedTensor>, options: SaveOptions) -> Vec<Vec<NamedTensor>> {
+    let mut shards: Vec<Vec<NamedTensor>> = vec![Vec::new()];
+    let mut filled = 0;
+    for tensor in tensors {
+        let size = tensor.data.num_elements() * options.dtype.bytes();
+        if filled > 0 && filled + size > options.max_shard_bytes {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += size;
+        if let Some(shard) = shards.last_mut() {
+            shard.push(tensor);
+        }
+    }
+    shards
+}
+
+fn write_shard(path: &Path, tensors: &[Stored]) -> Result<(), ModelError> {
+    let failed = |error: safetensors::SafeTensorError| match error {
+        safetensors::SafeTensorError::IoError(source) => {
+            ModelError::Io { action: "write", path: path.to_path_buf(), source }
+        }
+        other => ModelError::Weights { place: path.to_path_buf(), reason: other.to_string() },
+    };
+    let views = tensors
+        .iter()
+        .map(|tensor| Ok((&tensor.name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    // transformers refuses a file that does not say which framework's layout it has.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(failed)
+}
+
+/// A tensor in the bytes it is stored in.
+struct Stored {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    fn new(tensor: NamedTensor, dtype: SaveDtype) -> Self {
+        let shape = tensor.data.shape.to_vec();
+        let values = tensor.data.iter::<f32>();
+        let (dtype, bytes) = match dtype {
+            SaveDtype::F32 => (Dtype::F32, values.flat_map(f32::to_le_bytes).collect()),
+            SaveDtype::Bf16 => (Dtype::BF16, values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect()),
+            SaveDtype::F16 => (Dtype::F16, values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect()),
+        };
+        Self { name: tensor.name, dtype, shape, bytes }
+    }
+}
+
+impl SaveDtype {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+}
+
+/// The origin's config, saying the dtype under whichever name it has it.
+fn config_with_dtype(origin: &ModelFiles, dtype: SaveDtype) -> Result<String, ModelError> {
+    let mut config: Value =
+        serde_json::from_str(&origin.text("config.json")?).map_err(ModelError::json(&origin.path("config.json")))?;
+    if let Some(fields) = config.as_object_mut() {
+        let name = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+        fields.insert(name.to_string(), dtype.torch_name().into());
+    }
+    Ok(format!("{config:#}\n"))
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    fs::write(&path, bytes).map_err(ModelError::io("write", &path))
+}

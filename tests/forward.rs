@@ -1,0 +1,243 @@
+//! The forward pass against transformers, and against itself.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder};
+use bupo::models::generate::{generate, padded_tokens};
+use bupo::models::{Decoder, GenerateOptions, ModelConfig, ModelFiles, SaveDtype, SaveOptions, save_checkpoint, trace};
+use burn::tensor::Tensor;
+use common::{B, FIXTURES, fixture, json, load, load_folder, max_difference, tensors};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Generated {
+    tokens: Vec<Vec<u32>>,
+    log_probs: Vec<Vec<f32>>,
+}
+
+#[derive(Deserialize)]
+struct GenerateReference {
+    prompts: Vec<Vec<u32>>,
+    #[serde(flatten)]
+    by_site: BTreeMap<String, Generated>,
+}
+
+#[test]
+fn every_traced_tensor_is_that_of_transformers() {
+    for name in FIXTURES {
+        let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
+        let traced = trace(&load(name).decoder, &tokens).unwrap();
+        let mut compared = 0;
+        for (key, shape, expected) in tensors(&fixture(name).join("expected.safetensors")) {
+            if key.starts_with("log_probs.") {
+                continue;
+            }
+            let ours = &traced[&key];
+            assert_eq!(ours.shape.to_vec(), shape, "{name} {key}");
+            let difference = max_difference(&ours.iter::<f32>().collect::<Vec<_>>(), &expected);
+            let tolerance = if key.starts_with("entropy.") { 1e-3 } else { 1e-4 };
+            assert!(difference <= tolerance, "{name} {key}: {difference}");
+            compared += 1;
+        }
+        assert_eq!(compared, traced.len(), "{name}: every traced tensor has a reference");
+    }
+}
+
+#[test]
+fn both_rope_layouts_load_alike() {
+    let read = |file: &str| {
+        ModelConfig::from_json(&std::fs::read_to_string(fixture("llama3-scaled").join(file)).unwrap()).unwrap()
+    };
+    assert_eq!(read("config.json").rope, read("config.rope_parameters.json").rope);
+}
+
+#[test]
+fn log_probs_are_those_of_pytorch() {
+    for name in FIXTURES {
+        let model = load(name);
+        let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
+        for (key, _, expected) in tensors(&fixture(name).join("expected.safetensors")) {
+            let Some(site) = key.strip_prefix("log_probs.") else { continue };
+            let site: PolicySite = site.replace("layer.", "layer:").parse().unwrap();
+            let ours = log_probs(&model.decoder, &tokens, site);
+            assert!(max_difference(&ours, &expected) <= 1e-4, "{name} {key}");
+        }
+    }
+}
+
+#[test]
+fn greedy_generation_is_that_of_transformers_for_ragged_prompts() {
+    for name in FIXTURES {
+        let model = load(name);
+        let reference: GenerateReference = json(&fixture(name).join("generate.json"));
+        assert_eq!(reference.by_site.len(), 2);
+        for (site, expected) in &reference.by_site {
+            let responses = generate(&model.decoder, &reference.prompts, &greedy(site, 12)).unwrap();
+            for (response, (tokens, log_probs)) in responses.iter().zip(expected.tokens.iter().zip(&expected.log_probs))
+            {
+                assert_eq!(&response.tokens, tokens, "{name} {site}");
+                assert!(max_difference(&response.log_probs, log_probs) <= 1e-4, "{name} {site}");
+            }
+        }
+    }
+}
+
+#[test]
+fn contributions_sum_to_the_stream() {
+    for name in FIXTURES {
+        let decoder = load(name).decoder;
+        let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
+        let mut pass = decoder.whole_pass(tokens[0].len());
+        let mut stream = decoder.stream(padded_tokens(&tokens, &Default::default()), &mut pass);
+        let mut sum = stream.state();
+        for step in stream.by_ref() {
+            sum = sum + step.attn.output + step.ffn.output;
+        }
+        assert!(distance(&sum, &stream.state()) < 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn a_truncated_forward_is_the_full_one_at_that_layer() {
+    let decoder = load("qwen3-tied").decoder;
+    let rows: Vec<Vec<u32>> = json(&fixture("qwen3-tied").join("tokens.json"));
+    let tokens = padded_tokens::<B>(&rows, &Default::default());
+    let mut pass = decoder.whole_pass(rows[0].len());
+    let steps: Vec<_> = decoder.stream(tokens.clone(), &mut pass).collect();
+    for step in steps {
+        for (site, expected) in [
+            (PolicySite::Layer(step.layer), &step.resid_post),
+            (PolicySite::Attn(step.layer), &step.attn.output),
+            (PolicySite::Ffn(step.layer), &step.ffn.output),
+        ] {
+            let mut pass = decoder.whole_pass(rows[0].len());
+            let state = decoder.site_state(tokens.clone(), site, Norm::None, &mut pass).unwrap();
+            assert_eq!(distance(&state, expected), 0.0, "{site}");
+        }
+    }
+}
+
+#[test]
+fn the_last_layer_with_the_final_norm_is_the_full_policy() {
+    let decoder = load("qwen3-tied").decoder;
+    let rows: Vec<Vec<u32>> = json(&fixture("qwen3-tied").join("tokens.json"));
+    let state = |site, norm| {
+        let mut pass = decoder.whole_pass(rows[0].len());
+        decoder.site_state(padded_tokens(&rows, &Default::default()), site, norm, &mut pass).unwrap()
+    };
+    let full = state(PolicySite::Full, Norm::None);
+    assert_eq!(distance(&full, &state(PolicySite::Layer(4), Norm::Final)), 0.0);
+    assert!(distance(&full, &state(PolicySite::Layer(4), Norm::None)) > 0.1);
+}
+
+#[test]
+fn cached_and_uncached_decode_agree_for_ragged_rows() {
+    for name in FIXTURES {
+        let model = load(name);
+        let prompts = generate_prompts(name);
+        for site in ["full", "layer:2"] {
+            let options = GenerateOptions { temperature: 1.0, ..greedy(site, 9) };
+            let responses = generate(&model.decoder, &prompts, &options).unwrap();
+            for (prompt, response) in prompts.iter().zip(&responses) {
+                let row = [&prompt[..], &response.tokens].concat();
+                let all = log_probs(&model.decoder, &[row], site.parse().unwrap());
+                assert!(max_difference(&all[prompt.len() - 1..], &response.log_probs) < 1e-4, "{name} {site}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_sampled_alike_whatever_else_is_in_the_batch() {
+    let model = load("qwen3-tied");
+    let prompts = generate_prompts("qwen3-tied");
+    // Several end ids make rows leave the batch at different steps.
+    let options = GenerateOptions { temperature: 1.0, eos_token_ids: (0..20).collect(), ..greedy("full", 40) };
+    let together = generate(&model.decoder, &prompts, &options).unwrap();
+    let first = generate(&model.decoder, &prompts[..1], &options).unwrap();
+    assert_eq!(together[0].tokens, first[0].tokens);
+    let lengths: std::collections::BTreeSet<_> = together.iter().map(|response| response.tokens.len()).collect();
+    assert!(lengths.len() > 1, "rows of different lengths: {lengths:?}");
+    for response in &together {
+        let ends = response.tokens.iter().filter(|token| **token < 20).count();
+        assert_eq!(ends, usize::from(response.finished), "nothing follows the first end-of-sequence token");
+        assert_eq!(response.tokens.len(), response.log_probs.len());
+    }
+}
+
+#[test]
+fn a_saved_model_loads_identical_and_sharded() {
+    let model = load("qwen3-tied");
+    let origin = ModelFiles::folder(&fixture("qwen3-tied")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for max_shard_bytes in [usize::MAX, 60_000] {
+        let place = folder.path().join(max_shard_bytes.to_string());
+        let options = SaveOptions { dtype: SaveDtype::F32, max_shard_bytes };
+        save_checkpoint(&place, &model.decoder, &origin, options).unwrap();
+        assert_eq!(place.join("model.safetensors.index.json").exists(), max_shard_bytes != usize::MAX);
+        let again = load_folder(&place);
+        assert_eq!(again.eos_token_ids, model.eos_token_ids);
+        for (a, b) in bupo::models::decoder::named_tensors(&model.decoder)
+            .iter()
+            .zip(bupo::models::decoder::named_tensors(&again.decoder))
+        {
+            assert_eq!((&a.name, &a.data), (&b.name, &b.data));
+        }
+    }
+}
+
+#[test]
+fn half_precision_checkpoints_survive_a_round_trip_bit_for_bit() {
+    for (name, dtype) in [("qwen2-untied-sharded-bf16", SaveDtype::Bf16), ("qwen3-untied-f16", SaveDtype::F16)] {
+        let folder = tempfile::tempdir().unwrap();
+        let origin = ModelFiles::folder(&fixture(name)).unwrap();
+        let options = SaveOptions { dtype, ..SaveOptions::default() };
+        save_checkpoint(folder.path(), &load(name).decoder, &origin, options).unwrap();
+        assert_eq!(raw_tensors(folder.path()), raw_tensors(&fixture(name)), "{name}");
+    }
+}
+
+fn raw_tensors(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut all = BTreeMap::new();
+    for path in files.filter(|path| {
+        path.file_name().unwrap().to_str().unwrap().starts_with("model")
+            && path.extension() == Some("safetensors".as_ref())
+    }) {
+        let bytes = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        all.extend(file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())));
+    }
+    all
+}
+
+fn generate_prompts(name: &str) -> Vec<Vec<u32>> {
+    json::<GenerateReference>(&fixture(name).join("generate.json")).prompts
+}
+
+fn greedy(site: &str, max_new_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        site: site.parse().unwrap(),
+        norm: Norm::None,
+        temperature: 0.0,
+        max_new_tokens,
+        eos_token_ids: Vec::new(),
+        seed: 7,
+    }
+}
+
+/// Log-probs of every next token of rows of equal length.
+fn log_probs(decoder: &Decoder<B>, rows: &[Vec<u32>], site: PolicySite) -> Vec<f32> {
+    let mut pass = decoder.whole_pass(rows[0].len());
+    let states = decoder.site_state(padded_tokens(rows, &Default::default()), site, Norm::None, &mut pass).unwrap();
+    let [batch, seq, hidden] = states.dims();
+    let states = states.narrow(1, 0, seq - 1).reshape([batch * (seq - 1), hidden]);
+    let targets: Vec<u32> = rows.iter().flat_map(|row| row[1..].to_vec()).collect();
+    InternalPolicy::new(states, decoder.unembedding()).token_stats(&targets).log_probs
+}
+
+fn distance(a: &Tensor<B, 3>, b: &Tensor<B, 3>) -> f32 {
+    (a.clone() - b.clone()).abs().max().into_scalar()
+}
