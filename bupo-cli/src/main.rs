@@ -1,2 +1,34 @@
-//! x
-fn main() {}
+//! The `bupo` command: trace, sample and train the policies inside a language model.
+
+mod args;
+mod backend;
+mod commands;
+mod error;
+mod screen;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use error::CliError;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Train(args) => commands::train::run(args),
+        Command::Trace(args) => commands::trace::run(args),
+        Command::Generate(args) => commands::generate::run(args),
+        Command::Replay(args) => commands::replay::run(args),
+        Command::Warmup(args) => commands::warmup::run(args),
+    }
+}

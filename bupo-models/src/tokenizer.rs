@@ -1,6 +1,8 @@
 //! Text to token ids and back, by the tokenizers crate.
 
-use tokenizers::Tokenizer;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
 
 use crate::ModelError;
 use crate::checkpoint::ModelFiles;
@@ -53,4 +55,23 @@ impl TextTokenizer {
     fn failed(error: &tokenizers::Error) -> ModelError {
         ModelError::Tokenizer { place: "tokenizer.json".into(), reason: error.to_string() }
     }
+}
+
+/// The text of a `tokenizer.json` whose tokens are the 256 bytes and one end-of-sequence token, with the size of its
+/// vocabulary and that token's id.
+///
+/// # Errors
+/// If the tokenizers crate refuses its parts.
+pub fn byte_tokenizer_json(end: &str) -> Result<(String, usize, u32), ModelError> {
+    let mut bytes: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    bytes.sort_unstable();
+    let vocab: [(String, u32); 256] = std::array::from_fn(|id| (bytes[id].to_string(), id as u32));
+    let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().map_err(|e| TextTokenizer::failed(&e))?;
+    let mut tokenizer = Tokenizer::new(model);
+    let byte_level = ByteLevel::new(false, false, false);
+    tokenizer.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+    tokenizer.add_special_tokens(&[AddedToken::from(end, true)]);
+    let id = tokenizer.token_to_id(end).unwrap_or_default();
+    let text = tokenizer.to_string(true).map_err(|e| TextTokenizer::failed(&e))?;
+    Ok((text, tokenizer.get_vocab_size(true), id))
 }

@@ -645,8 +645,8 @@ def main():
         write_generate(folder, model, seed=200 + k)
         if has_replays:
             rollouts = write_rollouts(folder, model, seed=301 + k)
-            write_replay(folder, rollouts, "full", "full", 1e-3, 2, True)
-            write_replay(folder, rollouts, f"layer:{INTERNAL_LAYER}", "layer2", 1e-3, 2, True)
+            write_replay(folder, rollouts, "full", "full", 3e-4, 2, True)
+            write_replay(folder, rollouts, f"layer:{INTERNAL_LAYER}", "layer2", 3e-4, 2, True)
         if name == "qwen3-tied":
             # Large steps, so that both clips act. No parameters: after such steps they depend on rounding.
             updates = write_replay(folder, rollouts, "full", "full-large-lr", 3e-2, 3, False)

@@ -10,7 +10,7 @@ mod pass;
 mod rope;
 
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 pub use attention::Attention;
@@ -18,7 +18,7 @@ pub use build::{ParamSource, RandomInit};
 pub use feed_forward::FeedForward;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
-pub use params::{NamedTensor, differentiable, named_tensors, param_name};
+pub use params::{NamedTensor, differentiable, named_tensors, param_name, untracked};
 pub(crate) use pass::MASKED;
 pub use pass::Pass;
 pub use rope::{Llama3Scaling, RopeConfig, Rotation};
@@ -65,6 +65,11 @@ impl<B: Backend> Decoder<B> {
     /// Where the weights are.
     pub fn device(&self) -> B::Device {
         self.norm.weight.device()
+    }
+
+    /// The id of the parameter that is the unembedding: the embedding's where they are tied.
+    pub fn unembedding_id(&self) -> ParamId {
+        self.lm_head.as_ref().map_or(self.embed_tokens.weight.id, |head| head.weight.id)
     }
 
     pub(crate) fn rope(&self) -> &RopeConfig {

@@ -35,6 +35,14 @@ pub fn differentiable<B: AutodiffBackend>(decoder: &Decoder<B::InnerBackend>) ->
     Decoder::from_inner(decoder.clone()).map(&mut RequireGrad)
 }
 
+/// The decoder under automatic differentiation with nothing tracked.
+///
+/// Backends fuse operations that automatic differentiation takes apart, with other rounding: log-probs that are to be
+/// equal bit for bit to those of a [`differentiable`] decoder are computed with this one.
+pub fn untracked<B: AutodiffBackend>(decoder: &Decoder<B::InnerBackend>) -> Decoder<B> {
+    Decoder::from_inner(decoder.clone()).no_grad()
+}
+
 struct RequireGrad;
 
 impl<B: Backend> ModuleMapper<B> for RequireGrad {

@@ -1,0 +1,64 @@
+//! `bupo replay`
+
+use bupo_models::{SaveOptions, load_model, save_checkpoint};
+use bupo_rl::{
+    AdamWSettings, DecoderOptimizer, JsonLines, LossSpec, Objective, PolicySpec, UpdateStats, make_empty_folder,
+    read_rollouts, replay,
+};
+use burn::tensor::backend::AutodiffBackend;
+use serde::Serialize;
+
+use super::model_files;
+use crate::args::ReplayArgs;
+use crate::backend::{Job, run_on};
+use crate::error::CliError;
+
+pub fn run(args: ReplayArgs) -> Result<(), CliError> {
+    if !(args.lr.is_finite() && args.lr > 0.0) {
+        return Err(CliError::Message(format!("--lr is {}; it must be a positive number", args.lr)));
+    }
+    if args.updates == 0 || args.micro_batch == 0 {
+        return Err(CliError::Message("--updates and --micro-batch must be at least 1".into()));
+    }
+    run_on(args.model.device.device, Replay(args))
+}
+
+struct Replay(ReplayArgs);
+
+/// A line of `updates.jsonl`.
+#[derive(Serialize)]
+struct UpdateLine<'a> {
+    update: usize,
+    #[serde(flatten)]
+    stats: &'a UpdateStats,
+}
+
+impl Job for Replay {
+    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+        let Self(args) = self;
+        let files = model_files(args.model.model.as_deref())?;
+        let mut decoder = load_model::<A::InnerBackend>(&files, device)?.decoder;
+        let rollouts = read_rollouts(&args.rollouts, decoder.vocab_size())?;
+        args.policy.policy.depth(decoder.layers.len()).map_err(bupo_models::ModelError::from)?;
+        make_empty_folder(&args.out)?;
+        let mut updates = JsonLines::create(&args.out.join("updates.jsonl"))?;
+        let settings = AdamWSettings { learning_rate: args.lr, ..AdamWSettings::default() };
+        let mut optimizer = DecoderOptimizer::<A>::new(settings);
+        let policy = PolicySpec { site: args.policy.policy, norm: args.policy.norm, temperature: 1.0 };
+        let loss = LossSpec { policy, objective: Objective::default(), micro_batch: args.micro_batch };
+        replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
+            println!(
+                "update {update}/{}  loss {:.6}  grad_norm {:.6}  clip_ratio {:.4}{}",
+                args.updates,
+                stats.loss,
+                stats.grad_norm,
+                stats.clip_ratio,
+                if stats.skipped { "  skipped: the gradient is not finite" } else { "" }
+            );
+            updates.append(&UpdateLine { update, stats })
+        })?;
+        save_checkpoint(&args.out, &decoder, &files, SaveOptions::default())?;
+        println!("wrote the updated model and updates.jsonl to {}", args.out.display());
+        Ok(())
+    }
+}

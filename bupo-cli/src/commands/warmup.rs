@@ -1,0 +1,50 @@
+//! `bupo warmup`
+
+use bupo_models::SaveDtype;
+use bupo_rl::{Arithmetic, WarmupConfig, warmup};
+use burn::tensor::backend::AutodiffBackend;
+
+use crate::args::WarmupArgs;
+use crate::backend::{Job, run_on};
+use crate::error::CliError;
+use crate::screen::StepBar;
+
+/// A line is printed of the first step and of every one of this many.
+const LINE_EVERY: usize = 50;
+
+pub fn run(args: WarmupArgs) -> Result<(), CliError> {
+    if args.steps == 0 || args.batch == 0 || args.max_terms < 2 || args.max_number == 0 {
+        return Err(CliError::Message(
+            "--steps, --batch and --max-number must be at least 1, and --max-terms at least 2".into(),
+        ));
+    }
+    run_on(args.device.device, Warmup(args))
+}
+
+struct Warmup(WarmupArgs);
+
+impl Job for Warmup {
+    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+        let Self(args) = self;
+        let config = WarmupConfig {
+            seed: args.seed,
+            steps: args.steps,
+            batch: args.batch,
+            learning_rate: args.lr,
+            hidden_size: args.hidden,
+            num_layers: args.layers,
+            dtype: SaveDtype::Bf16,
+        };
+        let task = Arithmetic { max_terms: args.max_terms, max_number: args.max_number };
+        let bar = StepBar::new(args.steps);
+        warmup::<A>(&config, &task, &args.out, device, |step, loss| {
+            bar.step();
+            if step == 1 || step % LINE_EVERY == 0 {
+                bar.line(&format!("step {step:>5}/{}  loss {loss:.4}", args.steps));
+            }
+        })?;
+        bar.finish();
+        println!("wrote the model to {}", args.out.display());
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! Errors as the command line shows them: one sentence that says what is wrong, where, and the mend.
+
+use std::path::{Path, PathBuf};
+
+use bupo_models::ModelError;
+use bupo_rl::RlError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Rl(#[from] RlError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Message(String),
+}
+
+impl CliError {
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a run shows: a progress bar with time left, one line per step, and tables.
+
+use std::time::Instant;
+
+use bupo_core::PolicySite;
+use bupo_rl::{Evaluation, Outcome, Phase, Plan, Progress, StepMetrics};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar on the terminal with lines above it; only the lines where there is no terminal.
+pub struct StepBar(ProgressBar);
+
+impl StepBar {
+    pub fn new(steps: usize) -> Self {
+        let bar = ProgressBar::new(steps as u64);
+        // Without a style that parses, the bar keeps its own.
+        if let Ok(style) = ProgressStyle::with_template("[{elapsed_precise}] {bar:40} {pos}/{len}  {eta} left") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub fn step(&self) {
+        self.0.inc(1);
+    }
+
+    pub fn line(&self, line: &str) {
+        self.0.suspend(|| println!("{line}"));
+    }
+
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// The screen of `bupo train`.
+pub struct TrainScreen {
+    device: String,
+    started: Instant,
+    steps: usize,
+    bar: Option<StepBar>,
+}
+
+impl TrainScreen {
+    pub fn new(device: String) -> Self {
+        Self { device, started: Instant::now(), steps: 0, bar: None }
+    }
+
+    /// Before and after, and where everything is.
+    pub fn outcome(&self, outcome: &Outcome) {
+        let (before, after) = (&outcome.before, &outcome.after);
+        println!();
+        println!("{} held-out problems, {} samples each", after.problems, after.samples);
+        println!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
+        for (name, before, after) in [
+            (format!("Avg@{}", after.samples), before.avg_at_k, after.avg_at_k),
+            (format!("Pass@{}", after.samples), before.pass_at_k, after.pass_at_k),
+            ("response length".to_string(), before.response_length, after.response_length),
+            ("truncated".to_string(), before.truncated, after.truncated),
+        ] {
+            println!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
+        }
+        println!();
+        println!("took {:.0} s", self.started.elapsed().as_secs_f64());
+        let folder = outcome.folder.display();
+        println!("settings     {folder}/config.toml");
+        println!("metrics      {folder}/metrics.jsonl");
+        println!("completions  {folder}/completions.jsonl");
+        println!("evaluations  {folder}/evaluation.json");
+        println!("model        {}", outcome.model.display());
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.line(line),
+            None => println!("{line}"),
+        }
+    }
+}
+
+impl Progress for TrainScreen {
+    fn ready(&mut self, plan: &Plan<'_>) {
+        let config = plan.config;
+        let model = config.model.as_ref().map_or("the embedded model".into(), |path| path.display().to_string());
+        println!(
+            "training {model}: {} layers, {:.2} M parameters, on {}",
+            plan.num_layers,
+            plan.num_params as f64 / 1e6,
+            self.device
+        );
+        println!(
+            "{} steps of {} prompts x {} responses, seed {}, into {}",
+            plan.steps,
+            config.rollout.prompts,
+            config.rollout.group_size,
+            config.seed,
+            plan.folder.display()
+        );
+        self.steps = plan.steps;
+    }
+
+    fn evaluating(&mut self, when: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish();
+        }
+        println!("evaluating {when} training ...");
+    }
+
+    fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
+        println!(
+            "{when}: Avg@{k} {:.3}, Pass@{k} {:.3}, mean length {:.1}, truncated {:.3}",
+            evaluation.avg_at_k,
+            evaluation.pass_at_k,
+            evaluation.response_length,
+            evaluation.truncated,
+            k = evaluation.samples
+        );
+    }
+
+    fn phase(&mut self, number: usize, phase: &Phase) {
+        self.line(&format!(
+            "phase {number}: training the policy of {} for {} steps",
+            match phase.site {
+                PolicySite::Full => "the full model".to_string(),
+                site => format!("{site} (norm {})", phase.norm),
+            },
+            phase.steps
+        ));
+        let steps = self.steps;
+        self.bar.get_or_insert_with(|| StepBar::new(steps));
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        self.line(&format!(
+            "step {:>4}/{}  {:<8} reward {:.3}  entropy {:.3}  kl {:+.5}  grad_norm {:.3}  clip {:.4}  length {:.1}  {:.0} tok/s{}",
+            metrics.step,
+            self.steps,
+            metrics.site.to_string(),
+            metrics.reward,
+            metrics.entropy,
+            metrics.kl,
+            metrics.grad_norm,
+            metrics.clip_ratio,
+            metrics.response_length,
+            metrics.tokens_per_second,
+            if metrics.skipped_updates > 0 { "  update skipped: the gradient is not finite" } else { "" }
+        ));
+        if let Some(bar) = &self.bar {
+            bar.step();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Settings of a training run: TOML in, every value checked before work starts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bupo_core::PolicySite;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::RlError;
+use crate::objective::Objective;
+use crate::optimizer::AdamWSettings;
+use crate::schedule::{Phase, Schedule};
+use crate::task::Arithmetic;
+
+/// Which algorithm the phases are read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Bottom-up Policy Optimization: the phases as they stand.
+    Bupo,
+    /// GRPO: one phase on the full policy, of as many steps as all phases together.
+    Grpo,
+}
+
+/// All settings of a run. Every field has a default; `bupo train` without a file uses them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Seeds everything random. The same seed gives the same run.
+    pub seed: u64,
+    /// BuPO, or GRPO on the same number of steps.
+    pub algorithm: Algorithm,
+    /// A model folder; nothing for the model inside the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// Which policy is trained for how many steps, in order.
+    pub phases: Vec<Phase>,
+    /// The problems.
+    pub task: TaskConfig,
+    /// How responses are made.
+    pub rollout: RolloutConfig,
+    /// How they change the model.
+    pub update: UpdateConfig,
+    /// The loss.
+    pub objective: Objective,
+    /// AdamW.
+    pub optimizer: AdamWSettings,
+    /// How the model is measured before and after.
+    pub evaluation: EvaluationConfig,
+}
+
+/// The embedded arithmetic task's sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// The most numbers in a problem, from 2.
+    pub max_terms: usize,
+    /// The largest number in a problem.
+    pub max_number: u32,
+}
+
+/// How responses are made, from the full policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Prompts per step.
+    pub prompts: usize,
+    /// Responses per prompt, G.
+    pub group_size: usize,
+    /// Divides the logits, here and in the loss.
+    pub temperature: f64,
+    /// The longest response, in tokens.
+    pub max_new_tokens: usize,
+}
+
+/// How a step's responses change the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpdateConfig {
+    /// Prompts per update, with all their responses; it divides the prompts per step.
+    pub mini_batch_prompts: usize,
+    /// Sequences run at once; it changes memory and speed, not the update.
+    pub micro_batch: usize,
+}
+
+/// How the model is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Held-out problems.
+    pub problems: usize,
+    /// Responses per problem, K of Avg@K and Pass@K.
+    pub samples: usize,
+    /// Divides the logits.
+    pub temperature: f64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        let phase = |site, steps| Phase { site, steps, norm: Default::default() };
+        Self {
+            seed: 0,
+            algorithm: Algorithm::Bupo,
+            model: None,
+            phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 90)],
+            task: TaskConfig::default(),
+            rollout: RolloutConfig::default(),
+            update: UpdateConfig::default(),
+            objective: Objective::default(),
+            // The paper's 1e-6 is for billions of parameters.
+            optimizer: AdamWSettings { learning_rate: 1e-4, ..AdamWSettings::default() },
+            evaluation: EvaluationConfig::default(),
+        }
+    }
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        let Arithmetic { max_terms, max_number } = Arithmetic::default();
+        Self { max_terms, max_number }
+    }
+}
+
+impl TaskConfig {
+    /// The task of these sizes.
+    pub fn task(&self) -> Arithmetic {
+        Arithmetic { max_terms: self.max_terms, max_number: self.max_number }
+    }
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self { prompts: 32, group_size: 8, temperature: 1.0, max_new_tokens: 32 }
+    }
+}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        Self { mini_batch_prompts: 16, micro_batch: 64 }
+    }
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self { problems: 100, samples: 8, temperature: 1.0 }
+    }
+}
+
+impl TrainConfig {
+    /// The defaults, changed by a TOML file if one is given, then by `key=value` pairs such as
+    /// `rollout.prompts=64` or `phases.0.steps=5`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, a key is unknown, or a value is of another kind or does not fit the others.
+    pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self, RlError> {
+        let mut settings = Table::try_from(Self::default()).map_err(|error| RlError::Config(error.to_string()))?;
+        if let Some(path) = file {
+            let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
+            let changes = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
+            // Alone, for the parser's own message with line and column.
+            toml::from_str::<Self>(&text).map_err(|error| in_file(path, &error))?;
+            merge(&mut settings, changes);
+        }
+        for pair in pairs {
+            set(&mut settings, pair)?;
+        }
+        let config: Self = settings.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The text of a file that loads as these settings.
+    ///
+    /// # Errors
+    /// If they cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, RlError> {
+        toml::to_string(self).map_err(|error| RlError::Config(error.to_string()))
+    }
+
+    /// The phases as the algorithm reads them, for a model of `num_layers` layers.
+    ///
+    /// # Errors
+    /// If a site is outside the model, or there are no steps.
+    pub fn schedule(&self, num_layers: usize) -> Result<Schedule, RlError> {
+        let phases = match self.algorithm {
+            Algorithm::Bupo => self.phases.clone(),
+            Algorithm::Grpo => {
+                let steps = self.phases.iter().map(|phase| phase.steps).sum();
+                vec![Phase { site: PolicySite::Full, steps, norm: Default::default() }]
+            }
+        };
+        Schedule::new(phases, num_layers)
+    }
+
+    fn check(&self) -> Result<(), RlError> {
+        let counts = [
+            ("task.max_number", self.task.max_number as usize),
+            ("rollout.prompts", self.rollout.prompts),
+            ("rollout.group_size", self.rollout.group_size),
+            ("rollout.max_new_tokens", self.rollout.max_new_tokens),
+            ("update.mini_batch_prompts", self.update.mini_batch_prompts),
+            ("update.micro_batch", self.update.micro_batch),
+            ("evaluation.problems", self.evaluation.problems),
+            ("evaluation.samples", self.evaluation.samples),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(RlError::Config(format!("{name} is 0; it must be at least 1")));
+        }
+        let numbers = [
+            ("rollout.temperature", self.rollout.temperature, 0.0),
+            ("evaluation.temperature", self.evaluation.temperature, 0.0),
+            ("optimizer.learning_rate", self.optimizer.learning_rate, 0.0),
+            ("optimizer.max_grad_norm", self.optimizer.max_grad_norm, 0.0),
+            ("optimizer.epsilon", self.optimizer.epsilon, 0.0),
+        ];
+        if let Some((name, value, _)) = numbers.iter().find(|(_, value, low)| !(value.is_finite() && value > low)) {
+            return Err(RlError::Config(format!("{name} is {value}; it must be a positive number")));
+        }
+        for (name, beta) in [("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(RlError::Config(format!("{name} is {beta}; it must be at least 0 and below 1")));
+            }
+        }
+        let at_least_zero = [
+            ("optimizer.weight_decay", self.optimizer.weight_decay),
+            ("objective.clip_low", self.objective.clip_low),
+            ("objective.clip_high", self.objective.clip_high),
+            ("objective.dual_clip", self.objective.dual_clip),
+        ];
+        if let Some((name, value)) = at_least_zero.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            return Err(RlError::Config(format!("{name} is {value}; it must be 0 or more")));
+        }
+        if self.task.max_terms < 2 {
+            return Err(RlError::Config(format!("task.max_terms is {}; it must be at least 2", self.task.max_terms)));
+        }
+        if !self.rollout.prompts.is_multiple_of(self.update.mini_batch_prompts) {
+            return Err(RlError::Config(format!(
+                "update.mini_batch_prompts {} does not divide rollout.prompts {}",
+                self.update.mini_batch_prompts, self.rollout.prompts
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Tables are merged key by key; anything else, lists included, is replaced.
+fn merge(settings: &mut Table, changes: Table) {
+    for (key, change) in changes {
+        match (settings.get_mut(&key), change) {
+            (Some(Value::Table(inner)), Value::Table(change)) => merge(inner, change),
+            (_, change) => {
+                settings.insert(key, change);
+            }
+        }
+    }
+}
+
+fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
+    let (path, text) = pair
+        .split_once('=')
+        .ok_or_else(|| RlError::Config(format!("`{pair}` is not key=value, such as rollout.prompts=64")))?;
+    // What does not read as TOML is a bare string: site=layer:3.
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let (parents, last) = path.rsplit_once('.').map_or((None, path), |(parents, last)| (Some(parents), last));
+    let unknown = || RlError::Config(format!("there is no setting `{path}`"));
+    let mut place = settings;
+    let mut keys = parents.into_iter().flat_map(|parents| parents.split('.')).peekable();
+    while let Some(key) = keys.next() {
+        place = match place.get_mut(key) {
+            Some(Value::Table(table)) => table,
+            Some(Value::Array(list)) => {
+                let item = keys.next().and_then(|index| index.parse::<usize>().ok()).and_then(|i| list.get_mut(i));
+                item.and_then(Value::as_table_mut).ok_or_else(unknown)?
+            }
+            _ => return Err(unknown()),
+        };
+    }
+    place.insert(last.to_string(), value);
+    Ok(())
+}
+
+fn in_file(path: &Path, error: &toml::de::Error) -> RlError {
+    RlError::Config(format!("{}: {}", path.display(), one_line(error)))
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[&str]) -> Result<TrainConfig, String> {
+        let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+        TrainConfig::load(None, &pairs).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn pairs_reach_every_place() -> Result<(), String> {
+        let config = load(&["seed=7", "phases.0.site=layer:2", "phases.1.steps=5", "objective.clip_high=0.28"])?;
+        assert_eq!((config.seed, config.phases[0].site, config.phases[1].steps), (7, PolicySite::Layer(2), 5));
+        assert_eq!(config.objective.clip_high, 0.28);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_written_loads_the_same() -> Result<(), Box<dyn std::error::Error>> {
+        let config = load(&["algorithm=grpo", "model=some/folder"])?;
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("config.toml");
+        fs::write(&path, config.to_toml()?)?;
+        assert_eq!(TrainConfig::load(Some(&path), &[])?, config);
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        for (pair, expected) in [
+            ("rollout.promts=4", "promts"),
+            ("nothing.at.all=4", "nothing.at.all"),
+            ("phases.7.steps=4", "phases.7.steps"),
+            ("rollout.prompts=many", "invalid type"),
+            ("rollout.prompts=-1", "invalid value"),
+            ("rollout.prompts=30", "does not divide"),
+            ("rollout.group_size=0", "rollout.group_size is 0"),
+            ("optimizer.learning_rate=nan", "learning_rate"),
+            ("optimizer.beta1=1.0", "beta1"),
+            ("phases.0.site=layer:0", "layer:0"),
+            ("algorithm=ppo", "ppo"),
+            ("seed", "key=value"),
+        ] {
+            let message = load(&[pair]).err().unwrap_or_default();
+            assert!(message.contains(expected), "{pair}: {message}");
+        }
+    }
+
+    #[test]
+    fn grpo_has_one_phase_of_as_many_steps() -> Result<(), Box<dyn std::error::Error>> {
+        let schedule = load(&["algorithm=grpo", "phases.0.steps=3", "phases.1.steps=4"])?.schedule(4)?;
+        assert_eq!((schedule.steps(), schedule.at(1).1.site), (7, PolicySite::Full));
+        Ok(())
+    }
+
+    #[test]
+    fn a_layer_outside_the_model_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let error = load(&["phases.0.site=layer:9"])?.schedule(6).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("policy site `layer:9` is outside the model, which has layers 1 to 6"));
+        Ok(())
+    }
+}

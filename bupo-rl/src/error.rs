@@ -1,0 +1,59 @@
+//! What can be wrong with settings, rollouts and run folders.
+
+use std::path::{Path, PathBuf};
+
+use bupo_core::CoreError;
+use bupo_models::ModelError;
+
+/// Errors of the learning crate. Each says what is wrong, where, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum RlError {
+    /// A file could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Settings that cannot be read or do not fit together.
+    #[error("settings: {0}")]
+    Config(String),
+    /// A line of recorded rollouts cannot be used.
+    #[error("{} line {line}: {reason}", path.display())]
+    Rollout {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file has nothing to learn from.
+    #[error("{}: {reason}", path.display())]
+    NoData {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The folder to write to is taken.
+    #[error("{} exists and is not empty; choose another --out, or remove it", .0.display())]
+    FolderExists(PathBuf),
+    /// A model's files, weights or tokens.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A policy site or a policy's values.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
+impl RlError {
+    /// An I/O error at a path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+}

@@ -1,0 +1,34 @@
+//! Seeded random numbers on the host, one independent stream per purpose and step.
+//!
+//! A stream depends on the run's seed, its purpose and the step alone, never on what was drawn before, so that a run
+//! can start anywhere and every backend sees the same numbers.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// What random numbers are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Drawing training problems.
+    Problems = 1,
+    /// Sampling training responses.
+    Rollouts = 2,
+    /// Drawing held-out problems.
+    HeldOut = 3,
+    /// Sampling evaluation responses.
+    Evaluation = 4,
+    /// Fresh weights.
+    Weights = 5,
+}
+
+/// The generator for a purpose at a step.
+pub fn stream(seed: u64, purpose: Purpose, step: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(((purpose as u64) << 48) | step as u64);
+    rng
+}
+
+/// A seed drawn from that generator, for what seeds its own streams.
+pub fn stream_seed(seed: u64, purpose: Purpose, step: usize) -> u64 {
+    stream(seed, purpose, step).next_u64()
+}

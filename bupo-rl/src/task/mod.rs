@@ -1,0 +1,28 @@
+//! Where prompts come from, and what answers are worth.
+
+mod arithmetic;
+
+use rand_chacha::ChaCha8Rng;
+
+pub use arithmetic::Arithmetic;
+
+/// A problem with an answer that can be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What the model is given.
+    pub prompt: String,
+    /// The answer, normalised as the task compares it.
+    pub answer: String,
+}
+
+/// A source of problems with a rule that checks answers.
+pub trait Task {
+    /// Draws a problem for training.
+    fn training_problem(&self, rng: &mut ChaCha8Rng) -> Problem;
+    /// Draws a problem no training draw ever gives.
+    fn held_out_problem(&self, rng: &mut ChaCha8Rng) -> Problem;
+    /// A worked answer to a problem, for supervised training.
+    fn solution(&self, problem: &Problem) -> String;
+    /// The reward of a response's text, 0 or 1.
+    fn reward(&self, problem: &Problem, response: &str) -> f64;
+}
