@@ -8,6 +8,34 @@
 //! - [`models`]: Qwen3, Qwen2 and Llama checkpoints as streams;
 //! - [`rl`]: GRPO, internal-policy GRPO and the phase schedule that makes Bottom-up Policy Optimization.
 
+//!
+//! What the policy of layer 2 would say after each token, and how sure it is:
+//!
+//! ```
+//! use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder};
+//! use bupo::models::generate::padded_tokens;
+//! use bupo::models::{ModelFiles, load_model};
+//! use burn::backend::Flex;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Default::default();
+//! let files = ModelFiles::folder("tests/reference/qwen3-tied".as_ref())?;
+//! let decoder = load_model::<Flex>(&files, &device)?.decoder;
+//!
+//! let tokens = padded_tokens(&[vec![5, 17, 80]], &device);
+//! let mut pass = decoder.whole_pass(3);
+//! // Layers above the second are not run.
+//! let states = decoder.site_state(tokens, PolicySite::Layer(2), Norm::None, &mut pass)?;
+//! let policy = InternalPolicy::new(states.squeeze_dim(0), decoder.unembedding());
+//!
+//! for (entropy, best) in policy.entropy().iter().zip(policy.top_tokens(1)?) {
+//!     assert!((0.0..=151_f32.ln()).contains(entropy));
+//!     println!("entropy {entropy:.2} nats, most probable token {}", best[0].token);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
 pub use bupo_core as core;
 pub use bupo_models as models;
 pub use bupo_rl as rl;

@@ -174,8 +174,11 @@ pub struct WarmupArgs {
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub max_terms: usize,
     /// The largest number in a problem
-    #[arg(long, value_name = "N", default_value_t = 99)]
+    #[arg(long, value_name = "N", default_value_t = 30)]
     pub max_number: u32,
+    /// The chance that a step of a worked solution goes wrong
+    #[arg(long, value_name = "P", default_value_t = 0.25)]
+    pub slips: f64,
     /// Seeds weights and problems
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

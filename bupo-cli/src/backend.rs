@@ -1,12 +1,12 @@
 //! The one file that names concrete backends: which device the program computes on, chosen when it starts.
 
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
 
 use burn::backend::Autodiff;
-use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::CliError;
 
@@ -182,19 +182,25 @@ fn works<B: Backend>(device: &B::Device) {
     assert_eq!(sum, 4.0, "the device computes wrongly");
 }
 
-/// Drivers that are missing panic deep inside their bindings: that must be a reason, not an end.
+/// Drivers that are missing panic deep inside their bindings, some on threads of their own: the first panic's message
+/// is the reason.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn quietly<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
+    use std::panic;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    let reason = Arc::new(Mutex::new(None));
+    let heard = Arc::clone(&reason);
     let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(probe));
+    panic::set_hook(Box::new(move |info| {
+        let text = info.payload_as_str().unwrap_or("no driver").lines().next().unwrap_or_default();
+        let text: String = text.chars().take(200).collect();
+        heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    }));
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(probe));
     panic::set_hook(hook);
-    result.map_err(|payload| {
-        let text = payload.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string));
-        let text = text.unwrap_or_else(|| "no driver".into());
-        text.lines().next().unwrap_or_default().chars().take(160).collect()
-    })
+    let reason = reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+    result.map_err(|_| reason.unwrap_or_else(|| "no driver".into()))
 }
 
 impl FromStr for DeviceChoice {

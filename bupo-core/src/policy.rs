@@ -4,12 +4,17 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::CoreError;
 
+/// 32 MiB of f32.
+const LOGITS_AT_ONCE: usize = 1 << 23;
+
 /// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
 #[derive(Debug, Clone)]
 pub struct InternalPolicy<B: Backend> {
     pub(crate) states: Tensor<B, 2>,
     pub(crate) unembedding: Tensor<B, 2>,
     pub(crate) temperature: f64,
+    /// How many logits are held at once.
+    pub(crate) logits_at_once: usize,
 }
 
 /// A token drawn from a policy.
@@ -33,7 +38,7 @@ pub struct TokenProb {
 impl<B: Backend> InternalPolicy<B> {
     /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1.
     pub fn new(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Self {
-        Self { states, unembedding, temperature: 1.0 }
+        Self { states, unembedding, temperature: 1.0, logits_at_once: LOGITS_AT_ONCE }
     }
 
     /// The same policy with its logits divided by `temperature`, which must be positive.
@@ -136,4 +141,77 @@ fn max_and_sum(logits: &[f32]) -> Result<(f32, f64), CoreError> {
 
 fn sampled(token: usize, logit: f32, max: f32, sum: f64) -> Sampled {
     Sampled { token: token as u32, log_prob: (f64::from(logit - max) - sum.ln()) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+
+    /// Three states over four tokens whose logits are the states themselves.
+    fn policy() -> InternalPolicy<Flex> {
+        let device = Default::default();
+        let states = [[0.0, 1.0, 2.0, -1.0], [5.0, 0.0, 0.0, 5.0], [-3.0, -3.0, -3.0, -3.0]];
+        InternalPolicy::new(Tensor::from_floats(states, &device), Tensor::eye(4, &device))
+    }
+
+    #[test]
+    fn sampling_inverts_the_cumulative_distribution() -> Result<(), CoreError> {
+        let policy = policy();
+        let draws = 4000;
+        let mut counts = [[0.0; 4]; 3];
+        for draw in 0..draws {
+            let uniform = (f64::from(draw) + 0.5) / f64::from(draws);
+            for (row, sampled) in policy.sample(&[uniform; 3])?.iter().enumerate() {
+                counts[row][sampled.token as usize] += 1.0 / f64::from(draws);
+            }
+        }
+        for (row, top) in policy.top_tokens(4)?.iter().enumerate() {
+            for token in top {
+                let share = counts[row][token.token as usize];
+                assert!((share - f64::from(token.prob)).abs() < 1e-3, "row {row} {token:?} {share}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sampled_log_probs_are_those_of_the_tokens() -> Result<(), CoreError> {
+        for temperature in [1.0, 0.5, 2.0] {
+            let policy = policy().with_temperature(temperature);
+            let sampled = policy.sample(&[0.7, 0.2, 0.9])?;
+            let tokens: Vec<u32> = sampled.iter().map(|sampled| sampled.token).collect();
+            for (sampled, log_prob) in sampled.iter().zip(policy.token_stats(&tokens).log_probs) {
+                assert!((sampled.log_prob - log_prob).abs() < 1e-6);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_best() -> Result<(), CoreError> {
+        let tokens: Vec<u32> = policy().greedy()?.iter().map(|sampled| sampled.token).collect();
+        assert_eq!(tokens, [2, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn top_tokens_come_in_order() -> Result<(), CoreError> {
+        let top: Vec<Vec<u32>> =
+            policy().top_tokens(2)?.iter().map(|row| row.iter().map(|token| token.token).collect()).collect();
+        assert_eq!(top, [[2, 1], [0, 3], [0, 1]]);
+        Ok(())
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_an_error() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let device = Default::default();
+            let states = Tensor::<Flex, 2>::from_floats([[0.0, bad, 0.0, 0.0]], &device);
+            let policy = InternalPolicy::new(states, Tensor::eye(4, &device));
+            assert_eq!(policy.sample(&[0.5]), Err(CoreError::NonFiniteLogits));
+            assert_eq!(policy.greedy(), Err(CoreError::NonFiniteLogits));
+        }
+    }
 }

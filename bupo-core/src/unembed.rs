@@ -16,9 +16,6 @@ use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend
 use crate::InternalPolicy;
 use crate::policy::token_tensor;
 
-/// How many logits are held at once: 32 MiB of f32.
-const LOGITS_AT_ONCE: usize = 1 << 23;
-
 /// What a policy says of each given token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenStats {
@@ -95,7 +92,7 @@ impl<B: Backend> InternalPolicy<B> {
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
         let [tokens, _] = self.states.dims();
         let [vocab, _] = self.unembedding.dims();
-        let rows = (LOGITS_AT_ONCE / vocab.max(1)).max(1);
+        let rows = (self.logits_at_once / vocab.max(1)).max(1);
         (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
     }
 
@@ -145,4 +142,98 @@ impl<B: Backend> Chunk<B> {
 /// Reads chunks back in one transfer.
 fn read<B: Backend>(chunks: Vec<Tensor<B, 1>>) -> Vec<f32> {
     if chunks.is_empty() { Vec::new() } else { Tensor::cat(chunks, 0).into_data().iter::<f32>().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+
+    const TOKENS: usize = 7;
+    const HIDDEN: usize = 3;
+    const VOCAB: usize = 5;
+    const TARGETS: [u32; TOKENS] = [0, 4, 2, 2, 1, 3, 0];
+    const WEIGHTS: [f32; TOKENS] = [1.0, -0.5, 0.25, 2.0, 0.0, -1.5, 0.75];
+    const TEMPERATURE: f64 = 0.7;
+
+    /// Numbers without a pattern.
+    fn numbers(count: usize, seed: f64) -> Vec<f64> {
+        (0..count).map(|i| ((i as f64 + seed) * 12.9898).sin() * 1.5).collect()
+    }
+
+    /// A policy that holds the logits of `rows` states at once.
+    fn policy(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<Flex> {
+        let device = Default::default();
+        let matrix = |values: &[f64], shape| Tensor::from_data(TensorData::new(values.to_vec(), shape), &device);
+        let policy = InternalPolicy::new(matrix(states, [TOKENS, HIDDEN]), matrix(unembedding, [VOCAB, HIDDEN]));
+        InternalPolicy { logits_at_once: rows * VOCAB, ..policy.with_temperature(TEMPERATURE) }
+    }
+
+    /// Log-probs and entropies in f64, one state at a time.
+    fn reference(states: &[f64], unembedding: &[f64]) -> Vec<(f64, f64)> {
+        states
+            .chunks(HIDDEN)
+            .zip(TARGETS)
+            .map(|(state, target)| {
+                let dot = |row: &[f64]| row.iter().zip(state).map(|(a, b)| a * b).sum::<f64>() / TEMPERATURE;
+                let logits: Vec<f64> = unembedding.chunks(HIDDEN).map(dot).collect();
+                let log_sum = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+                let entropy = logits.iter().map(|logit| -(logit - log_sum).exp() * (logit - log_sum)).sum();
+                (logits[target as usize] - log_sum, entropy)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn log_probs_and_entropies_are_exact_whatever_the_chunk() {
+        let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
+        for rows in [1, 2, 3, 7, 100] {
+            let policy = policy(&states, &unembedding, rows);
+            let stats = policy.token_stats(&TARGETS);
+            assert_eq!(stats.entropy, policy.entropy());
+            for (row, (log_prob, entropy)) in reference(&states, &unembedding).into_iter().enumerate() {
+                assert!((f64::from(stats.log_probs[row]) - log_prob).abs() < 1e-5);
+                assert!((f64::from(stats.entropy[row]) - entropy).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn entropy_stays_within_its_bounds() {
+        let device = Default::default();
+        let states = Tensor::<Flex, 2>::from_floats([[0.0, 0.0], [1000.0, 0.0], [0.3, -0.2]], &device);
+        let unembedding = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device);
+        let entropy = InternalPolicy::new(states, unembedding).entropy();
+        assert!(entropy.iter().all(|h| (0.0..=3.0_f32.ln() + 1e-6).contains(h)), "{entropy:?}");
+        assert!((entropy[0] - 3.0_f32.ln()).abs() < 1e-6 && entropy[1] == 0.0, "{entropy:?}");
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences_whatever_the_chunk() {
+        let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
+        let loss = |states: &[f64], unembedding: &[f64]| -> f64 {
+            reference(states, unembedding).iter().zip(WEIGHTS).map(|((log_prob, _), d)| f64::from(d) * log_prob).sum()
+        };
+        let step = 1e-6;
+        let difference = |values: &[f64], index: usize, loss: &dyn Fn(&[f64]) -> f64| {
+            let moved = |by: f64| {
+                let mut values = values.to_vec();
+                values[index] += by;
+                loss(&values)
+            };
+            (moved(step) - moved(-step)) / (2.0 * step)
+        };
+        for rows in [1, 3, 100] {
+            let gradient = policy(&states, &unembedding, rows).backward(&TARGETS, &WEIGHTS);
+            for (index, ours) in gradient.states.into_data().iter::<f64>().enumerate() {
+                let expected = difference(&states, index, &|states| loss(states, &unembedding));
+                assert!((ours - expected).abs() < 1e-4, "state {index}: {ours} for {expected}");
+            }
+            for (index, ours) in gradient.unembedding.into_data().iter::<f64>().enumerate() {
+                let expected = difference(&unembedding, index, &|unembedding| loss(&states, unembedding));
+                assert!((ours - expected).abs() < 1e-4, "unembedding {index}: {ours} for {expected}");
+            }
+        }
+    }
 }

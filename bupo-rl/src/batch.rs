@@ -18,6 +18,14 @@ pub struct Sequence {
     pub response: Vec<u32>,
 }
 
+impl Sequence {
+    /// Tokens of prompt and response.
+    #[allow(clippy::len_without_is_empty)] // A prompt has at least one token.
+    pub fn len(&self) -> usize {
+        self.prompt.len() + self.response.len()
+    }
+}
+
 /// The policy a loss or a measurement is of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PolicySpec {

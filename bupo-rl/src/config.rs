@@ -131,13 +131,13 @@ impl TaskConfig {
 
 impl Default for RolloutConfig {
     fn default() -> Self {
-        Self { prompts: 32, group_size: 8, temperature: 1.0, max_new_tokens: 32 }
+        Self { prompts: 16, group_size: 8, temperature: 1.0, max_new_tokens: 32 }
     }
 }
 
 impl Default for UpdateConfig {
     fn default() -> Self {
-        Self { mini_batch_prompts: 16, micro_batch: 64 }
+        Self { mini_batch_prompts: 16, micro_batch: 32 }
     }
 }
 
@@ -316,6 +316,13 @@ mod tests {
         let path = folder.path().join("config.toml");
         fs::write(&path, config.to_toml()?)?;
         assert_eq!(TrainConfig::load(Some(&path), &[])?, config);
+        Ok(())
+    }
+
+    #[test]
+    fn the_commented_file_is_the_default() -> Result<(), RlError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/arithmetic.toml");
+        assert_eq!(TrainConfig::load(Some(&path), &[])?, TrainConfig::default());
         Ok(())
     }
 

@@ -175,6 +175,13 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         let schedule = config.schedule(num_layers)?;
         let tokenizer = TextTokenizer::load(files)?;
         let model = load_model::<A::InnerBackend>(files, device)?;
+        if model.eos_token_ids.is_empty() {
+            return Err(RlError::Config(
+                "the model names no end-of-sequence token, so no response would ever end; \
+                 give eos_token_id in its generation_config.json"
+                    .into(),
+            ));
+        }
         let run = RunFolder::create(folder, &config.to_toml()?)?;
         Ok(Self {
             schedule,
@@ -310,17 +317,17 @@ impl MiniBatch {
         groups: &[Group],
         loss: &LossSpec,
     ) -> Result<Self, RlError> {
-        let (mut sequences, mut advantages) = (Vec::new(), Vec::new());
+        let mut scored = Vec::new();
         for group in groups {
             let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
-            advantages.extend(group_advantages(&rewards));
-            sequences.extend(
-                group
-                    .responses
-                    .iter()
-                    .map(|response| Sequence { prompt: group.prompt.clone(), response: response.tokens.clone() }),
-            );
+            for (response, advantage) in group.responses.iter().zip(group_advantages(&rewards)) {
+                let sequence = Sequence { prompt: group.prompt.clone(), response: response.tokens.clone() };
+                scored.push((sequence, advantage));
+            }
         }
+        // Micro-batches of like lengths need little padding; the update is the same in any order.
+        scored.sort_by_key(|(sequence, _)| sequence.len());
+        let (sequences, advantages): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
         let stats = response_stats::<A>(&model.decoder, &sequences, &loss.policy, loss.micro_batch)?;
         Ok(Self {
             entropy: stats.iter().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).collect(),

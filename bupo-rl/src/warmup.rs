@@ -18,6 +18,8 @@ use crate::run_folder::make_empty_folder;
 use crate::task::Task;
 use crate::update::accumulate;
 
+/// Sequences run at once.
+const BLOCK: usize = 32;
 /// The text that ends a response.
 const END: &str = "<|endoftext|>";
 
@@ -36,6 +38,9 @@ pub struct WarmupConfig {
     pub hidden_size: usize,
     /// Number of layers.
     pub num_layers: usize,
+    /// The chance that a step of a worked solution goes wrong. A model that knows how to solve problems but has learned
+    /// to slip is what reinforcement learning can mend.
+    pub slip_rate: f64,
     /// The dtype the model is saved in.
     pub dtype: SaveDtype,
 }
@@ -63,22 +68,25 @@ pub fn warmup<A: AutodiffBackend>(
     let spec = PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature: 1.0 };
     for step in 1..=config.steps {
         let mut rng = stream(config.seed, Purpose::Problems, step);
-        let sequences: Vec<Sequence> = (0..config.batch)
+        let mut sequences: Vec<Sequence> = (0..config.batch)
             .map(|_| {
                 let problem = task.training_problem(&mut rng);
-                let mut response = tokenizer.encode(&task.solution(&problem))?;
+                let mut response = tokenizer.encode(&task.solution(&problem, config.slip_rate, &mut rng))?;
                 response.push(end);
                 Ok(Sequence { prompt: tokenizer.encode(&problem.prompt)?, response })
             })
             .collect::<Result<_, RlError>>()?;
-        let block = Block::new(sequences.iter());
+        // Blocks of like lengths need little padding.
+        sequences.sort_by_key(Sequence::len);
+        let tokens = sequences.iter().map(|sequence| sequence.response.len()).sum::<usize>() as f64;
         let mut gradients = Gradients::<A>::new();
         let mut loss = 0.0;
-        accumulate(&decoder, &mut gradients, &block, &spec, |stats| {
-            let tokens = stats.log_probs.len() as f64;
-            loss = -stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;
-            vec![(-1.0 / tokens) as f32; stats.log_probs.len()]
-        })?;
+        for part in sequences.chunks(BLOCK) {
+            accumulate(&decoder, &mut gradients, &Block::new(part.iter()), &spec, |stats| {
+                loss -= stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;
+                vec![(-1.0 / tokens) as f32; stats.log_probs.len()]
+            })?;
+        }
         optimizer.set_learning_rate(learning_rate(config, step));
         optimizer.step(&mut decoder, gradients);
         report(step, loss);

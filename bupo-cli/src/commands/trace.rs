@@ -1,10 +1,8 @@
 //! `bupo trace`
 
-use std::collections::HashMap;
-
-use bupo_models::{load_model, trace};
+use bupo_models::checkpoint::{StoredTensor, write_safetensors};
+use bupo_models::{SaveDtype, load_model, trace};
 use burn::tensor::backend::AutodiffBackend;
-use safetensors::tensor::{Dtype, TensorView};
 
 use super::{check_writable, model_files, read_tokens};
 use crate::args::TraceArgs;
@@ -23,18 +21,11 @@ impl Job for Trace {
         let Self(args) = self;
         let rows = read_tokens(&args.tokens)?;
         let model = load_model::<A::InnerBackend>(&model_files(args.model.model.as_deref())?, device)?;
-        let stored: Vec<(String, Vec<usize>, Vec<u8>)> = trace(&model.decoder, &rows)?
+        let stored: Vec<StoredTensor> = trace(&model.decoder, &rows)?
             .into_iter()
-            .map(|(name, data)| (name, data.shape.to_vec(), data.iter::<f32>().flat_map(f32::to_le_bytes).collect()))
+            .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))
             .collect();
-        let failed = |error| CliError::Message(format!("cannot write {}: {error}", args.out.display()));
-        let views = stored
-            .iter()
-            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        safetensors::serialize_to_file(views, Some(metadata), &args.out).map_err(failed)?;
+        write_safetensors(&args.out, &stored)?;
         println!("wrote {} tensors to {}", stored.len(), args.out.display());
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bupo_rl::{Algorithm, TrainConfig, train};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
 use super::model_files;
 use crate::args::{AlgorithmArg, TrainArgs};
@@ -33,7 +33,7 @@ struct Train {
 impl Job for Train {
     fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
         let files = model_files(self.config.model.as_deref())?;
-        let mut screen = TrainScreen::new(format!("{device:?}"));
+        let mut screen = TrainScreen::new(A::InnerBackend::name(device));
         let outcome = train::<A>(&self.config, &files, &self.folder, device, &mut screen)?;
         screen.outcome(&outcome);
         Ok(())

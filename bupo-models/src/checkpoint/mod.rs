@@ -12,7 +12,7 @@ use crate::config::{ModelConfig, OneOrMany};
 use crate::{Decoder, ModelError};
 
 pub use files::ModelFiles;
-pub use write::{SaveDtype, SaveOptions, save_checkpoint};
+pub use write::{SaveDtype, SaveOptions, StoredTensor, save_checkpoint, write_safetensors};
 
 /// A decoder with the config it was built from and the ids that end a sequence.
 #[derive(Debug)]

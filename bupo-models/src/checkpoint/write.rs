@@ -1,13 +1,14 @@
 //! Saving a model as a folder transformers loads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 
+use burn::tensor::TensorData;
 use burn::tensor::backend::Backend;
 use half::{bf16, f16};
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError};
 use serde_json::{Value, json};
 
 use super::ModelFiles;
@@ -83,10 +84,11 @@ fn write_weights(folder: &Path, tensors: Vec<NamedTensor>, options: SaveOptions)
             1 => "model.safetensors".to_string(),
             _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
-        let stored: Vec<_> = shard.into_iter().map(|tensor| Stored::new(tensor, options.dtype)).collect();
+        let stored: Vec<_> =
+            shard.into_iter().map(|tensor| StoredTensor::new(tensor.name, &tensor.data, options.dtype)).collect();
         total += stored.iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
         weight_map.extend(stored.iter().map(|tensor| (tensor.name.clone(), file.clone())));
-        write_shard(&folder.join(&file), &stored)?;
+        write_safetensors(&folder.join(&file), &stored)?;
     }
     if count > 1 {
         let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
@@ -112,11 +114,13 @@ fn split(tensors: Vec<NamedTensor>, options: SaveOptions) -> Vec<Vec<NamedTensor
     shards
 }
 
-fn write_shard(path: &Path, tensors: &[Stored]) -> Result<(), ModelError> {
-    let failed = |error: safetensors::SafeTensorError| match error {
-        safetensors::SafeTensorError::IoError(source) => {
-            ModelError::Io { action: "write", path: path.to_path_buf(), source }
-        }
+/// Writes tensors as one safetensors file, under another name first: what stood at `path` stays until all is written.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_safetensors(path: &Path, tensors: &[StoredTensor]) -> Result<(), ModelError> {
+    let failed = |error: SafeTensorError| match error {
+        SafeTensorError::IoError(source) => ModelError::Io { action: "write", path: path.to_path_buf(), source },
         other => ModelError::Weights { place: path.to_path_buf(), reason: other.to_string() },
     };
     let views = tensors
@@ -126,27 +130,33 @@ fn write_shard(path: &Path, tensors: &[Stored]) -> Result<(), ModelError> {
         .map_err(failed)?;
     // transformers refuses a file that does not say which framework's layout it has.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(failed)
+    // The file it makes is the owner's alone; a plain file's permissions are what a user expects.
+    let plain = OpenOptions::new().create(true).append(true).open(path).and_then(|file| file.metadata());
+    let permissions = plain.map_err(ModelError::io("write", path))?.permissions();
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(failed)?;
+    fs::set_permissions(path, permissions).map_err(ModelError::io("write", path))
 }
 
 /// A tensor in the bytes it is stored in.
-struct Stored {
+#[derive(Debug, Clone)]
+pub struct StoredTensor {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl Stored {
-    fn new(tensor: NamedTensor, dtype: SaveDtype) -> Self {
-        let shape = tensor.data.shape.to_vec();
-        let values = tensor.data.iter::<f32>();
+impl StoredTensor {
+    /// Converts values to a dtype.
+    pub fn new(name: String, data: &TensorData, dtype: SaveDtype) -> Self {
+        let shape = data.shape.to_vec();
+        let values = data.iter::<f32>();
         let (dtype, bytes) = match dtype {
             SaveDtype::F32 => (Dtype::F32, values.flat_map(f32::to_le_bytes).collect()),
             SaveDtype::Bf16 => (Dtype::BF16, values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect()),
             SaveDtype::F16 => (Dtype::F16, values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect()),
         };
-        Self { name: tensor.name, dtype, shape, bytes }
+        Self { name, dtype, shape, bytes }
     }
 }
 

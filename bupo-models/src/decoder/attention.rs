@@ -31,8 +31,8 @@ impl<B: Backend> Attention<B> {
         let q = self.heads(&self.q_proj, self.q_norm.as_ref(), x.clone());
         let k = self.heads(&self.k_proj, self.k_norm.as_ref(), x.clone());
         let v = self.heads(&self.v_proj, None, x);
-        let q = pass.rotation.apply(q) * (self.head_dim as f64).powf(-0.5);
-        let k = pass.rotation.apply(k);
+        let q = pass.q_rotation.apply(q) * (self.head_dim as f64).powf(-0.5);
+        let k = pass.k_rotation.apply(k);
         let (k, v) = match &mut pass.cache {
             Some(cache) => cache.extend(layer, k, v),
             None => (k, v),
@@ -59,18 +59,17 @@ impl<B: Backend> Attention<B> {
 /// `softmax(q k^T + mask) v`, the query heads of a group sharing their key head without repeating it.
 ///
 /// `q` is `[batch, heads, seq, head_dim]` and scaled; `k`, `v` are `[batch, kv_heads, slots, head_dim]`; `mask`
-/// broadcasts to `[batch, heads, seq, slots]`.
-fn attend<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>, mask: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
+/// is `[1 or batch * heads, seq * slots]`.
+fn attend<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>, mask: Option<Tensor<B, 2>>) -> Tensor<B, 4> {
     let [batch, heads, seq, head_dim] = q.dims();
     let [_, kv_heads, slots, _] = k.dims();
     let dtype = q.dtype();
-    let grouped = [batch, kv_heads, heads / kv_heads * seq];
-    let q = q.reshape([grouped[0], grouped[1], grouped[2], head_dim]);
-    let scores = q.matmul(k.transpose()).reshape([batch, heads, seq, slots]).cast(DType::F32);
+    let grouped = heads / kv_heads * seq;
+    let scores = q.reshape([batch, kv_heads, grouped, head_dim]).matmul(k.transpose()).cast(DType::F32);
     let scores = match mask {
-        Some(mask) => scores + mask,
+        Some(mask) => (scores.reshape([batch * heads, seq * slots]) + mask).reshape([batch, kv_heads, grouped, slots]),
         None => scores,
     };
-    let weights = softmax(scores, 3).cast(dtype).reshape([grouped[0], grouped[1], grouped[2], slots]);
+    let weights = softmax(scores, 3).cast(dtype);
     weights.matmul(v).reshape([batch, heads, seq, head_dim])
 }

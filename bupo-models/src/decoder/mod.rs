@@ -52,11 +52,6 @@ pub struct DecoderLayer<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// A pass over whole sequences of `seq` tokens from position 0; see [`Pass`].
-    pub fn whole_pass(&self, seq: usize) -> Pass<B> {
-        Pass::whole(&self.rope, self.head_dim(), seq, &self.device())
-    }
-
     /// The size of the vocabulary, V.
     pub fn vocab_size(&self) -> usize {
         self.embed_tokens.weight.dims()[0]
@@ -72,12 +67,14 @@ impl<B: Backend> Decoder<B> {
         self.lm_head.as_ref().map_or(self.embed_tokens.weight.id, |head| head.weight.id)
     }
 
-    pub(crate) fn rope(&self) -> &RopeConfig {
-        &self.rope
-    }
-
     pub(crate) fn head_dim(&self) -> usize {
         self.layers.first().map_or(2, |layer| layer.self_attn.head_dim)
+    }
+
+    /// The numbers of query heads and of key and value heads.
+    pub(crate) fn heads(&self) -> (usize, usize) {
+        let count = |projection: &Linear<B>| projection.weight.dims()[0] / self.head_dim();
+        self.layers.first().map_or((1, 1), |layer| (count(&layer.self_attn.q_proj), count(&layer.self_attn.k_proj)))
     }
 }
 

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::decoder::{MASKED, Pass, Rotation};
+use crate::decoder::{MASKED, Pass};
 use crate::{Decoder, ModelError};
 
 pub use cache::KvCache;
@@ -100,8 +100,8 @@ struct Batch<'a, B: Backend> {
     rngs: Vec<ChaCha8Rng>,
     responses: Vec<Response>,
     pass: Pass<B>,
-    /// Masks each row's unused prompt slots, `[rows, 1, 1, capacity]`; nothing where no row has any.
-    holes: Option<Tensor<B, 4>>,
+    /// Masks each row's unused prompt slots, `[rows, capacity]`; nothing where no row has any.
+    holes: Option<Tensor<B, 2>>,
     longest_prompt: usize,
     generated: usize,
 }
@@ -150,10 +150,10 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Runs the newest token of each row and returns its state, `[rows, hidden]`.
     fn decode(&mut self) -> Result<Tensor<B, 2>, ModelError> {
-        let positions: Vec<_> = self.rows.iter().map(|row| vec![row.position]).collect();
-        self.pass.rotation = Rotation::new(self.decoder.rope(), self.decoder.head_dim(), &positions, &self.device);
+        let positions: Vec<usize> = self.rows.iter().map(|row| row.position).collect();
         let slots = self.longest_prompt + self.generated;
-        self.pass.mask = self.holes.as_ref().map(|holes| holes.clone().narrow(3, 0, slots));
+        let holes = self.holes.as_ref().map(|holes| holes.clone().narrow(1, 0, slots));
+        self.pass.next_token(self.decoder, &positions, holes);
         let newest: Vec<u32> = self.rows.iter().map(|row| row.newest).collect();
         let states = self.site_state(token_tensor(&newest, &self.device).unsqueeze_dim(1))?;
         self.rows.iter_mut().for_each(|row| row.position += 1);
@@ -214,7 +214,7 @@ fn holes<B: Backend>(
     longest: usize,
     capacity: usize,
     device: &B::Device,
-) -> Option<Tensor<B, 4>> {
+) -> Option<Tensor<B, 2>> {
     if prompts.iter().all(|ids| ids.len() == longest) {
         return None;
     }
@@ -222,5 +222,5 @@ fn holes<B: Backend>(
         .iter()
         .flat_map(|ids| (0..capacity).map(|slot| if (ids.len()..longest).contains(&slot) { MASKED } else { 0.0 }))
         .collect();
-    Some(Tensor::from_data(TensorData::new(values, [prompts.len(), 1, 1, capacity]), device))
+    Some(Tensor::from_data(TensorData::new(values, [prompts.len(), capacity]), device))
 }

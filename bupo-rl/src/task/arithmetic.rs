@@ -20,7 +20,7 @@ pub struct Arithmetic {
 
 impl Default for Arithmetic {
     fn default() -> Self {
-        Self { max_terms: 4, max_number: 99 }
+        Self { max_terms: 4, max_number: 30 }
     }
 }
 
@@ -33,12 +33,12 @@ impl Task for Arithmetic {
         self.draw(rng, true)
     }
 
-    fn solution(&self, problem: &Problem) -> String {
+    fn solution(&self, problem: &Problem, slip_rate: f64, rng: &mut ChaCha8Rng) -> String {
         let mut terms = parse(problem.prompt.trim_end_matches('='));
         let mut steps = Vec::new();
         while terms.len() > 1 {
             let sum = terms.remove(0) + terms[0];
-            terms[0] = sum;
+            terms[0] = if rng.random_bool(slip_rate) { slipped(sum, rng) } else { sum };
             steps.push(expression(&terms));
         }
         steps.join("=")
@@ -80,6 +80,12 @@ fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// Off by one or by ten, upwards or downwards, but not below zero.
+fn slipped(sum: i64, rng: &mut ChaCha8Rng) -> i64 {
+    let by = if rng.random() { 1 } else { 10 };
+    if sum >= by && rng.random() { sum - by } else { sum + by }
+}
+
 /// Signed terms written as a sum: `37+58-14`.
 fn expression(terms: &[i64]) -> String {
     let signed: String = terms.iter().map(|term| format!("{term:+}")).collect();
@@ -105,24 +111,36 @@ mod tests {
 
     #[test]
     fn solutions_work_one_operation_at_a_time() {
-        let task = Arithmetic::default();
-        assert_eq!(task.solution(&problem("37+58-14+6=", "87")), "95-14+6=81+6=87");
-        assert_eq!(task.solution(&problem("3+4=", "7")), "7");
+        let (task, mut rng) = (Arithmetic::default(), ChaCha8Rng::seed_from_u64(1));
+        let mut solution = |prompt, answer| task.solution(&problem(prompt, answer), 0.0, &mut rng);
+        assert_eq!(solution("37+58-14+6=", "87"), "95-14+6=81+6=87");
+        assert_eq!(solution("3+4=", "7"), "7");
     }
 
     #[test]
     fn solutions_earn_the_reward_and_near_misses_do_not() {
-        let task = Arithmetic::default();
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (task, mut rng) = (Arithmetic::default(), ChaCha8Rng::seed_from_u64(1));
         for _ in 0..200 {
             let problem = task.training_problem(&mut rng);
-            let solution = task.solution(&problem);
+            let solution = task.solution(&problem, 0.0, &mut rng);
             assert_eq!(task.reward(&problem, &solution), 1.0, "{problem:?} {solution}");
             assert_eq!(task.reward(&problem, &format!("{solution}0")), 0.0);
             assert_eq!(task.reward(&problem, &format!("{solution}=")), 0.0);
         }
         assert_eq!(task.reward(&problem("3+4=", "7"), ""), 0.0);
         assert_eq!(task.reward(&problem("3+4=", "7"), "17"), 0.0);
+    }
+
+    #[test]
+    fn slips_spoil_their_share_of_answers() {
+        let (task, mut rng) = (Arithmetic { max_terms: 2, max_number: 99 }, ChaCha8Rng::seed_from_u64(1));
+        let right: f64 = (0..2000)
+            .map(|_| {
+                let problem = task.training_problem(&mut rng);
+                task.reward(&problem, &task.solution(&problem, 0.25, &mut rng))
+            })
+            .sum();
+        assert!((right / 2000.0 - 0.75).abs() < 0.04, "{right}");
     }
 
     #[test]

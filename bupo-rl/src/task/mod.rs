@@ -21,8 +21,9 @@ pub trait Task {
     fn training_problem(&self, rng: &mut ChaCha8Rng) -> Problem;
     /// Draws a problem no training draw ever gives.
     fn held_out_problem(&self, rng: &mut ChaCha8Rng) -> Problem;
-    /// A worked answer to a problem, for supervised training.
-    fn solution(&self, problem: &Problem) -> String;
+    /// A worked answer to a problem, for supervised training. Each of its steps goes wrong with chance `slip_rate`, and
+    /// those after it go on from there; at 0 it is right.
+    fn solution(&self, problem: &Problem, slip_rate: f64, rng: &mut ChaCha8Rng) -> String;
     /// The reward of a response's text, 0 or 1.
     fn reward(&self, problem: &Problem, response: &str) -> f64;
 }

@@ -1,0 +1,435 @@
+//! The program from outside: what it writes, and what it says of bad input.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize_to_file};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(name)
+}
+
+fn bupo(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bupo")).args(args).args(["--device", "cpu"]).output().unwrap()
+}
+
+fn succeed(args: &[&str]) -> String {
+    let output = bupo(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one sentence of an error; anything else, a panic first of all, fails the test.
+fn fail(args: &[&str]) -> String {
+    let output = bupo(args);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{args:?} succeeded");
+    assert!(message.starts_with("error: ") && message.trim().lines().count() == 1, "{args:?}: {message}");
+    message
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Settings of a run of three steps that takes a second or two.
+const SHORT: [&str; 16] = [
+    "--set",
+    "phases.0.steps=2",
+    "--set",
+    "phases.1.steps=1",
+    "--set",
+    "rollout.prompts=4",
+    "--set",
+    "update.mini_batch_prompts=2",
+    "--set",
+    "rollout.group_size=4",
+    "--set",
+    "rollout.max_new_tokens=12",
+    "--set",
+    "evaluation.problems=4",
+    "--set",
+    "evaluation.samples=2",
+];
+
+fn short_run(out: &Path, more: &[&str]) -> String {
+    succeed(&[&["train", "--out", text(out)], &SHORT[..], more].concat())
+}
+
+/// A model folder whose tensors have been tampered with.
+fn tampered(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> TempDir {
+    let origin = fixture("qwen3-tied");
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(origin.join("config.json"), folder.path().join("config.json")).unwrap();
+    let bytes = fs::read(origin.join("model.safetensors")).unwrap();
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+            (name, (view.shape().to_vec(), values))
+        })
+        .collect();
+    change(&mut tensors);
+    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, (shape, values))| (name, shape, values.into_iter().flat_map(f32::to_le_bytes).collect()))
+        .collect();
+    let views =
+        stored.iter().map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
+    folder
+}
+
+/// What `trace` says of a model folder.
+fn trace_error(folder: &Path) -> String {
+    let out = tempfile::tempdir().unwrap();
+    let tokens = fixture("qwen3-tied/tokens.json");
+    fail(&["trace", "--model", text(folder), "--tokens", text(&tokens), "--out", text(&out.path().join("x"))])
+}
+
+#[test]
+fn trace_writes_every_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("trace.safetensors");
+    let model = fixture("qwen2-untied-sharded-bf16");
+    let tokens = model.join("tokens.json");
+    succeed(&["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(&out)]);
+    let (ours, theirs) = (fs::read(&out).unwrap(), fs::read(model.join("expected.safetensors")).unwrap());
+    let (ours, theirs) = (SafeTensors::deserialize(&ours).unwrap(), SafeTensors::deserialize(&theirs).unwrap());
+    for (name, view) in theirs.tensors().into_iter().filter(|(name, _)| !name.starts_with("log_probs")) {
+        assert_eq!(ours.tensor(&name).unwrap().shape(), view.shape(), "{name}");
+        assert_eq!(ours.tensor(&name).unwrap().dtype(), Dtype::F32);
+    }
+}
+
+#[test]
+fn generate_writes_generated_tokens_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, out) = (folder.path().join("ids.json"), folder.path().join("out.json"));
+    let model = fixture("qwen3-tied");
+    let reference: Value = serde_json::from_slice(&fs::read(model.join("generate.json")).unwrap()).unwrap();
+    fs::write(&tokens, reference["prompts"].to_string()).unwrap();
+    for site in ["full", "layer:2"] {
+        let args = ["generate", "--model", text(&model), "--tokens", text(&tokens), "--policy", site];
+        let more = ["--temperature", "0", "--max-new-tokens", "12", "--ignore-eos", "--json", text(&out)];
+        succeed(&[&args[..], &more].concat());
+        let written: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+        assert_eq!(written["tokens"], reference[site]["tokens"], "{site}");
+        assert_eq!(written["log_probs"].as_array().unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn the_embedded_model_answers_text() {
+    let args = ["generate", "--prompt", "7+5=", "--temperature", "0"];
+    assert_eq!(succeed(&args), succeed(&args));
+    assert!(succeed(&args).starts_with("7+5="));
+}
+
+#[test]
+fn replay_leaves_a_checkpoint_and_its_updates() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let model = fixture("qwen3-tied");
+    let rollouts = model.join("rollouts.jsonl");
+    let args = ["replay", "--model", text(&model), "--rollouts", text(&rollouts), "--policy", "layer:2"];
+    let args = [&args[..], &["--updates", "2", "--lr", "3e-4", "--out", text(&out)]].concat();
+    succeed(&args);
+    let reference: Value = serde_json::from_slice(&fs::read(model.join("replay.layer2.json")).unwrap()).unwrap();
+    let updates = lines(&out.join("updates.jsonl"));
+    assert_eq!(updates.len(), 2);
+    for (ours, theirs) in updates.iter().zip(reference["updates"].as_array().unwrap()) {
+        for name in ["loss", "grad_norm"] {
+            let (ours, theirs) = (ours[name].as_f64().unwrap(), theirs[name].as_f64().unwrap());
+            assert!((ours / theirs - 1.0).abs() < 1e-4, "{name}: {ours} for {theirs}");
+        }
+    }
+    let bytes = fs::read(out.join("model.safetensors")).unwrap();
+    assert_eq!(SafeTensors::deserialize(&bytes).unwrap().len(), 46);
+    assert!(out.join("config.json").exists());
+    assert!(fail(&args).contains("exists and is not empty"));
+}
+
+#[test]
+fn train_leaves_a_whole_run_folder_and_repeats_by_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b, c) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));
+    let screen = short_run(&a, &[]);
+    for expected in ["phase 1", "layer:", "phase 2", "Avg@2", "Pass@2", "before", "after", "metrics.jsonl"] {
+        assert!(screen.contains(expected), "{expected}: {screen}");
+    }
+    short_run(&b, &[]);
+    short_run(&c, &["--seed", "1"]);
+    let weights = |run: &Path| fs::read(run.join("model/model.safetensors")).unwrap();
+    assert_eq!(weights(&a), weights(&b));
+    assert_ne!(weights(&a), weights(&c));
+    for file in ["config.toml", "completions.jsonl", "evaluation.json", "model/config.json", "model/tokenizer.json"] {
+        assert!(a.join(file).exists(), "{file}");
+    }
+
+    let metrics = lines(&a.join("metrics.jsonl"));
+    assert_eq!(metrics.len(), 3);
+    let names = [
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "entropy",
+        "kl",
+        "grad_norm",
+        "clip_ratio",
+        "response_length",
+        "tokens_per_second",
+    ];
+    for (index, line) in metrics.iter().enumerate() {
+        assert_eq!(line["step"], index + 1);
+        assert_eq!(line["phase"], if index < 2 { 1 } else { 2 });
+        assert_eq!(line["site"].as_str().unwrap() == "full", index == 2);
+        assert_eq!(line["first_ratio"], 1.0, "the first update of step {} starts at ratio 1", index + 1);
+        assert!(names.iter().all(|name| line[name].is_number()), "{line}");
+    }
+
+    // The trained model is a model folder like any other, and the run's own settings make the run again.
+    succeed(&["generate", "--model", text(&a.join("model")), "--prompt", "1+1="]);
+    let d = folder.path().join("d");
+    succeed(&["train", "--out", text(&d), "--config", text(&a.join("config.toml"))]);
+    assert_eq!(weights(&a), weights(&d));
+}
+
+#[test]
+fn grpo_trains_the_full_policy_on_the_same_number_of_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    short_run(&out, &["--algorithm", "grpo"]);
+    let metrics = lines(&out.join("metrics.jsonl"));
+    assert!(metrics.len() == 3 && metrics.iter().all(|line| line["site"] == "full"));
+}
+
+#[test]
+fn warmup_makes_a_model_that_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model");
+    let sizes = ["--steps", "2", "--batch", "4", "--hidden", "64", "--layers", "1"];
+    succeed(&[&["warmup", "--out", text(&out)], &sizes[..]].concat());
+    succeed(&["generate", "--model", text(&out), "--prompt", "1+1=", "--max-new-tokens", "2"]);
+    assert!(fail(&["warmup", "--out", text(&out)]).contains("exists and is not empty"));
+    assert!(fail(&["warmup", "--out", text(&folder.path().join("x")), "--hidden", "100"]).contains("multiple of 64"));
+}
+
+#[test]
+fn missing_and_damaged_weights_are_named() {
+    assert!(trace_error(Path::new("/no/such/folder")).contains("there is no such folder"));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(trace_error(folder.path()).contains("config.json"));
+    fs::copy(fixture("qwen3-tied/config.json"), folder.path().join("config.json")).unwrap();
+    assert!(trace_error(folder.path()).contains("neither model.safetensors nor"));
+    fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
+    assert!(trace_error(folder.path()).contains("pickled weights"));
+
+    let whole = fs::read(fixture("qwen3-tied/model.safetensors")).unwrap();
+    for (length, expected) in [(whole.len() - 1, "truncated"), (200, "header"), (3, "too few"), (0, "too few")] {
+        fs::write(folder.path().join("model.safetensors"), &whole[..length]).unwrap();
+        let message = trace_error(folder.path());
+        assert!(message.contains(expected) && message.contains("model.safetensors"), "{length}: {message}");
+    }
+    let mut nonsense = whole.clone();
+    nonsense[8..40].fill(b'#');
+    fs::write(folder.path().join("model.safetensors"), &nonsense).unwrap();
+    assert!(trace_error(folder.path()).contains("damaged"));
+}
+
+#[test]
+fn weights_that_contradict_the_config_are_named() {
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let wrong_shape = tampered(|tensors| {
+        let (shape, _) = tensors.get_mut(name).unwrap();
+        shape.reverse();
+    });
+    let message = trace_error(wrong_shape.path());
+    assert!(message.contains(name) && message.contains("[40, 72]") && message.contains("[72, 40]"), "{message}");
+
+    let missing = tampered(|tensors| drop(tensors.remove(name)));
+    let message = trace_error(missing.path());
+    assert!(message.contains(name) && message.contains("missing"), "{message}");
+
+    let surplus = tampered(|tensors| drop(tensors.insert("model.layers.9.extra".into(), (vec![1], vec![0.0]))));
+    let message = trace_error(surplus.path());
+    assert!(message.contains("surplus") && message.contains("model.layers.9.extra"), "{message}");
+
+    let nan = tampered(|tensors| tensors.get_mut(name).unwrap().1[5] = f32::NAN);
+    let message = trace_error(nan.path());
+    assert!(message.contains(name) && message.contains("NaN") && message.contains("element 5"), "{message}");
+
+    let untied = tampered(|tensors| {
+        let (shape, mut values) = tensors["model.embed_tokens.weight"].clone();
+        values[0] += 1.0;
+        tensors.insert("lm_head.weight".into(), (shape, values));
+    });
+    assert!(trace_error(untied.path()).contains("tie_word_embeddings"));
+}
+
+#[test]
+fn shards_that_contradict_the_index_are_named() {
+    let origin = fixture("qwen2-untied-sharded-bf16");
+    let copy = || {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(&origin).unwrap().map(|entry| entry.unwrap().path()) {
+            fs::copy(&entry, folder.path().join(entry.file_name().unwrap())).unwrap();
+        }
+        folder
+    };
+    let edit = |folder: &Path, change: &dyn Fn(&mut Value)| {
+        let path = folder.join("model.safetensors.index.json");
+        let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut index);
+        fs::write(&path, index.to_string()).unwrap();
+    };
+    let norm = "model.norm.weight";
+
+    let folder = copy();
+    edit(folder.path(), &|index| index["weight_map"][norm] = json!("../elsewhere.safetensors"));
+    assert!(trace_error(folder.path()).contains("not the name of a safetensors file in this folder"));
+
+    let folder = copy();
+    edit(folder.path(), &|index| drop(index["weight_map"].as_object_mut().unwrap().remove(norm)));
+    assert!(trace_error(folder.path()).contains("the index does not say so"));
+
+    let folder = copy();
+    edit(folder.path(), &|index| index["weight_map"]["model.more"] = index["weight_map"][norm].clone());
+    assert!(trace_error(folder.path()).contains("not in shard"));
+
+    let folder = copy();
+    let shard = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|e| e == "safetensors") && text(path).contains("-of-"))
+        .unwrap();
+    fs::remove_file(&shard).unwrap();
+    assert!(trace_error(folder.path()).contains(shard.file_name().unwrap().to_str().unwrap()));
+}
+
+#[test]
+fn bad_tokens_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, out) = (folder.path().join("ids.json"), folder.path().join("out"));
+    let model = fixture("qwen3-tied");
+    for (content, expected) in [
+        ("[[1, 2], [3, 151]]", "token id 151 (row 2, position 2) is outside the model's vocabulary of 151"),
+        ("[[1, 2], [3]]", "rows of equal length"),
+        ("[[1], []]", "row 2 has no tokens"),
+        ("[]", "there are no rows"),
+        ("[[1, -2]]", "not rows of token ids"),
+        ("{", "not rows of token ids"),
+        ("", "not rows of token ids"),
+    ] {
+        fs::write(&tokens, content).unwrap();
+        let message = fail(&["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(&out)]);
+        assert!(message.contains(expected), "{content}: {message}");
+    }
+    fs::write(&tokens, "[[1, 999]]").unwrap();
+    assert!(fail(&["generate", "--model", text(&model), "--tokens", text(&tokens)]).contains("token id 999"));
+    let missing = folder.path().join("missing.json");
+    assert!(fail(&["generate", "--model", text(&model), "--tokens", text(&missing)]).contains("missing.json"));
+    assert!(fail(&["generate", "--model", text(&model), "--prompt", "hi"]).contains("tokenizer.json"));
+}
+
+#[test]
+fn bad_rollouts_are_named_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rollouts, out) = (folder.path().join("rollouts.jsonl"), folder.path().join("out"));
+    let good = r#"{"group": 0, "prompt": [1], "response": [3, 2], "reward": 1.0}"#;
+    for (second, expected) in [
+        (r#"{"group": 0, "prompt": [1], "response": [3, 2]"#, "line 2"),
+        (r#"{"group": 0, "prompt": [1], "response": [3, 2]}"#, "missing field `reward`"),
+        (r#"{"group": 0, "prompt": [], "response": [3], "reward": 0}"#, "prompt has no tokens"),
+        (r#"{"group": 0, "prompt": [1], "response": [], "reward": 0}"#, "response has no tokens"),
+        (r#"{"group": 0, "prompt": [1], "response": [500], "reward": 0}"#, "token id 500"),
+        (r#"{"group": 0, "prompt": [1], "response": [5], "reward": "x"}"#, "line 2"),
+        (" ", "the line is empty"),
+    ] {
+        fs::write(&rollouts, format!("{good}\n{second}\n{good}\n")).unwrap();
+        let model = fixture("qwen3-tied");
+        let message = fail(&["replay", "--model", text(&model), "--rollouts", text(&rollouts), "--out", text(&out)]);
+        assert!(message.contains("rollouts.jsonl line 2") && message.contains(expected), "{second}: {message}");
+        assert!(!out.exists(), "nothing is made before the input is checked");
+    }
+    fs::write(&rollouts, "").unwrap();
+    let model = fixture("qwen3-tied");
+    let args = ["replay", "--model", text(&model), "--rollouts", text(&rollouts), "--out", text(&out)];
+    assert!(fail(&args).contains("no rollouts"));
+    fs::write(&rollouts, good).unwrap();
+    assert!(fail(&[&args[..], &["--policy", "layer:5"]].concat()).contains("layers 1 to 4"));
+    assert!(fail(&[&args[..], &["--lr", "-1"]].concat()).contains("--lr"));
+}
+
+#[test]
+fn settings_are_refused_before_work_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for (pair, expected) in [
+        ("rollout.promts=3", "promts"),
+        ("phases.0.site=layer:40", "layer:40"),
+        ("update.mini_batch_prompts=5", "does not divide"),
+        ("phases.0.site=middle", "middle"),
+    ] {
+        let message = fail(&["train", "--out", text(&out), "--set", pair]);
+        assert!(message.contains(expected), "{pair}: {message}");
+        assert!(!out.exists(), "{pair}");
+    }
+    let config = folder.path().join("config.toml");
+    for (content, expected) in
+        [("seed = 'x'", "config.toml"), ("[rollout]\nprompt = 3", "prompt"), ("[", "config.toml")]
+    {
+        fs::write(&config, content).unwrap();
+        let message = fail(&["train", "--out", text(&out), "--config", text(&config)]);
+        assert!(message.contains(expected), "{content}: {message}");
+    }
+    assert!(fail(&["train", "--config", "/no/such.toml"]).contains("/no/such.toml"));
+}
+
+#[test]
+fn folders_that_exist_or_cannot_be_written_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("precious"), "data").unwrap();
+    assert!(fail(&["train", "--out", text(folder.path())]).contains("exists and is not empty"));
+    assert_eq!(fs::read_to_string(folder.path().join("precious")).unwrap(), "data");
+    let under_a_file = folder.path().join("precious/run");
+    assert!(fail(&["train", "--out", text(&under_a_file)]).contains("cannot create"));
+    let tokens = fixture("qwen3-tied/tokens.json");
+    let model = fixture("qwen3-tied");
+    let nowhere = folder.path().join("no/such/folder/out");
+    for args in [
+        ["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(&nowhere)],
+        ["generate", "--model", text(&model), "--tokens", text(&tokens), "--json", text(&nowhere)],
+    ] {
+        assert!(fail(&args).contains("there is no folder"));
+    }
+}
+
+#[test]
+fn devices_that_are_not_there_are_an_error() {
+    let with_device = |device: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_bupo"))
+            .args(["generate", "--prompt", "1+1=", "--max-new-tokens", "1", "--device", device])
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(with_device("ndarray").0);
+    assert!(with_device("auto").0);
+    assert!(with_device("tpu").1.contains("unknown device"));
+    let (success, message) = with_device("cuda:99");
+    assert!(!success && message.starts_with("error: ") && !message.contains("panicked"), "{message}");
+    let (success, message) = with_device("wgpu:99");
+    assert!(!success && message.starts_with("error: ") && !message.contains("panicked"), "{message}");
+}
