@@ -369,7 +369,7 @@ fn bad_rollouts_are_named_by_line() {
     assert!(fail(&args).contains("no rollouts"));
     fs::write(&rollouts, good).unwrap();
     assert!(fail(&[&args[..], &["--policy", "layer:5"]].concat()).contains("layers 1 to 4"));
-    assert!(fail(&[&args[..], &["--lr", "-1"]].concat()).contains("--lr"));
+    assert!(fail(&[&args[..], &["--lr=-1"]].concat()).contains("--lr"));
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Default for TrainConfig {
             seed: 0,
             algorithm: Algorithm::Bupo,
             model: None,
-            phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 90)],
+            phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],
             task: TaskConfig::default(),
             rollout: RolloutConfig::default(),
             update: UpdateConfig::default(),
@@ -131,7 +131,7 @@ impl TaskConfig {
 
 impl Default for RolloutConfig {
     fn default() -> Self {
-        Self { prompts: 16, group_size: 8, temperature: 1.0, max_new_tokens: 32 }
+        Self { prompts: 32, group_size: 8, temperature: 1.0, max_new_tokens: 32 }
     }
 }
 
