@@ -143,7 +143,7 @@ impl Default for UpdateConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { problems: 100, samples: 8, temperature: 1.0 }
+        Self { problems: 200, samples: 8, temperature: 1.0 }
     }
 }
 

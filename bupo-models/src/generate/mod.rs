@@ -100,7 +100,7 @@ struct Batch<'a, B: Backend> {
     rngs: Vec<ChaCha8Rng>,
     responses: Vec<Response>,
     pass: Pass<B>,
-    /// Masks each row's unused prompt slots, `[rows, capacity]`; nothing where no row has any.
+    /// Masks each row's unused prompt slots, `[rows, longest_prompt]`; nothing where no row has any.
     holes: Option<Tensor<B, 2>>,
     longest_prompt: usize,
     generated: usize,
@@ -116,10 +116,9 @@ impl<'a, B: Backend> Batch<'a, B> {
     fn new(decoder: &'a Decoder<B>, prompts: &[Vec<u32>], options: &'a GenerateOptions) -> Result<Self, ModelError> {
         let device = decoder.device();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let capacity = longest_prompt + options.max_new_tokens - 1;
         let depth = options.site.depth(decoder.num_layers())?;
         let mut pass = decoder.whole_pass(longest_prompt);
-        pass.cache = Some(KvCache::new(depth, capacity));
+        pass.cache = Some(KvCache::new(depth));
         Ok(Self {
             decoder,
             options,
@@ -131,7 +130,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             rngs: (0..prompts.len()).map(|row| row_rng(options.seed, row)).collect(),
             responses: vec![Response::default(); prompts.len()],
             pass,
-            holes: holes(prompts, longest_prompt, capacity, &device),
+            holes: holes(prompts, longest_prompt, &device),
             longest_prompt,
             generated: 0,
             device,
@@ -151,8 +150,8 @@ impl<'a, B: Backend> Batch<'a, B> {
     /// Runs the newest token of each row and returns its state, `[rows, hidden]`.
     fn decode(&mut self) -> Result<Tensor<B, 2>, ModelError> {
         let positions: Vec<usize> = self.rows.iter().map(|row| row.position).collect();
-        let slots = self.longest_prompt + self.generated;
-        let holes = self.holes.as_ref().map(|holes| holes.clone().narrow(1, 0, slots));
+        let generated = Tensor::zeros([self.rows.len(), self.generated], &self.device);
+        let holes = self.holes.as_ref().map(|holes| Tensor::cat(vec![holes.clone(), generated], 1));
         self.pass.next_token(self.decoder, &positions, holes);
         let newest: Vec<u32> = self.rows.iter().map(|row| row.newest).collect();
         let states = self.site_state(token_tensor(&newest, &self.device).unsqueeze_dim(1))?;
@@ -209,18 +208,11 @@ fn row_rng(seed: u64, row: usize) -> ChaCha8Rng {
     rng
 }
 
-fn holes<B: Backend>(
-    prompts: &[Vec<u32>],
-    longest: usize,
-    capacity: usize,
-    device: &B::Device,
-) -> Option<Tensor<B, 2>> {
+fn holes<B: Backend>(prompts: &[Vec<u32>], longest: usize, device: &B::Device) -> Option<Tensor<B, 2>> {
     if prompts.iter().all(|ids| ids.len() == longest) {
         return None;
     }
-    let values: Vec<f32> = prompts
-        .iter()
-        .flat_map(|ids| (0..capacity).map(|slot| if (ids.len()..longest).contains(&slot) { MASKED } else { 0.0 }))
-        .collect();
-    Some(Tensor::from_data(TensorData::new(values, [prompts.len(), capacity]), device))
+    let values: Vec<f32> =
+        prompts.iter().flat_map(|ids| (0..longest).map(|slot| if slot < ids.len() { 0.0 } else { MASKED })).collect();
+    Some(Tensor::from_data(TensorData::new(values, [prompts.len(), longest]), device))
 }
