@@ -1,4 +1,5 @@
 //! The program from outside: what it writes, and what it says of bad input.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
 //! The forward pass against transformers, and against itself.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
 
 mod common;
 

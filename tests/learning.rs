@@ -1,4 +1,5 @@
 //! The objective and whole updates against PyTorch, and against themselves.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
 
 mod common;
 

@@ -88,12 +88,13 @@ impl<B: Backend> WeightSource<B> {
     pub(super) fn check_headers(&self, config: &ModelConfig) -> Result<(), ModelError> {
         let mut headers = Headers { source: self, wanted: BTreeSet::new() };
         Decoder::<B>::build(config, &mut headers)?;
-        let surplus = |name: &&String| {
-            !headers.wanted.contains(*name)
-                && !(config.tie_word_embeddings && *name == UNEMBEDDING)
-                && !name.ends_with("rotary_emb.inv_freq")
+        // Older Llama checkpoints store the rotary frequencies, which the config gives.
+        let known = |name: &str| {
+            headers.wanted.contains(name)
+                || (config.tie_word_embeddings && name == UNEMBEDDING)
+                || name.ends_with("rotary_emb.inv_freq")
         };
-        match self.places.keys().find(surplus) {
+        match self.places.keys().find(|name| !known(name)) {
             Some(name) => Err(self.wrong(format!(
                 "surplus tensor `{name}`: the {:?} model of {} layers that config.json describes has none of that name",
                 config.family, config.num_hidden_layers
