@@ -356,6 +356,7 @@ fn bad_rollouts_are_named_by_line() {
         (r#"{"group": 0, "prompt": [1], "response": [], "reward": 0}"#, "response has no tokens"),
         (r#"{"group": 0, "prompt": [1], "response": [500], "reward": 0}"#, "token id 500"),
         (r#"{"group": 0, "prompt": [1], "response": [5], "reward": "x"}"#, "line 2"),
+        (r#"{"group": 0, "prompt": [1], "response": [5], "reward": 1e200}"#, "reward is 1e200"),
         (" ", "the line is empty"),
     ] {
         fs::write(&rollouts, format!("{good}\n{second}\n{good}\n")).unwrap();
@@ -370,7 +371,8 @@ fn bad_rollouts_are_named_by_line() {
     assert!(fail(&args).contains("no rollouts"));
     fs::write(&rollouts, good).unwrap();
     assert!(fail(&[&args[..], &["--policy", "layer:5"]].concat()).contains("layers 1 to 4"));
-    assert!(fail(&[&args[..], &["--lr=-1"]].concat()).contains("--lr"));
+    assert!(fail(&[&args[..], &["--lr", "-1"]].concat()).contains("--lr is -1"));
+    assert!(fail(&[&args[..], &["--lr", "1e39"]].concat()).contains("at most 1"));
 }
 
 #[test]
@@ -409,6 +411,8 @@ fn folders_that_exist_or_cannot_be_written_are_refused() {
     let tokens = fixture("qwen3-tied/tokens.json");
     let model = fixture("qwen3-tied");
     let nowhere = folder.path().join("no/such/folder/out");
+    let message = fail(&["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(folder.path())]);
+    assert!(message.contains("not a plain file"));
     for args in [
         ["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(&nowhere)],
         ["generate", "--model", text(&model), "--tokens", text(&tokens), "--json", text(&nowhere)],

@@ -111,7 +111,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub policy: PolicyArgs,
     /// Divides the logits; 0 takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     pub temperature: f64,
     /// The longest response, in tokens
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -140,7 +140,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub updates: usize,
     /// AdamW's step size
-    #[arg(long, value_name = "X", default_value_t = 1e-6)]
+    #[arg(long, value_name = "X", default_value_t = 1e-6, allow_negative_numbers = true)]
     pub lr: f64,
     /// Folder to write the updated model and updates.jsonl to; it must not exist or be empty
     #[arg(long, value_name = "DIR")]

@@ -96,7 +96,7 @@ impl ModelConfig {
 
 /// One id or several.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a token id or a list of token ids")]
 pub(crate) enum OneOrMany {
     One(u32),
     Many(Vec<u32>),
@@ -113,6 +113,7 @@ impl From<OneOrMany> for Vec<u32> {
 
 /// The fields as they stand in the file.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "the fields of a model's config")]
 struct RawConfig {
     model_type: Option<String>,
     vocab_size: usize,
@@ -142,8 +143,10 @@ struct RawConfig {
 /// `rope_parameters`, or the older `rope_scaling`.
 #[derive(Debug, Default, Deserialize)]
 struct RawRope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The name `rope_type` had before; some files carry both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
@@ -224,7 +227,12 @@ impl RawConfig {
         if !(theta.is_finite() && theta > 0.0) {
             return Err(ModelError::Config(format!("rope_theta is {theta}; it must be positive")));
         }
-        let scaling = match raw.rope_type.as_deref() {
+        if let (Some(new), Some(old)) = (&raw.rope_type, &raw.older_type)
+            && new != old
+        {
+            return Err(ModelError::Config(format!("the rope's rope_type is `{new}` and its type `{old}`")));
+        }
+        let scaling = match raw.rope_type.as_deref().or(raw.older_type.as_deref()) {
             None | Some("default") => None,
             Some("llama3") => Some(raw.llama3()?),
             Some(other) => return Err(unsupported(format!("rope type `{other}`"), "use default or llama3")),
@@ -290,7 +298,8 @@ mod tests {
             "original_max_position_embeddings": 64"#;
         let old = config(&format!(r#", "rope_theta": 300.0, "rope_scaling": {{{scaling}}}"#))?;
         let new = config(&format!(r#", "rope_parameters": {{"rope_theta": 300.0, {scaling}}}"#))?;
-        assert_eq!(old.rope, new.rope);
+        let both = config(&format!(r#", "rope_theta": 300.0, "rope_scaling": {{"type": "llama3", {scaling}}}"#))?;
+        assert_eq!((&old.rope, &old.rope), (&new.rope, &both.rope));
         assert!(old.rope.scaling.is_some());
         Ok(())
     }
@@ -319,6 +328,8 @@ mod tests {
             (r#", "num_key_value_heads": 0"#, "num_key_value_heads is 0"),
             (r#", "head_dim": 3"#, "head_dim 3 is odd"),
             (r#", "rope_theta": -1.0"#, "rope_theta"),
+            (r#", "rope_scaling": {"rope_type": "default", "type": "llama3"}"#, "rope_type is `default`"),
+            (r#", "eos_token_id": -1"#, "a token id or a list of token ids"),
             (r#", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}"#, "low_freq_factor"),
         ] {
             let message = message(extra);

@@ -195,7 +195,6 @@ impl TrainConfig {
 
     fn check(&self) -> Result<(), RlError> {
         let counts = [
-            ("task.max_number", self.task.max_number as usize),
             ("rollout.prompts", self.rollout.prompts),
             ("rollout.group_size", self.rollout.group_size),
             ("rollout.max_new_tokens", self.rollout.max_new_tokens),
@@ -231,8 +230,17 @@ impl TrainConfig {
         if let Some((name, value)) = at_least_zero.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err(RlError::Config(format!("{name} is {value}; it must be 0 or more")));
         }
-        if self.task.max_terms < 2 {
-            return Err(RlError::Config(format!("task.max_terms is {}; it must be at least 2", self.task.max_terms)));
+        // With numbers of 1 alone there are so few problems that none is held out.
+        for (name, value) in
+            [("task.max_terms", self.task.max_terms), ("task.max_number", self.task.max_number as usize)]
+        {
+            if value < 2 {
+                return Err(RlError::Config(format!("{name} is {value}; it must be at least 2")));
+            }
+        }
+        if self.optimizer.learning_rate > 1.0 {
+            let rate = self.optimizer.learning_rate;
+            return Err(RlError::Config(format!("optimizer.learning_rate is {rate}; it must be at most 1")));
         }
         if !self.rollout.prompts.is_multiple_of(self.update.mini_batch_prompts) {
             return Err(RlError::Config(format!(
@@ -264,6 +272,7 @@ fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
     let value = format!("value = {text}")
         .parse::<Table>()
         .ok()
+        .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()));
     let (parents, last) = path.rsplit_once('.').map_or((None, path), |(parents, last)| (Some(parents), last));
@@ -337,7 +346,10 @@ mod tests {
             ("rollout.prompts=30", "does not divide"),
             ("rollout.group_size=0", "rollout.group_size is 0"),
             ("optimizer.learning_rate=nan", "learning_rate"),
+            ("optimizer.learning_rate=1e39", "at most 1"),
             ("optimizer.beta1=1.0", "beta1"),
+            ("task.max_number=1", "task.max_number is 1"),
+            ("seed=1\nfoo=2", "invalid type"),
             ("phases.0.site=layer:0", "layer:0"),
             ("algorithm=ppo", "ppo"),
             ("seed", "key=value"),

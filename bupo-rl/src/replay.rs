@@ -14,7 +14,11 @@ use crate::batch::{Sequence, response_stats};
 use crate::optimizer::DecoderOptimizer;
 use crate::update::{LossSpec, Sample, UpdateStats, update};
 
-/// A line of recorded rollouts.
+/// Rewards beyond this are mistakes, and their squares might not be numbers.
+const MAX_REWARD: f64 = 1e9;
+
+/// A line of recorded rollouts. The response is taken whole: it is the recorder who ends it at its first
+/// end-of-sequence id.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct RecordedRollout {
     /// Responses to one prompt share a group.
@@ -48,8 +52,8 @@ pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, 
                 return Err(wrong(format!("{name} has token id {id}, outside the model's vocabulary of {vocab}")));
             }
         }
-        if !rollout.reward.is_finite() {
-            return Err(wrong(format!("reward is {}", rollout.reward)));
+        if rollout.reward.is_nan() || rollout.reward.abs() > MAX_REWARD {
+            return Err(wrong(format!("reward is {:e}; it must be within {MAX_REWARD:e} of 0", rollout.reward)));
         }
         rollouts.push(rollout);
     }

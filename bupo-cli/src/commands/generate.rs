@@ -33,6 +33,9 @@ impl Job for Generate {
             }
             (None, None) => Vec::new(),
         };
+        if prompts.is_empty() {
+            return Err(CliError::Message("there are no rows of tokens to continue; give at least one".into()));
+        }
         let model = load_model::<A::InnerBackend>(&files, device)?;
         let options = GenerateOptions {
             site: args.policy.policy,

@@ -35,11 +35,15 @@ fn read_tokens(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
     })
 }
 
-/// Checks before long work that a file can be written: it must not be a folder, and its own folder must exist.
+/// Checks before long work that a file can be written: what stands there must be a plain file, and its folder must
+/// exist.
 fn check_writable(path: &Path) -> Result<(), CliError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.is_dir() {
-        return Err(CliError::Message(format!("{} is a folder; give the name of a file to write", path.display())));
+    if path.exists() && !path.is_file() {
+        return Err(CliError::Message(format!(
+            "{} is not a plain file; give the name of a file to write",
+            path.display()
+        )));
     }
     if !parent.is_dir() {
         return Err(CliError::Message(format!("{}: there is no folder {}", path.display(), parent.display())));

@@ -14,8 +14,8 @@ use crate::backend::{Job, run_on};
 use crate::error::CliError;
 
 pub fn run(args: ReplayArgs) -> Result<(), CliError> {
-    if !(args.lr.is_finite() && args.lr > 0.0) {
-        return Err(CliError::Message(format!("--lr is {}; it must be a positive number", args.lr)));
+    if !(args.lr > 0.0 && args.lr <= 1.0) {
+        return Err(CliError::Message(format!("--lr is {}; it must be above 0 and at most 1", args.lr)));
     }
     if args.updates == 0 || args.micro_batch == 0 {
         return Err(CliError::Message("--updates and --micro-batch must be at least 1".into()));

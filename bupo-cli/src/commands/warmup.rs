@@ -18,8 +18,8 @@ pub fn run(args: WarmupArgs) -> Result<(), CliError> {
             "--steps, --batch and --max-number must be at least 1, and --max-terms at least 2".into(),
         ));
     }
-    if !((0.0..=1.0).contains(&args.slips) && args.lr.is_finite() && args.lr > 0.0) {
-        return Err(CliError::Message("--slips must be from 0 to 1, and --lr a positive number".into()));
+    if !((0.0..=1.0).contains(&args.slips) && args.lr > 0.0 && args.lr <= 1.0) {
+        return Err(CliError::Message("--slips must be from 0 to 1, and --lr above 0 and at most 1".into()));
     }
     run_on(args.device.device, Warmup(args))
 }

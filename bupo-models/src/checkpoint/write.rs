@@ -115,10 +115,17 @@ fn split(tensors: Vec<NamedTensor>, options: SaveOptions) -> Vec<Vec<NamedTensor
 }
 
 /// Writes tensors as one safetensors file, under another name first: what stood at `path` stays until all is written.
+/// A link is followed.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// If the file cannot be written, or what stands there is not a plain file: a device would be replaced by one.
 pub fn write_safetensors(path: &Path, tensors: &[StoredTensor]) -> Result<(), ModelError> {
+    if path.exists() && !path.is_file() {
+        let source = std::io::Error::other("it exists and is not a plain file");
+        return Err(ModelError::Io { action: "write", path: path.to_path_buf(), source });
+    }
+    let followed = path.canonicalize();
+    let path = followed.as_deref().unwrap_or(path);
     let failed = |error: SafeTensorError| match error {
         SafeTensorError::IoError(source) => ModelError::Io { action: "write", path: path.to_path_buf(), source },
         other => ModelError::Weights { place: path.to_path_buf(), reason: other.to_string() },
