@@ -47,11 +47,6 @@ impl TextTokenizer {
         self.inner.decode(ids, true).map_err(|error| Self::failed(&error))
     }
 
-    /// The id of a token given by its exact text.
-    pub fn id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
-    }
-
     fn failed(error: &tokenizers::Error) -> ModelError {
         ModelError::Tokenizer { place: "tokenizer.json".into(), reason: error.to_string() }
     }

@@ -207,13 +207,13 @@ impl TrainConfig {
             return Err(RlError::Config(format!("{name} is 0; it must be at least 1")));
         }
         let numbers = [
-            ("rollout.temperature", self.rollout.temperature, 0.0),
-            ("evaluation.temperature", self.evaluation.temperature, 0.0),
-            ("optimizer.learning_rate", self.optimizer.learning_rate, 0.0),
-            ("optimizer.max_grad_norm", self.optimizer.max_grad_norm, 0.0),
-            ("optimizer.epsilon", self.optimizer.epsilon, 0.0),
+            ("rollout.temperature", self.rollout.temperature),
+            ("evaluation.temperature", self.evaluation.temperature),
+            ("optimizer.learning_rate", self.optimizer.learning_rate),
+            ("optimizer.max_grad_norm", self.optimizer.max_grad_norm),
+            ("optimizer.epsilon", self.optimizer.epsilon),
         ];
-        if let Some((name, value, _)) = numbers.iter().find(|(_, value, low)| !(value.is_finite() && value > low)) {
+        if let Some((name, value)) = numbers.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(RlError::Config(format!("{name} is {value}; it must be a positive number")));
         }
         for (name, beta) in [("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)] {

@@ -18,7 +18,7 @@ pub use build::{ParamSource, RandomInit};
 pub use feed_forward::FeedForward;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
-pub use params::{NamedTensor, differentiable, named_tensors, param_name, untracked};
+pub use params::{NamedTensor, differentiable, named_tensors, untracked};
 pub(crate) use pass::MASKED;
 pub use pass::Pass;
 pub use rope::{Llama3Scaling, RopeConfig, Rotation};

@@ -25,7 +25,7 @@ pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
 }
 
 /// The checkpoint's name of the parameter at a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.
-pub fn param_name(path: &[String]) -> String {
+fn param_name(path: &[String]) -> String {
     let path = path.join(".");
     if path.starts_with("lm_head") { path } else { format!("model.{path}") }
 }
