@@ -2,7 +2,7 @@
 //!
 //! The floor is the matrix products: 2 x tokens x hidden x vocab operations forward, 6 x with the gradient.
 
-use bupo::core::InternalPolicy;
+use bupo::core::{InternalPolicy, TokenDerivatives};
 use burn::backend::Flex;
 use burn::tensor::{Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -19,7 +19,7 @@ fn unembed(criterion: &mut Criterion) {
         let states = Tensor::<Flex, 2>::random([TOKENS, HIDDEN], normal, &device);
         let unembedding = Tensor::<Flex, 2>::random([vocab, HIDDEN], normal, &device);
         let targets: Vec<u32> = (0..TOKENS).map(|token| (token * 7919 % vocab) as u32).collect();
-        let derivatives = vec![1.0 / TOKENS as f32; TOKENS];
+        let derivatives = TokenDerivatives { log_probs: vec![1.0 / TOKENS as f32; TOKENS], entropy: None };
         let policy = InternalPolicy::new(states.clone(), unembedding.clone());
         group.bench_function(BenchmarkId::new("matmul_alone", vocab), |b| {
             b.iter(|| states.clone().matmul(unembedding.clone().transpose()));

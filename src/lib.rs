@@ -6,6 +6,8 @@
 //!
 //! - [`core`]: the stream, policy sites, and policies with their log-probs, entropies and gradients;
 //! - [`models`]: Qwen3, Qwen2 and Llama checkpoints as streams;
+//! - [`data`]: problems from Parquet and JSON lines, chat templates;
+//! - [`grade`]: rules that say what an answer is worth;
 //! - [`rl`]: GRPO, internal-policy GRPO and the phase schedule that makes Bottom-up Policy Optimization.
 
 //!
@@ -37,5 +39,7 @@
 //! ```
 
 pub use bupo_core as core;
+pub use bupo_data as data;
+pub use bupo_grade as grade;
 pub use bupo_models as models;
 pub use bupo_rl as rl;

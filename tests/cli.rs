@@ -1,46 +1,17 @@
 //! The program from outside: what it writes, and what it says of bad input.
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
+use program::{bupo, fail, fixture, lines, succeed, text};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(name)
-}
-
-fn bupo(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bupo")).args(args).args(["--device", "cpu"]).output().unwrap()
-}
-
-fn succeed(args: &[&str]) -> String {
-    let output = bupo(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The one sentence of an error; anything else, a panic first of all, fails the test.
-fn fail(args: &[&str]) -> String {
-    let output = bupo(args);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{args:?} succeeded");
-    assert!(message.starts_with("error: ") && message.trim().lines().count() == 1, "{args:?}: {message}");
-    message
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 /// Settings of a run of three steps that takes a second or two.
 const SHORT: [&str; 16] = [

@@ -171,12 +171,11 @@ fn a_row_is_sampled_alike_whatever_else_is_in_the_batch() {
 #[test]
 fn a_saved_model_loads_identical_and_sharded() {
     let model = load("qwen3-tied");
-    let origin = ModelFiles::folder(&fixture("qwen3-tied")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     for max_shard_bytes in [usize::MAX, 60_000] {
         let place = folder.path().join(max_shard_bytes.to_string());
-        let options = SaveOptions { dtype: SaveDtype::F32, max_shard_bytes };
-        save_checkpoint(&place, &model.decoder, &origin, options).unwrap();
+        let options = SaveOptions { dtype: Some(SaveDtype::F32), max_shard_bytes };
+        save_checkpoint(&place, &model.decoder, &model.companions, options).unwrap();
         assert_eq!(place.join("model.safetensors.index.json").exists(), max_shard_bytes != usize::MAX);
         let again = load_folder(&place);
         assert_eq!(again.eos_token_ids, model.eos_token_ids);
@@ -190,14 +189,44 @@ fn a_saved_model_loads_identical_and_sharded() {
 }
 
 #[test]
-fn half_precision_checkpoints_survive_a_round_trip_bit_for_bit() {
-    for (name, dtype) in [("qwen2-untied-sharded-bf16", SaveDtype::Bf16), ("qwen3-untied-f16", SaveDtype::F16)] {
+fn checkpoints_survive_a_round_trip_bit_for_bit_in_their_own_dtype() {
+    for name in common::FIXTURES {
         let folder = tempfile::tempdir().unwrap();
-        let origin = ModelFiles::folder(&fixture(name)).unwrap();
-        let options = SaveOptions { dtype, ..SaveOptions::default() };
-        save_checkpoint(folder.path(), &load(name).decoder, &origin, options).unwrap();
+        let model = load(name);
+        save_checkpoint(folder.path(), &model.decoder, &model.companions, SaveOptions::default()).unwrap();
         assert_eq!(raw_tensors(folder.path()), raw_tensors(&fixture(name)), "{name}");
+        let config = |place: &std::path::Path| std::fs::read(place.join("config.json")).unwrap();
+        assert_eq!(config(folder.path()), config(&fixture(name)), "{name}");
     }
+}
+
+#[test]
+fn a_dtype_that_is_asked_for_is_in_the_weights_and_the_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = load("qwen3-tied");
+    let options = SaveOptions { dtype: Some(SaveDtype::Bf16), ..SaveOptions::default() };
+    save_checkpoint(folder.path(), &model.decoder, &model.companions, options).unwrap();
+    let expected: usize = raw_tensors(&fixture("qwen3-tied")).values().map(|bytes| bytes.len() / 2).sum();
+    assert_eq!(raw_tensors(folder.path()).values().map(Vec::len).sum::<usize>(), expected);
+    let config: serde_json::Value = json(&folder.path().join("config.json"));
+    let dtype = config.get("dtype").or_else(|| config.get("torch_dtype")).unwrap();
+    assert_eq!(dtype, "bfloat16");
+}
+
+/// Rows generated in parts are those generated together.
+#[test]
+fn responses_do_not_depend_on_the_batch() {
+    let decoder = load("qwen3-tied").decoder;
+    let prompts = generate_prompts("qwen3-tied");
+    let options = GenerateOptions { temperature: 1.0, ..greedy("full", 12) };
+    let whole = generate(&decoder, &prompts, &options).unwrap();
+    let tokens = |responses: &[bupo::models::Response]| -> Vec<Vec<u32>> {
+        responses.iter().map(|response| response.tokens.clone()).collect()
+    };
+    let parts = generate(&decoder, &prompts, &GenerateOptions { batch: 2, ..options.clone() }).unwrap();
+    assert_eq!(tokens(&parts), tokens(&whole));
+    let last = generate(&decoder, &prompts[2..], &GenerateOptions { first_row: 2, ..options }).unwrap();
+    assert_eq!(tokens(&last), tokens(&whole[2..]));
 }
 
 fn raw_tensors(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
@@ -226,6 +255,8 @@ fn greedy(site: &str, max_new_tokens: usize) -> GenerateOptions {
         max_new_tokens,
         eos_token_ids: Vec::new(),
         seed: 7,
+        first_row: 0,
+        batch: 64,
     }
 }
 

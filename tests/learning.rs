@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use bupo::core::{Norm, PolicySite};
 use bupo::models::decoder::named_tensors;
 use bupo::rl::{
-    AdamWSettings, Aggregation, BatchSize, DecoderOptimizer, LossSpec, Objective, PolicySpec, UpdateStats,
-    group_advantages, read_rollouts, replay,
+    AdamWSettings, Aggregation, BatchSize, DecoderOptimizer, LossSpec, Objective, PolicySpec, ResponseValues,
+    UpdateStats, group_advantages, read_rollouts, replay,
 };
 use common::{A, fixture, json, load, max_difference, tensors};
 use serde::Deserialize;
@@ -67,17 +67,20 @@ fn the_objective_and_its_gradient_are_those_of_pytorch() {
             clip_high: case.eps_high,
             dual_clip: case.dual_clip.unwrap_or(0.0),
             aggregation: case.aggregation,
+            ..Objective::default()
         };
         let lengths: Vec<usize> = case.mask.iter().map(|row| row.iter().sum::<f64>() as usize).collect();
-        let size = BatchSize::of(lengths.iter().copied());
+        let size = BatchSize::of(lengths.iter().copied(), None);
         let (mut loss, mut clipped, mut dual_clipped) = (0.0, 0, 0);
         for (row, length) in lengths.iter().enumerate() {
-            let share = objective.response(
-                &case.log_probs[row][..*length],
-                &case.old_log_probs[row][..*length],
-                case.advantages[row],
-                &size,
-            );
+            let values = ResponseValues {
+                log_probs: &case.log_probs[row][..*length],
+                old_log_probs: &case.old_log_probs[row][..*length],
+                ref_log_probs: None,
+                entropy: &vec![0.0; *length],
+                advantage: case.advantages[row],
+            };
+            let share = objective.response(&values, &size);
             loss += share.loss;
             clipped += share.clipped;
             dual_clipped += share.dual_clipped;
@@ -192,7 +195,7 @@ fn run_with(
     let rollouts = read_rollouts(&fixture(name).join("rollouts.jsonl"), decoder.vocab_size()).unwrap();
     let mut optimizer = DecoderOptimizer::<A>::new(settings);
     let policy = PolicySpec { site: site.parse::<PolicySite>().unwrap(), norm: Norm::None, temperature: 1.0 };
-    let loss = LossSpec { policy, objective: Objective::default(), micro_batch };
+    let loss = LossSpec { policy, objective: Objective::default(), norm_length: None, micro_batch };
     let mut stats = Vec::new();
     replay(&mut decoder, &mut optimizer, &rollouts, &loss, updates, |_, update| {
         stats.push(*update);

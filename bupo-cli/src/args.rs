@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use bupo_core::{Norm, PolicySite};
+use bupo_grade::Rule;
+use bupo_models::SaveDtype;
+use bupo_rl::{ChatChoice, Overlong};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::DeviceChoice;
@@ -25,15 +28,23 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Learn from recorded rollouts, without generation
     Replay(ReplayArgs),
+    /// Sample answers to benchmarks, grade them, and show Avg@K and Pass@K
+    Eval(EvalArgs),
+    /// Grade given answers
+    Grade(GradeArgs),
+    /// Show what is in data files, and the prompts a model would get
+    Data(DataArgs),
+    /// Print the default settings with comments, or check a settings file
+    Config(ConfigArgs),
     /// Train a tiny model from scratch on worked solutions
     Warmup(WarmupArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Model folder with config.json and safetensors weights [default: the model inside the program]
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
+    /// Model folder, or a Hub id such as Qwen/Qwen3-0.6B or org/name@revision [default: the model inside the program]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -69,9 +80,12 @@ pub struct TrainArgs {
     /// Seeds everything random [default: the settings' own, 0]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Model folder [default: the settings' own, the model inside the program]
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
+    /// Model folder or Hub id [default: the settings' own, the model inside the program]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Save the trained model as f32, bf16 or f16 [default: the dtype it was loaded from]
+    #[arg(long, value_name = "DTYPE")]
+    pub save_dtype: Option<SaveDtype>,
     /// Run folder; it must not exist or be empty [default: the first free of runs/bupo-1, runs/bupo-2, ...]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -148,6 +162,146 @@ pub struct ReplayArgs {
     /// Sequences run at once; it changes memory and speed, not the update
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub micro_batch: usize,
+    /// Save the updated model as f32, bf16 or f16; f32 shows every change
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub save_dtype: SaveDtype,
+}
+
+/// How problems are read and made into prompts.
+#[derive(Debug, Args)]
+pub struct PromptArgs {
+    /// Column of the prompts, chat messages or text; a.b reaches into a [default: the well-known names]
+    #[arg(long, value_name = "NAME")]
+    pub prompt_column: Option<String>,
+    /// Column of the right answers
+    #[arg(long, value_name = "NAME")]
+    pub answer_column: Option<String>,
+    /// Column that says where a row comes from
+    #[arg(long, value_name = "NAME")]
+    pub source_column: Option<String>,
+    /// Prompts of more tokens are over-long
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub max_prompt_tokens: usize,
+    /// What becomes of over-long prompts
+    #[arg(long, value_name = "RULE", default_value = "drop")]
+    pub overlong: OverlongArg,
+    /// auto (the model's own), none, plain, or a Jinja file
+    #[arg(long, value_name = "TEMPLATE", default_value = "auto")]
+    pub chat_template: ChatChoice,
+    /// What chat templates know as enable_thinking [default: the template's own]
+    #[arg(long, value_name = "true|false")]
+    pub thinking: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OverlongArg {
+    /// They are left out
+    Drop,
+    /// Their first tokens are left out
+    TruncateLeft,
+}
+
+impl From<OverlongArg> for Overlong {
+    fn from(rule: OverlongArg) -> Self {
+        match rule {
+            OverlongArg::Drop => Self::Drop,
+            OverlongArg::TruncateLeft => Self::TruncateLeft,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("answers").required(true))]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Parquet or JSONL files, each a benchmark named after it
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', group = "answers")]
+    pub data: Vec<PathBuf>,
+    /// Grade an earlier evaluation's completions.jsonl again, without sampling
+    #[arg(long, value_name = "FILE.jsonl", group = "answers")]
+    pub completions: Option<PathBuf>,
+    /// Responses per problem, n; Pass@K is shown for every K up to it
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub samples: usize,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// strict, equivalent, exact, numeric or command:PROGRAM
+    #[arg(long, default_value = "strict")]
+    pub rule: Rule,
+    /// Divides the logits; 0 takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub temperature: f64,
+    /// The longest response, in tokens
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub max_new_tokens: usize,
+    /// Responses generated at once; it changes memory and speed, not the responses
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch: usize,
+    /// Only the first problems of each file
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+    /// Seeds the random numbers
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder to write to; one that holds a part of the same evaluation is gone on with [default: the first free of
+    /// runs/eval-1, runs/eval-2, ...]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct GradeArgs {
+    /// strict, equivalent, exact, numeric or command:PROGRAM
+    #[arg(long)]
+    pub rule: Rule,
+    /// Lines of {"response": "...", "answer": "..."}
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub input: PathBuf,
+    /// The same lines, in order, each with its score and what was extracted
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Parquet or JSONL files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Whose tokenizer and chat template are used: model folder or Hub id [default: the model inside the program]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: Option<ConfigCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what a settings file would do: phases, updates, tokens, memory by part
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Settings file in TOML
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// Change a setting; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Model folder or Hub id whose config.json gives the sizes [default: the settings' own]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]

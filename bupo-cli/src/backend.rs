@@ -45,6 +45,18 @@ pub fn run_on(choice: DeviceChoice, job: impl Job) -> Result<(), CliError> {
     }
 }
 
+/// The device a choice stands for here.
+///
+/// # Errors
+/// If it is not compiled in or does not work here.
+pub fn device_name(choice: DeviceChoice) -> Result<String, CliError> {
+    let chosen = match choice {
+        DeviceChoice::Auto => best_device()?,
+        other => other,
+    };
+    Ok(chosen.to_string())
+}
+
 /// What `auto` means here.
 fn best_device() -> Result<DeviceChoice, CliError> {
     if cuda_count().is_ok_and(|count| count > 0) {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bupo_data::DataError;
+use bupo_grade::GradeError;
 use bupo_models::ModelError;
 use bupo_rl::RlError;
 
@@ -11,6 +13,10 @@ pub enum CliError {
     Rl(#[from] RlError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Grade(#[from] GradeError),
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{0}")]

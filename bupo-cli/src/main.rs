@@ -29,6 +29,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Trace(args) => commands::trace::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Replay(args) => commands::replay::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Grade(args) => commands::grade::run(args),
+        Command::Data(args) => commands::data::run(args),
+        Command::Config(args) => commands::config::run(args),
         Command::Warmup(args) => commands::warmup::run(args),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use bupo_core::PolicySite;
-use bupo_rl::{Evaluation, Outcome, Phase, Plan, Progress, StepMetrics};
+use bupo_models::hub::FetchProgress;
+use bupo_rl::{BenchmarkResult, Evaluation, Outcome, Phase, Plan, Progress, StepMetrics};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on the terminal with lines above it; only the lines where there is no terminal.
@@ -20,7 +21,11 @@ impl StepBar {
     }
 
     pub fn step(&self) {
-        self.0.inc(1);
+        self.advance(1);
+    }
+
+    pub fn advance(&self, by: usize) {
+        self.0.inc(by as u64);
     }
 
     pub fn line(&self, line: &str) {
@@ -80,7 +85,7 @@ impl TrainScreen {
 impl Progress for TrainScreen {
     fn ready(&mut self, plan: &Plan<'_>) {
         let config = plan.config;
-        let model = config.model.as_ref().map_or("the embedded model".into(), |path| path.display().to_string());
+        let model = config.model.as_deref().unwrap_or("the embedded model");
         println!(
             "training {model}: {} layers, {:.2} M parameters, on {}",
             plan.num_layers,
@@ -95,6 +100,7 @@ impl Progress for TrainScreen {
             config.seed,
             plan.folder.display()
         );
+        println!("{}", plan.questions);
         self.steps = plan.steps;
     }
 
@@ -147,5 +153,61 @@ impl Progress for TrainScreen {
         if let Some(bar) = &self.bar {
             bar.step();
         }
+    }
+}
+
+/// One column a benchmark: Avg@n, Pass@K for every K, lengths. With several, their mean too.
+pub fn print_results(results: &[BenchmarkResult], rule: &str) {
+    let samples = results.iter().map(|result| result.evaluation.samples).min().unwrap_or(0);
+    let width = results.iter().map(|result| result.benchmark.len()).max().unwrap_or(0).max(15) + 2;
+    let print = |name: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!("{cell:>width$}")).collect();
+        println!("{name:<16}{cells}");
+    };
+    let several = results.len() > 1;
+    // A value with the half width of its interval; the mean over benchmarks, of which there are few, has none.
+    let row = |name: &str, value: &dyn Fn(&Evaluation) -> (f64, f64)| {
+        let values: Vec<(f64, f64)> = results.iter().map(|result| value(&result.evaluation)).collect();
+        let mean = values.iter().map(|(value, _)| value).sum::<f64>() / values.len().max(1) as f64;
+        let cells = values.iter().map(|(value, half)| format!("{value:.4} ±{half:.4}"));
+        print(name, cells.chain(several.then(|| format!("{mean:.4}"))).collect());
+    };
+    let plain = |name: &str, value: &dyn Fn(&Evaluation) -> String| {
+        let cells = results.iter().map(|result| value(&result.evaluation));
+        print(name, cells.chain(several.then(String::new)).collect());
+    };
+    println!("graded by {rule}; ± is half a 95% interval over problems");
+    let names = results.iter().map(|result| result.benchmark.clone());
+    print("", names.chain(several.then(|| "mean".to_string())).collect());
+    plain("problems", &|evaluation| evaluation.problems.to_string());
+    row(&format!("Avg@{samples}"), &|evaluation| (evaluation.avg_at_k, evaluation.avg_half_width));
+    for k in 1..=samples {
+        row(&format!("Pass@{k}"), &|evaluation| (evaluation.pass_at[k - 1], evaluation.pass_half_widths[k - 1]));
+    }
+    plain("mean length", &|evaluation| format!("{:.1}", evaluation.response_length));
+    plain("truncated", &|evaluation| format!("{:.4}", evaluation.truncated));
+}
+
+/// Bars of files being fetched from the Hub.
+#[derive(Default)]
+pub struct FetchScreen(Option<ProgressBar>);
+
+impl FetchProgress for FetchScreen {
+    fn file(&mut self, name: &str, bytes: u64) {
+        let bar = self.0.get_or_insert_with(|| ProgressBar::new(bytes));
+        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {bytes}/{total_bytes}  {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_length(bytes);
+        bar.set_position(0);
+        bar.set_message(name.to_string());
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.0.iter().for_each(|bar| bar.inc(bytes));
+    }
+
+    fn done(&mut self) {
+        self.0.take().iter().for_each(ProgressBar::finish_and_clear);
     }
 }

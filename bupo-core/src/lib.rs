@@ -18,4 +18,4 @@ pub use error::CoreError;
 pub use policy::{InternalPolicy, Sampled, TokenProb, token_tensor};
 pub use site::{Norm, PolicySite};
 pub use stream::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder, ResidualStream};
-pub use unembed::{PolicyGradient, TokenStats};
+pub use unembed::{PolicyGradient, TokenDerivatives, TokenStats};

@@ -1,10 +1,10 @@
 //! The chunked unembedding: log-probs, entropies and their gradient without ever holding `[tokens, vocab]`.
 //!
 //! Log-probs depend on the states only through `logits = h E_u^T / T`, so the gradient has a closed form per token:
-//! with `g = d loss / d log_prob` and `p = softmax(logits)`,
+//! with `g = d loss / d log_prob`, `e = d loss / d H`, `p = softmax(logits)` and its entropy `H`,
 //!
 //! ```text
-//! d loss / d logits = g (onehot(target) - p)
+//! d loss / d logits = g (onehot(target) - p) - e p (ln p + H)
 //! d loss / d h      = (d loss / d logits) E_u / T
 //! d loss / d E_u    = (d loss / d logits)^T h / T
 //! ```
@@ -25,7 +25,16 @@ pub struct TokenStats {
     pub entropy: Vec<f32>,
 }
 
-/// Gradients of a loss that depends on a policy's log-probs.
+/// The derivatives of a loss with respect to what a policy says of each given token.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenDerivatives {
+    /// With respect to the log-probs.
+    pub log_probs: Vec<f32>,
+    /// With respect to the entropies; nothing where the loss does not depend on them.
+    pub entropy: Option<Vec<f32>>,
+}
+
+/// Gradients of a loss that depends on a policy's log-probs and entropies.
 #[derive(Debug, Clone)]
 pub struct PolicyGradient<B: Backend> {
     /// With respect to the states, `[tokens, hidden]`.
@@ -56,13 +65,14 @@ impl<B: Backend> InternalPolicy<B> {
         read(self.chunks().map(|rows| Chunk::new(self, rows).entropy()).collect())
     }
 
-    /// Gradients of a loss whose derivatives with respect to the log-probs of `targets` are `d_log_probs`.
+    /// Gradients of a loss with these derivatives with respect to the log-probs of `targets` and the entropies.
     ///
     /// # Panics
     /// If there are not as many targets and derivatives as states, or a target is outside the vocabulary.
-    pub fn backward(&self, targets: &[u32], d_log_probs: &[f32]) -> PolicyGradient<B> {
+    pub fn backward(&self, targets: &[u32], derivatives: &TokenDerivatives) -> PolicyGradient<B> {
         self.check_targets(targets);
-        assert_eq!(targets.len(), d_log_probs.len(), "one derivative per target");
+        assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
+        assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");
         let device = self.states.device();
         let mut d_states = Vec::new();
         let mut d_unembedding: Option<Tensor<B, 2>> = None;
@@ -70,11 +80,23 @@ impl<B: Backend> InternalPolicy<B> {
             let states = self.states.clone().slice([rows.clone()]);
             let chunk = Chunk::new(self, rows.clone());
             let index = token_tensor(&targets[rows.clone()], &device).unsqueeze_dim(1);
-            let scaled: Vec<f32> = d_log_probs[rows.clone()].iter().map(|d| d / self.temperature as f32).collect();
-            let d = Tensor::<B, 2>::from_data(TensorData::new(scaled, [rows.len(), 1]), &device);
-            let d_logits = (chunk.exp * (d.clone() / chunk.sum).neg())
-                .scatter(1, index, d, IndexingUpdateOp::Add)
-                .cast(states.dtype());
+            let column = |values: &[f32]| {
+                let scaled: Vec<f32> = values[rows.clone()].iter().map(|d| d / self.temperature as f32).collect();
+                Tensor::<B, 2>::from_data(TensorData::new(scaled, [rows.len(), 1]), &device)
+            };
+            let d = column(&derivatives.log_probs);
+            // What every logit of a row shares: -p g, and -p e (ln p + H).
+            let common = match &derivatives.entropy {
+                None => chunk.exp * (d.clone() / chunk.sum).neg(),
+                Some(d_entropy) => {
+                    let e = column(d_entropy);
+                    let mean = mean(chunk.exp.clone(), chunk.shifted.clone(), chunk.sum.clone());
+                    let entropy = chunk.log_sum.clone() - mean;
+                    let from_entropy = (chunk.shifted - chunk.log_sum + entropy) * e;
+                    (chunk.exp / chunk.sum).neg() * (from_entropy + d.clone())
+                }
+            };
+            let d_logits = common.scatter(1, index, d, IndexingUpdateOp::Add).cast(states.dtype());
             d_states.push(d_logits.clone().matmul(self.unembedding.clone()));
             let part = d_logits.transpose().matmul(states);
             d_unembedding = Some(match d_unembedding {
@@ -134,9 +156,13 @@ impl<B: Backend> Chunk<B> {
 
     /// `H = log sum - E[shifted]`, clamped at 0 where rounding would make it negative.
     fn entropy(self) -> Tensor<B, 1> {
-        let mean = (self.exp * self.shifted).sum_dim(1) / self.sum;
-        (self.log_sum - mean).clamp_min(0.0).flatten(0, 1)
+        (self.log_sum - mean(self.exp, self.shifted, self.sum)).clamp_min(0.0).flatten(0, 1)
     }
+}
+
+/// `E[shifted]` under the softmax, `[rows, 1]`.
+fn mean<B: Backend>(exp: Tensor<B, 2>, shifted: Tensor<B, 2>, sum: Tensor<B, 2>) -> Tensor<B, 2> {
+    (exp * shifted).sum_dim(1) / sum
 }
 
 /// Reads chunks back in one transfer.
@@ -212,8 +238,18 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_finite_differences_whatever_the_chunk() {
         let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
+        let entropy_weights: Vec<f32> = WEIGHTS.iter().map(|d| 0.4 - d).collect();
+        // The loss of the log-probs alone is the case of entropies that weigh nothing.
+        for with_entropy in [false, true] {
+            check_gradient(&states, &unembedding, with_entropy.then(|| entropy_weights.clone()));
+        }
+    }
+
+    fn check_gradient(states: &[f64], unembedding: &[f64], entropy_weights: Option<Vec<f32>>) {
         let loss = |states: &[f64], unembedding: &[f64]| -> f64 {
-            reference(states, unembedding).iter().zip(WEIGHTS).map(|((log_prob, _), d)| f64::from(d) * log_prob).sum()
+            let weights = entropy_weights.clone().unwrap_or_else(|| vec![0.0; TOKENS]);
+            let terms = reference(states, unembedding).into_iter().zip(WEIGHTS).zip(weights);
+            terms.map(|(((log_prob, entropy), d), e)| f64::from(d) * log_prob + f64::from(e) * entropy).sum()
         };
         let step = 1e-6;
         let difference = |values: &[f64], index: usize, loss: &dyn Fn(&[f64]) -> f64| {
@@ -224,14 +260,15 @@ mod tests {
             };
             (moved(step) - moved(-step)) / (2.0 * step)
         };
+        let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: entropy_weights.clone() };
         for rows in [1, 3, 100] {
-            let gradient = policy(&states, &unembedding, rows).backward(&TARGETS, &WEIGHTS);
+            let gradient = policy(states, unembedding, rows).backward(&TARGETS, &derivatives);
             for (index, ours) in gradient.states.into_data().iter::<f64>().enumerate() {
-                let expected = difference(&states, index, &|states| loss(states, &unembedding));
+                let expected = difference(states, index, &|states| loss(states, unembedding));
                 assert!((ours - expected).abs() < 1e-4, "state {index}: {ours} for {expected}");
             }
             for (index, ours) in gradient.unembedding.into_data().iter::<f64>().enumerate() {
-                let expected = difference(&unembedding, index, &|unembedding| loss(&states, unembedding));
+                let expected = difference(unembedding, index, &|unembedding| loss(states, unembedding));
                 assert!((ours - expected).abs() < 1e-4, "unembedding {index}: {ours} for {expected}");
             }
         }

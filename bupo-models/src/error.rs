@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bupo_core::CoreError;
 
+use crate::hub::HubError;
+
 /// Errors of the models crate. Each says what is wrong, where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -83,6 +85,9 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
+    /// A model of the Hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A policy site or a policy's values.
     #[error(transparent)]
     Core(#[from] CoreError),

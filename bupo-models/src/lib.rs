@@ -6,10 +6,11 @@ pub mod config;
 pub mod decoder;
 mod error;
 pub mod generate;
+pub mod hub;
 pub mod tokenizer;
 mod trace;
 
-pub use checkpoint::{LoadedModel, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint};
+pub use checkpoint::{Companions, LoadedModel, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint};
 pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
 pub use error::ModelError;

@@ -39,6 +39,15 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The ids of a text that a chat template rendered, which has its special tokens already.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode it.
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoding = self.inner.encode(text, false).map_err(|error| Self::failed(&error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// The text of ids, special tokens left out.
     ///
     /// # Errors

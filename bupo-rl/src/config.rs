@@ -4,12 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bupo_core::PolicySite;
+use bupo_grade::Rewards;
+use bupo_models::SaveDtype;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::RlError;
+use crate::loss::LossName;
 use crate::objective::Objective;
 use crate::optimizer::AdamWSettings;
+use crate::questions::{ChatChoice, Overlong};
 use crate::schedule::{Phase, Schedule};
 use crate::task::Arithmetic;
 
@@ -31,13 +35,22 @@ pub struct TrainConfig {
     pub seed: u64,
     /// BuPO, or GRPO on the same number of steps.
     pub algorithm: Algorithm,
-    /// A model folder; nothing for the model inside the program.
+    /// What every phase minimises: sets the defaults of `[objective]` and of `[rollout]`'s sampling rules.
+    pub loss: LossName,
+    /// A model folder or a Hub id, `org/name` or `org/name@revision`; nothing for the model inside the program.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<PathBuf>,
+    pub model: Option<String>,
+    /// The dtype the trained model is saved in; nothing for the one it was loaded from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_dtype: Option<SaveDtype>,
     /// Which policy is trained for how many steps, in order.
     pub phases: Vec<Phase>,
-    /// The problems.
+    /// The embedded problems, where no files are named.
     pub task: TaskConfig,
+    /// Problems from files.
+    pub data: DataConfig,
+    /// What answers to those are worth.
+    pub reward: Rewards,
     /// How responses are made.
     pub rollout: RolloutConfig,
     /// How they change the model.
@@ -60,6 +73,36 @@ pub struct TaskConfig {
     pub max_number: u32,
 }
 
+/// Problems from Parquet and JSON lines. Without training files, the embedded arithmetic problems are used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// Training files.
+    pub train: Vec<PathBuf>,
+    /// Files to measure on; without any, `evaluation.problems` rows of the training files are set apart.
+    pub validation: Vec<PathBuf>,
+    /// The column of prompts, chat messages or text; nothing for the well-known names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_column: Option<String>,
+    /// The column of right answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_column: Option<String>,
+    /// The column that says where a row comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_column: Option<String>,
+    /// Prompts of more tokens are over-long.
+    pub max_prompt_tokens: usize,
+    /// What becomes of over-long prompts.
+    pub overlong: Overlong,
+    /// Whether rows are put in a new order each epoch; rows that do not fill a step at its end are left out.
+    pub shuffle: bool,
+    /// Which chat template makes prompts.
+    pub chat_template: ChatChoice,
+    /// What chat templates know as `enable_thinking`; nothing for the template's own default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<bool>,
+}
+
 /// How responses are made, from the full policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -72,6 +115,16 @@ pub struct RolloutConfig {
     pub temperature: f64,
     /// The longest response, in tokens.
     pub max_new_tokens: usize,
+    /// Responses generated at once; it changes memory and speed, not the responses.
+    pub batch: usize,
+    /// Dynamic sampling (DAPO, arXiv 2503.14476): groups whose rewards are all equal are left out and further prompts
+    /// are drawn, this many times the prompts per step at most; 1 leaves it off.
+    pub max_draws: usize,
+    /// Over-long reward shaping (DAPO): within this last share of `max_new_tokens` a response's reward falls linearly
+    /// with its length, by `overlong_penalty` at the limit; 0 leaves it off.
+    pub overlong_share: f64,
+    /// What a response of `max_new_tokens` loses by it.
+    pub overlong_penalty: f64,
 }
 
 /// How a step's responses change the model.
@@ -102,9 +155,13 @@ impl Default for TrainConfig {
         Self {
             seed: 0,
             algorithm: Algorithm::Bupo,
+            loss: LossName::Grpo,
             model: None,
+            save_dtype: None,
             phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],
             task: TaskConfig::default(),
+            data: DataConfig::default(),
+            reward: Rewards::default(),
             rollout: RolloutConfig::default(),
             update: UpdateConfig::default(),
             objective: Objective::default(),
@@ -129,9 +186,35 @@ impl TaskConfig {
     }
 }
 
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+            prompt_column: None,
+            answer_column: None,
+            source_column: None,
+            max_prompt_tokens: 1024,
+            overlong: Overlong::Drop,
+            shuffle: true,
+            chat_template: ChatChoice::Auto,
+            thinking: None,
+        }
+    }
+}
+
 impl Default for RolloutConfig {
     fn default() -> Self {
-        Self { prompts: 32, group_size: 8, temperature: 1.0, max_new_tokens: 32 }
+        Self {
+            prompts: 32,
+            group_size: 8,
+            temperature: 1.0,
+            max_new_tokens: 32,
+            batch: 2048,
+            max_draws: 1,
+            overlong_share: 0.0,
+            overlong_penalty: 1.0,
+        }
     }
 }
 
@@ -155,13 +238,18 @@ impl TrainConfig {
     /// If the file cannot be read, a key is unknown, or a value is of another kind or does not fit the others.
     pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self, RlError> {
         let mut settings = Table::try_from(Self::default()).map_err(|error| RlError::Config(error.to_string()))?;
-        if let Some(path) = file {
-            let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
-            let changes = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
-            // Alone, for the parser's own message with line and column.
-            toml::from_str::<Self>(&text).map_err(|error| in_file(path, &error))?;
-            merge(&mut settings, changes);
+        let changes = file.map_or(Ok(Table::new()), read_table)?;
+        // The loss's own defaults come before everything said of single settings, wherever it is named.
+        let mut named = Table::new();
+        named.extend(changes.get("loss").map(|name| ("loss".to_string(), name.clone())));
+        for pair in pairs.iter().filter(|pair| pair.starts_with("loss=")) {
+            set(&mut named, pair)?;
         }
+        if let Some(name) = named.remove("loss") {
+            let name: LossName = name.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
+            merge(&mut settings, name.defaults());
+        }
+        merge(&mut settings, changes);
         for pair in pairs {
             set(&mut settings, pair)?;
         }
@@ -198,6 +286,9 @@ impl TrainConfig {
             ("rollout.prompts", self.rollout.prompts),
             ("rollout.group_size", self.rollout.group_size),
             ("rollout.max_new_tokens", self.rollout.max_new_tokens),
+            ("rollout.batch", self.rollout.batch),
+            ("rollout.max_draws", self.rollout.max_draws),
+            ("data.max_prompt_tokens", self.data.max_prompt_tokens),
             ("update.mini_batch_prompts", self.update.mini_batch_prompts),
             ("update.micro_batch", self.update.micro_batch),
             ("evaluation.problems", self.evaluation.problems),
@@ -226,6 +317,9 @@ impl TrainConfig {
             ("objective.clip_low", self.objective.clip_low),
             ("objective.clip_high", self.objective.clip_high),
             ("objective.dual_clip", self.objective.dual_clip),
+            ("objective.kl_coefficient", self.objective.kl_coefficient),
+            ("objective.entropy_coefficient", self.objective.entropy_coefficient),
+            ("rollout.overlong_penalty", self.rollout.overlong_penalty),
         ];
         if let Some((name, value)) = at_least_zero.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err(RlError::Config(format!("{name} is {value}; it must be 0 or more")));
@@ -237,6 +331,16 @@ impl TrainConfig {
             if value < 2 {
                 return Err(RlError::Config(format!("{name} is {value}; it must be at least 2")));
             }
+        }
+        if !(0.0..1.0).contains(&self.rollout.overlong_share) {
+            let share = self.rollout.overlong_share;
+            return Err(RlError::Config(format!(
+                "rollout.overlong_share is {share}; it must be at least 0 and below 1"
+            )));
+        }
+        self.reward.check()?;
+        if self.data.train.is_empty() && !self.data.validation.is_empty() {
+            return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
         }
         if self.optimizer.learning_rate > 1.0 {
             let rate = self.optimizer.learning_rate;
@@ -250,6 +354,14 @@ impl TrainConfig {
         }
         Ok(())
     }
+}
+
+fn read_table(path: &Path) -> Result<Table, RlError> {
+    let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
+    let table = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
+    // Alone, for the parser's own message with line and column.
+    toml::from_str::<TrainConfig>(&text).map_err(|error| in_file(path, &error))?;
+    Ok(table)
 }
 
 /// Tables are merged key by key; anything else, lists included, is replaced.
@@ -352,6 +464,10 @@ mod tests {
             ("seed=1\nfoo=2", "invalid type"),
             ("phases.0.site=layer:0", "layer:0"),
             ("algorithm=ppo", "ppo"),
+            ("loss=ppo", "ppo"),
+            ("reward.rule=nice", "nice"),
+            ("rollout.overlong_share=1.0", "overlong_share"),
+            ("data.validation=['a.parquet']", "data.train"),
             ("seed", "key=value"),
         ] {
             let message = load(&[pair]).err().unwrap_or_default();
@@ -363,6 +479,26 @@ mod tests {
     fn grpo_has_one_phase_of_as_many_steps() -> Result<(), Box<dyn std::error::Error>> {
         let schedule = load(&["algorithm=grpo", "phases.0.steps=3", "phases.1.steps=4"])?.schedule(4)?;
         assert_eq!((schedule.steps(), schedule.at(1).1.site), (7, PolicySite::Full));
+        Ok(())
+    }
+
+    #[test]
+    fn a_loss_sets_defaults_that_single_settings_change() -> Result<(), Box<dyn std::error::Error>> {
+        let dapo = load(&["loss=dapo"])?;
+        assert_eq!((dapo.objective.clip_high, dapo.rollout.max_draws > 1), (0.28, true));
+        // Whichever comes first.
+        for pairs in [["loss=dapo", "objective.clip_high=0.3"], ["objective.clip_high=0.3", "loss=dapo"]] {
+            let config = load(&pairs)?;
+            assert_eq!((config.objective.clip_high, config.rollout.max_draws), (0.3, dapo.rollout.max_draws));
+        }
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("config.toml");
+        fs::write(&path, "loss = \"gspo\"\n[objective]\nclip_low = 0.1\n")?;
+        let gspo = TrainConfig::load(Some(&path), &[])?;
+        assert_eq!((gspo.objective.clip_low, gspo.objective.clip_high), (0.1, 4e-4));
+        // A pair's loss wins over the file's.
+        let changed = TrainConfig::load(Some(&path), &["loss=grpo".into()])?;
+        assert_eq!((changed.objective.clip_low, changed.objective.clip_high), (0.1, 0.2));
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bupo_core::CoreError;
+use bupo_data::DataError;
+use bupo_data::chat::ChatError;
+use bupo_grade::GradeError;
 use bupo_models::ModelError;
 
 /// Errors of the learning crate. Each says what is wrong, where, and how to mend it.
@@ -45,6 +48,15 @@ pub enum RlError {
     /// A model's files, weights or tokens.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A data file.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A chat template.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// A grading rule or a scorer.
+    #[error(transparent)]
+    Grade(#[from] GradeError),
     /// A policy site or a policy's values.
     #[error(transparent)]
     Core(#[from] CoreError),

@@ -3,13 +3,18 @@
 
 mod advantage;
 mod batch;
+mod benchmark;
 mod config;
 mod error;
 mod evaluate;
+mod loss;
 mod objective;
 mod optimizer;
+mod plan;
+mod questions;
 mod random;
 mod replay;
+mod rollout;
 mod run_folder;
 mod schedule;
 mod task;
@@ -17,14 +22,24 @@ mod trainer;
 mod update;
 mod warmup;
 
-pub use advantage::{group_advantages, mean_and_std};
+pub use advantage::{Advantage, Scored, group_advantages, mean_and_std};
 pub use batch::{PolicySpec, Sequence, response_stats};
-pub use config::{Algorithm, EvaluationConfig, RolloutConfig, TaskConfig, TrainConfig, UpdateConfig};
+pub use benchmark::{
+    Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
+};
+pub use config::{Algorithm, DataConfig, EvaluationConfig, RolloutConfig, TaskConfig, TrainConfig, UpdateConfig};
 pub use error::RlError;
-pub use evaluate::{Completion, Evaluation, Sampling, evaluate, pass_at_k};
-pub use objective::{Aggregation, BatchSize, Objective, ResponseLoss};
+pub use evaluate::{Completion, Evaluation, Group, ResponseOutcome, Sampler, Sampling, ScoredResponse, pass_at_k};
+pub use loss::LossName;
+pub use objective::{Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseLoss, ResponseValues};
 pub use optimizer::{AdamWSettings, DecoderOptimizer, Gradients};
+pub use plan::{MemoryPlan, PhasePlan, RunPlan, parameters};
+pub use questions::{
+    Answered, ArithmeticQuestions, ChatChoice, FileQuestions, Overlong, Prepared, PromptRenderer, Question, Questions,
+    read_questions,
+};
 pub use replay::{RecordedRollout, read_rollouts, replay};
+pub use rollout::{overlong_penalty, teaches};
 pub use run_folder::{JsonLines, RunFolder, make_empty_folder};
 pub use schedule::{Phase, Schedule};
 pub use task::{Arithmetic, Problem, Task};

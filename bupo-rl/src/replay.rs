@@ -9,7 +9,7 @@ use burn::tensor::backend::AutodiffBackend;
 use serde::Deserialize;
 
 use crate::RlError;
-use crate::advantage::group_advantages;
+use crate::advantage::Scored;
 use crate::batch::{Sequence, response_stats};
 use crate::optimizer::DecoderOptimizer;
 use crate::update::{LossSpec, Sample, UpdateStats, update};
@@ -93,10 +93,12 @@ fn samples<A: AutodiffBackend>(
     for (index, rollout) in rollouts.iter().enumerate() {
         groups.entry(rollout.group).or_default().push(index);
     }
+    let scored = |index: &usize| Scored { reward: rollouts[*index].reward, tokens: rollouts[*index].response.len() };
+    let members: Vec<Vec<usize>> = groups.into_values().collect();
+    let scores: Vec<Vec<Scored>> = members.iter().map(|group| group.iter().map(scored).collect()).collect();
     let mut advantages = vec![0.0; rollouts.len()];
-    for members in groups.values() {
-        let rewards: Vec<f64> = members.iter().map(|index| rollouts[*index].reward).collect();
-        for (index, advantage) in members.iter().zip(group_advantages(&rewards)) {
+    for (group, values) in members.iter().zip(loss.objective.advantage.of(&scores)) {
+        for (index, advantage) in group.iter().zip(values) {
             advantages[*index] = advantage;
         }
     }
@@ -105,10 +107,17 @@ fn samples<A: AutodiffBackend>(
         .map(|rollout| Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
         .collect();
     let stats = response_stats::<A>(decoder, &sequences, &loss.policy, loss.micro_batch)?;
+    // The model before its first update is its own reference.
+    let reference = loss.objective.needs_reference();
     Ok(sequences
         .into_iter()
         .zip(advantages)
         .zip(stats)
-        .map(|((sequence, advantage), stats)| Sample { sequence, advantage, old_log_probs: stats.log_probs })
+        .map(|((sequence, advantage), stats)| Sample {
+            sequence,
+            advantage,
+            ref_log_probs: reference.then(|| stats.log_probs.clone()),
+            old_log_probs: stats.log_probs,
+        })
         .collect())
 }

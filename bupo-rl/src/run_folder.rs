@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bupo_models::{Decoder, ModelFiles, SaveOptions, save_checkpoint};
+use bupo_models::{LoadedModel, SaveOptions, save_checkpoint};
 use burn::tensor::backend::Backend;
 use serde::Serialize;
 
@@ -69,9 +69,9 @@ impl RunFolder {
     ///
     /// # Errors
     /// If something cannot be written.
-    pub fn model<B: Backend>(&self, decoder: &Decoder<B>, origin: &ModelFiles) -> Result<PathBuf, RlError> {
+    pub fn model<B: Backend>(&self, model: &LoadedModel<B>, options: SaveOptions) -> Result<PathBuf, RlError> {
         let folder = self.path.join("model");
-        save_checkpoint(&folder, decoder, origin, SaveOptions::default())?;
+        save_checkpoint(&folder, &model.decoder, &model.companions, options)?;
         Ok(folder)
     }
 }
@@ -90,6 +90,15 @@ impl JsonLines {
     /// If it exists or cannot be made.
     pub fn create(path: &Path) -> Result<Self, RlError> {
         let file = OpenOptions::new().create_new(true).append(true).open(path).map_err(RlError::io("create", path))?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// Opens a file to append to.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn open(path: &Path) -> Result<Self, RlError> {
+        let file = OpenOptions::new().append(true).open(path).map_err(RlError::io("write", path))?;
         Ok(Self { path: path.to_path_buf(), file })
     }
 

@@ -40,6 +40,11 @@ impl Schedule {
         Ok(Self { phases })
     }
 
+    /// The phases, in order.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
     /// The number of steps of all phases.
     pub fn steps(&self) -> usize {
         self.phases.iter().map(|phase| phase.steps).sum()

@@ -3,21 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bupo_core::PolicySite;
-use bupo_models::{LoadedModel, ModelFiles, TextTokenizer, load_model};
+use bupo_core::{Norm, PolicySite};
+use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, TextTokenizer, load_model};
 use burn::tensor::backend::AutodiffBackend;
 use serde::Serialize;
 
 use crate::RlError;
-use crate::advantage::{group_advantages, mean_and_std};
+use crate::advantage::mean_and_std;
 use crate::batch::{PolicySpec, Sequence, response_stats};
 use crate::config::TrainConfig;
-use crate::evaluate::{Completion, Evaluation, Group, Sampling, evaluate, sample_groups};
+use crate::evaluate::{Completion, Evaluation, Group, Sampler, Sampling};
 use crate::optimizer::DecoderOptimizer;
-use crate::random::{Purpose, stream, stream_seed};
+use crate::questions::{ArithmeticQuestions, FileQuestions, Questions};
+use crate::random::{Purpose, stream_seed};
+use crate::rollout::{Rollout, advantages, rollout};
 use crate::run_folder::RunFolder;
 use crate::schedule::{Phase, Schedule};
-use crate::task::{Arithmetic, Problem, Task};
 use crate::update::{LossSpec, Sample, UpdateStats, update};
 
 /// Completions are kept of the first step and of every one of this many.
@@ -50,6 +51,8 @@ pub struct Plan<'a> {
     pub num_layers: usize,
     /// Parameters of the model.
     pub num_params: usize,
+    /// The questions, in a line.
+    pub questions: String,
     /// The run folder.
     pub folder: &'a Path,
 }
@@ -84,10 +87,19 @@ pub struct StepMetrics {
     pub reward_std: f64,
     /// Share of groups whose rewards are all equal, which teach nothing.
     pub frac_reward_zero_std: f64,
+    /// Responses sampled; with dynamic sampling, more than are learnt from.
+    pub responses: usize,
+    /// Groups learnt from.
+    pub groups: usize,
+    /// Responses so far that a scorer failed to grade, which are worth nothing.
+    pub grading_failures: usize,
     /// Mean entropy in nats of the trained policy at the response tokens, before the step.
     pub entropy: f64,
     /// Mean of `logp_old - logp` over the step's updates.
     pub kl: f64,
+    /// Mean of the estimated KL to the frozen reference, where the loss has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ref_kl: Option<f64>,
     /// Mean loss of the updates.
     pub loss: f64,
     /// Mean global norm of the updates' gradients before clipping.
@@ -142,7 +154,8 @@ pub fn train<A: AutodiffBackend>(
         }
         progress.step(&trainer.step(step)?);
     }
-    let model = trainer.run.model(&trainer.model.decoder, files)?;
+    let options = SaveOptions { dtype: config.save_dtype, ..SaveOptions::default() };
+    let model = trainer.run.model(&trainer.model, options)?;
     progress.evaluating("after");
     let after = trainer.evaluate(trainer.schedule.steps())?;
     progress.evaluated("after", &after);
@@ -156,8 +169,13 @@ struct Trainer<'a, A: AutodiffBackend> {
     schedule: Schedule,
     model: LoadedModel<A::InnerBackend>,
     tokenizer: TextTokenizer,
-    task: Arithmetic,
+    questions: Box<dyn Questions>,
+    /// Draws of prompts so far.
+    draws: usize,
     optimizer: DecoderOptimizer<A>,
+    /// The model before training, where the loss measures the distance to it. What training has not touched is shared
+    /// with the model, not copied: while a layer's policy is trained, all that is above it.
+    reference: Option<Decoder<A::InnerBackend>>,
     run: RunFolder,
 }
 
@@ -174,6 +192,17 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         let num_layers = bupo_models::checkpoint::load_config(files)?.num_hidden_layers;
         let schedule = config.schedule(num_layers)?;
         let tokenizer = TextTokenizer::load(files)?;
+        let questions: Box<dyn Questions> = if config.data.train.is_empty() {
+            Box::new(ArithmeticQuestions {
+                task: config.task.task(),
+                tokenizer: tokenizer.clone(),
+                seed: config.seed,
+                per_draw: config.rollout.prompts,
+                held_out: config.evaluation.problems,
+            })
+        } else {
+            Box::new(FileQuestions::new(config, files)?)
+        };
         let model = load_model::<A::InnerBackend>(files, device)?;
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
@@ -186,8 +215,10 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         Ok(Self {
             schedule,
             tokenizer,
-            task: config.task.task(),
+            questions,
+            draws: 0,
             optimizer: DecoderOptimizer::new(config.optimizer),
+            reference: config.objective.needs_reference().then(|| model.decoder.clone()),
             model,
             run,
             config,
@@ -200,6 +231,7 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
             steps: self.schedule.steps(),
             num_layers: self.model.config.num_hidden_layers,
             num_params: burn::module::Module::num_params(&self.model.decoder),
+            questions: self.questions.describe(),
             folder: self.run.path(),
         }
     }
@@ -207,38 +239,57 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
     /// The same problems and random numbers before and after.
     fn evaluate(&mut self, step: usize) -> Result<Evaluation, RlError> {
         let settings = &self.config.evaluation;
-        let mut rng = stream(self.config.seed, Purpose::HeldOut, 0);
-        let problems: Vec<Problem> = (0..settings.problems).map(|_| self.task.held_out_problem(&mut rng)).collect();
         let sampling = Sampling {
+            site: PolicySite::Full,
+            norm: Norm::None,
             samples: settings.samples,
             temperature: settings.temperature,
             max_new_tokens: self.config.rollout.max_new_tokens,
+            batch: self.config.rollout.batch,
             seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),
         };
-        let LoadedModel { decoder, eos_token_ids, .. } = &self.model;
-        let evaluation = evaluate(decoder, &self.tokenizer, eos_token_ids, &self.task, &problems, &sampling)?;
-        for completion in evaluation.completions.iter().take(COMPLETIONS_KEPT) {
-            self.run.completion(&KeptCompletion { step, held_out: true, completion })?;
+        let sampler = Sampler::new(&self.model, &self.tokenizer);
+        let questions = self.questions.held_out()?;
+        let groups = sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?;
+        self.keep_completions(&groups, step, true)?;
+        let outcomes: Vec<Vec<_>> =
+            groups.iter().map(|group| group.responses.iter().map(|response| response.outcome()).collect()).collect();
+        Ok(Evaluation::of(&outcomes))
+    }
+
+    /// Keeps the first responses to some questions.
+    fn keep_completions(&mut self, groups: &[Group], step: usize, held_out: bool) -> Result<(), RlError> {
+        for completion in groups.iter().filter_map(|group| group.completion(0)).take(COMPLETIONS_KEPT) {
+            self.run.completion(&KeptCompletion { step, held_out, completion: &completion })?;
         }
-        Ok(evaluation)
+        Ok(())
     }
 
     fn step(&mut self, step: usize) -> Result<StepMetrics, RlError> {
         let started = Instant::now();
-        let groups = self.rollout(step)?;
+        let sampler = Sampler::new(&self.model, &self.tokenizer);
+        let settings = &self.config.rollout;
+        let Rollout { groups, summary } =
+            rollout(&sampler, self.questions.as_ref(), settings, self.config.seed, &mut self.draws)?;
+        if step == 1 || step.is_multiple_of(COMPLETIONS_EVERY) {
+            self.keep_completions(&groups, step, false)?;
+        }
         let seconds_rollout = started.elapsed().as_secs_f64();
 
         let (number, phase) = self.schedule.at(step);
         let loss = LossSpec {
-            policy: PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature },
+            policy: PolicySpec { site: phase.site, norm: phase.norm, temperature: settings.temperature },
             objective: self.config.objective,
+            norm_length: Some(settings.max_new_tokens),
             micro_batch: self.config.update.micro_batch,
         };
         // Old log-probs of all mini-batches come before the first update, at the site this step trains.
-        let per_update = groups.len().min(self.config.update.mini_batch_prompts);
+        let advantages = advantages(&groups, self.config.objective.advantage, settings);
+        let per_update = self.config.update.mini_batch_prompts;
         let mini_batches: Vec<MiniBatch> = groups
             .chunks(per_update)
-            .map(|groups| MiniBatch::new::<A>(&self.model, groups, &loss))
+            .zip(advantages.chunks(per_update))
+            .map(|(groups, advantages)| self.mini_batch(groups, advantages, &loss))
             .collect::<Result<_, _>>()?;
         let updates: Vec<UpdateStats> = mini_batches
             .iter()
@@ -246,7 +297,6 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
             .collect::<Result<_, _>>()?;
 
         let seconds = started.elapsed().as_secs_f64();
-        let summary = RolloutSummary::of(&groups);
         let mean = |value: fn(&UpdateStats) -> f64| mean_and_std(&updates.iter().map(value).collect::<Vec<_>>()).0;
         let entropy: Vec<f64> = mini_batches.iter().flat_map(|batch| batch.entropy.iter().copied()).collect();
         let metrics = StepMetrics {
@@ -256,8 +306,12 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
             reward: summary.reward,
             reward_std: summary.reward_std,
             frac_reward_zero_std: summary.frac_reward_zero_std,
+            responses: summary.responses,
+            groups: groups.len(),
+            grading_failures: self.questions.failures().count,
             entropy: mean_and_std(&entropy).0,
             kl: mean(|update| update.kl),
+            ref_kl: self.reference.is_some().then(|| mean(|update| update.ref_kl)),
             loss: mean(|update| update.loss),
             grad_norm: mean(|update| update.grad_norm),
             clip_ratio: mean(|update| update.clip_ratio),
@@ -278,29 +332,37 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         Ok(metrics)
     }
 
-    fn rollout(&mut self, step: usize) -> Result<Vec<Group>, RlError> {
-        let settings = &self.config.rollout;
-        let mut rng = stream(self.config.seed, Purpose::Problems, step);
-        let problems: Vec<Problem> = (0..settings.prompts).map(|_| self.task.training_problem(&mut rng)).collect();
-        let sampling = Sampling {
-            samples: settings.group_size,
-            temperature: settings.temperature,
-            max_new_tokens: settings.max_new_tokens,
-            seed: stream_seed(self.config.seed, Purpose::Rollouts, step),
-        };
-        let LoadedModel { decoder, eos_token_ids, .. } = &self.model;
-        let groups = sample_groups(decoder, &self.tokenizer, eos_token_ids, &self.task, &problems, &sampling)?;
-        if step == 1 || step.is_multiple_of(COMPLETIONS_EVERY) {
-            for completion in groups
-                .iter()
-                .zip(&problems)
-                .filter_map(|(group, problem)| group.completion(problem, 0))
-                .take(COMPLETIONS_KEPT)
-            {
-                self.run.completion(&KeptCompletion { step, held_out: false, completion: &completion })?;
-            }
-        }
-        Ok(groups)
+    fn mini_batch(&self, groups: &[Group], advantages: &[Vec<f64>], loss: &LossSpec) -> Result<MiniBatch, RlError> {
+        let mut scored: Vec<(Sequence, f64)> = groups
+            .iter()
+            .zip(advantages)
+            .flat_map(|(group, advantages)| {
+                let sequence =
+                    |tokens: &Vec<u32>| Sequence { prompt: group.question.tokens.clone(), response: tokens.clone() };
+                group.responses.iter().map(move |response| sequence(&response.tokens)).zip(advantages.iter().copied())
+            })
+            .collect();
+        // Micro-batches of like lengths need little padding; the update is the same in any order.
+        scored.sort_by_key(|(sequence, _)| sequence.len());
+        let (sequences, advantages): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
+        let stats_of = |decoder| response_stats::<A>(decoder, &sequences, &loss.policy, loss.micro_batch);
+        let stats = stats_of(&self.model.decoder)?;
+        let reference = self.reference.as_ref().map(stats_of).transpose()?;
+        let mut reference = reference.map(|stats| stats.into_iter().map(|stats| stats.log_probs));
+        Ok(MiniBatch {
+            entropy: stats.iter().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).collect(),
+            samples: sequences
+                .into_iter()
+                .zip(advantages)
+                .zip(stats)
+                .map(|((sequence, advantage), stats)| Sample {
+                    sequence,
+                    advantage,
+                    old_log_probs: stats.log_probs,
+                    ref_log_probs: reference.as_mut().and_then(Iterator::next),
+                })
+                .collect(),
+        })
     }
 }
 
@@ -309,64 +371,4 @@ struct MiniBatch {
     samples: Vec<Sample>,
     /// The trained policy's entropy at each response token.
     entropy: Vec<f64>,
-}
-
-impl MiniBatch {
-    fn new<A: AutodiffBackend>(
-        model: &LoadedModel<A::InnerBackend>,
-        groups: &[Group],
-        loss: &LossSpec,
-    ) -> Result<Self, RlError> {
-        let mut scored = Vec::new();
-        for group in groups {
-            let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
-            for (response, advantage) in group.responses.iter().zip(group_advantages(&rewards)) {
-                let sequence = Sequence { prompt: group.prompt.clone(), response: response.tokens.clone() };
-                scored.push((sequence, advantage));
-            }
-        }
-        // Micro-batches of like lengths need little padding; the update is the same in any order.
-        scored.sort_by_key(|(sequence, _)| sequence.len());
-        let (sequences, advantages): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
-        let stats = response_stats::<A>(&model.decoder, &sequences, &loss.policy, loss.micro_batch)?;
-        Ok(Self {
-            entropy: stats.iter().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).collect(),
-            samples: sequences
-                .into_iter()
-                .zip(advantages)
-                .zip(stats)
-                .map(|((sequence, advantage), stats)| Sample { sequence, advantage, old_log_probs: stats.log_probs })
-                .collect(),
-        })
-    }
-}
-
-struct RolloutSummary {
-    reward: f64,
-    reward_std: f64,
-    frac_reward_zero_std: f64,
-    response_length: f64,
-    truncated: f64,
-    /// Prompt and response tokens.
-    tokens: usize,
-}
-
-impl RolloutSummary {
-    fn of(groups: &[Group]) -> Self {
-        let per_group: Vec<(f64, f64)> = groups
-            .iter()
-            .map(|group| mean_and_std(&group.responses.iter().map(|response| response.reward).collect::<Vec<_>>()))
-            .collect();
-        let mean = |values: Vec<f64>| mean_and_std(&values).0;
-        let responses = || groups.iter().flat_map(|group| &group.responses);
-        let prompts: usize = groups.iter().map(|group| group.prompt.len() * group.responses.len()).sum();
-        Self {
-            reward: mean(per_group.iter().map(|(reward, _)| *reward).collect()),
-            reward_std: mean(per_group.iter().map(|(_, std)| *std).collect()),
-            frac_reward_zero_std: mean(per_group.iter().map(|(_, std)| f64::from(u8::from(*std == 0.0))).collect()),
-            response_length: mean(responses().map(|response| response.tokens.len() as f64).collect()),
-            truncated: mean(responses().map(|response| f64::from(u8::from(!response.finished))).collect()),
-            tokens: prompts + responses().map(|response| response.tokens.len()).sum::<usize>(),
-        }
-    }
 }

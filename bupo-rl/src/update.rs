@@ -1,6 +1,6 @@
 //! One mini-batch: its loss, its gradient by micro-batches, and the optimizer's step.
 
-use bupo_core::{PolicyGradient, TokenStats};
+use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
 use bupo_models::Decoder;
 use bupo_models::decoder::differentiable;
 use burn::tensor::Tensor;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::RlError;
 use crate::batch::{Block, PolicySpec, Sequence, policy};
-use crate::objective::{BatchSize, Objective, ResponseLoss};
+use crate::objective::{BatchSize, Objective, ResponseLoss, ResponseValues};
 use crate::optimizer::{DecoderOptimizer, Gradients};
 
 /// A response with what its loss needs.
@@ -21,6 +21,8 @@ pub struct Sample {
     pub advantage: f64,
     /// Log-probs of the response's tokens under the policy before the step, at the loss's own site.
     pub old_log_probs: Vec<f32>,
+    /// The same under the frozen reference, where the loss needs one.
+    pub ref_log_probs: Option<Vec<f32>>,
 }
 
 /// What an update minimises.
@@ -30,6 +32,8 @@ pub struct LossSpec {
     pub policy: PolicySpec,
     /// The loss of given log-probs.
     pub objective: Objective,
+    /// The longest response allowed, which `seq-mean-token-sum-norm` divides by; nothing for the longest there is.
+    pub norm_length: Option<usize>,
     /// How many sequences are run at once.
     pub micro_batch: usize,
 }
@@ -47,6 +51,8 @@ pub struct UpdateStats {
     pub dual_clip_ratio: f64,
     /// Mean of `logp_old - logp`.
     pub kl: f64,
+    /// Mean of the estimated KL to the reference; 0 without one.
+    pub ref_kl: f64,
     /// The importance ratio furthest from 1.
     pub extreme_ratio: f64,
     /// Response tokens in the mini-batch.
@@ -66,19 +72,30 @@ pub fn update<A: AutodiffBackend>(
     samples: &[Sample],
     loss: &LossSpec,
 ) -> Result<UpdateStats, RlError> {
-    let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()));
+    let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
     let mut gradients = Gradients::<A>::new();
     let mut total = ResponseLoss::NOTHING;
     for part in samples.chunks(loss.micro_batch.max(1)) {
         let block = Block::new(part.iter().map(|sample| &sample.sequence));
         accumulate(decoder, &mut gradients, &block, &loss.policy, |stats| {
             let mut d_log_probs = Vec::with_capacity(block.targets.len());
-            for (sample, log_probs) in part.iter().zip(block.split(&stats.log_probs)) {
-                let share = loss.objective.response(log_probs, &sample.old_log_probs, sample.advantage, &size);
+            let mut d_entropy = Vec::with_capacity(block.targets.len());
+            let values = block.split(&stats.log_probs).zip(block.split(&stats.entropy));
+            for (sample, (log_probs, entropy)) in part.iter().zip(values) {
+                let values = ResponseValues {
+                    log_probs,
+                    old_log_probs: &sample.old_log_probs,
+                    ref_log_probs: sample.ref_log_probs.as_deref(),
+                    entropy,
+                    advantage: sample.advantage,
+                };
+                let share = loss.objective.response(&values, &size);
                 d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
+                d_entropy.extend(std::iter::repeat_n(share.d_entropy as f32, log_probs.len()));
                 total.add(&share);
             }
-            d_log_probs
+            let needs_entropy = loss.objective.entropy_coefficient != 0.0;
+            TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
         })?;
     }
     let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients) } else { f64::NAN };
@@ -89,14 +106,15 @@ pub fn update<A: AutodiffBackend>(
         clip_ratio: total.clipped as f64 / tokens,
         dual_clip_ratio: total.dual_clipped as f64 / tokens,
         kl: total.kl_sum / tokens,
+        ref_kl: total.ref_kl_sum / tokens,
         extreme_ratio: total.extreme_ratio,
         tokens: size.tokens(),
         skipped: !grad_norm.is_finite(),
     })
 }
 
-/// Adds the gradient of a loss over one block of sequences. `derivative` sees the log-probs of the block's response
-/// tokens and gives the loss's derivative with respect to each.
+/// Adds the gradient of a loss over one block of sequences. `derivatives` sees the log-probs and entropies of the block's response
+/// tokens and gives the loss's derivatives with respect to them.
 ///
 /// The layers run under automatic differentiation; the unembedding does not: its closed gradient is computed by chunks
 /// and pushed into the layers as `(states * d_states).sum()`.
@@ -105,7 +123,7 @@ pub(crate) fn accumulate<A: AutodiffBackend>(
     gradients: &mut Gradients<A>,
     block: &Block,
     spec: &PolicySpec,
-    derivative: impl FnOnce(&TokenStats) -> Vec<f32>,
+    derivatives: impl FnOnce(&TokenStats) -> TokenDerivatives,
 ) -> Result<(), RlError> {
     if block.targets.is_empty() {
         return Ok(());
@@ -113,8 +131,8 @@ pub(crate) fn accumulate<A: AutodiffBackend>(
     let lifted = differentiable::<A>(decoder);
     let states = block.states(&lifted, spec)?;
     let read = policy(states.clone().inner(), decoder, spec);
-    let d_log_probs = derivative(&read.token_stats(&block.targets));
-    let PolicyGradient { states: d_states, unembedding } = read.backward(&block.targets, &d_log_probs);
+    let derivatives = derivatives(&read.token_stats(&block.targets));
+    let PolicyGradient { states: d_states, unembedding } = read.backward(&block.targets, &derivatives);
     gradients.add(&lifted, (states * Tensor::from_inner(d_states)).sum().backward());
     gradients.add_one(decoder.unembedding_id(), unembedding);
     Ok(())

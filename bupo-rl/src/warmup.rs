@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use bupo_core::{Norm, PolicySite};
+use bupo_core::{Norm, PolicySite, TokenDerivatives};
 use bupo_models::decoder::RandomInit;
 use bupo_models::tokenizer::byte_tokenizer_json;
-use bupo_models::{Decoder, ModelConfig, ModelFiles, SaveDtype, SaveOptions, TextTokenizer, save_checkpoint};
+use bupo_models::{
+    Companions, Decoder, ModelConfig, ModelFiles, SaveDtype, SaveOptions, TextTokenizer, save_checkpoint,
+};
 use burn::tensor::backend::AutodiffBackend;
 use serde_json::json;
 
@@ -84,15 +86,15 @@ pub fn warmup<A: AutodiffBackend>(
         for part in sequences.chunks(BLOCK) {
             accumulate(&decoder, &mut gradients, &Block::new(part.iter()), &spec, |stats| {
                 loss -= stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;
-                vec![(-1.0 / tokens) as f32; stats.log_probs.len()]
+                TokenDerivatives { log_probs: vec![(-1.0 / tokens) as f32; stats.log_probs.len()], entropy: None }
             })?;
         }
         optimizer.set_learning_rate(learning_rate(config, step));
         optimizer.step(&mut decoder, gradients);
         report(step, loss);
     }
-    let options = SaveOptions { dtype: config.dtype, ..SaveOptions::default() };
-    Ok(save_checkpoint(folder, &decoder, &files, options)?)
+    let options = SaveOptions { dtype: Some(config.dtype), ..SaveOptions::default() };
+    Ok(save_checkpoint(folder, &decoder, &Companions::read(&files)?, options)?)
 }
 
 fn learning_rate(config: &WarmupConfig, step: usize) -> f64 {

@@ -372,7 +372,7 @@ def group_advantages(rewards):
 
 
 def token_surrogate(logp, old, adv, eps_low, eps_high, dual_clip):
-    """Per-token loss. torch.clamp passes gradient 1 inside and on its bounds, and 0 outside them."""
+    """Per-token loss. torch.clamp passes gradient 1 inside its bounds and 0 outside; on them versions of torch differ."""
     ratio = torch.exp(torch.clamp(logp - old, -20.0, 20.0))
     unclipped = -adv * ratio
     clipped = -adv * torch.clamp(ratio, 1.0 - eps_low, 1.0 + eps_high)
@@ -617,7 +617,7 @@ def check_written():
             json.loads(path.read_text())
         print(f"  {size:8d}  {path.relative_to(HERE)}")
     print(f"  {total:8d}  in all")
-    assert total < 2.5 * 2**20
+    assert total < 3 * 2**20
 
 
 def main():

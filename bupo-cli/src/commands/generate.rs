@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bupo_models::hub::Wanted;
 use bupo_models::{GenerateOptions, Response, TextTokenizer, generate, load_model};
 use burn::tensor::backend::AutodiffBackend;
 use serde_json::json;
@@ -24,7 +25,7 @@ struct Generate(GenerateArgs);
 impl Job for Generate {
     fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
         let Self(args) = self;
-        let files = model_files(args.model.model.as_deref())?;
+        let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
         let tokenizer = TextTokenizer::load(&files);
         let prompts = match (&args.tokens, &args.prompt) {
             (Some(path), _) => read_tokens(path)?,
@@ -44,6 +45,8 @@ impl Job for Generate {
             max_new_tokens: args.max_new_tokens,
             eos_token_ids: if args.ignore_eos { Vec::new() } else { model.eos_token_ids.clone() },
             seed: args.seed,
+            first_row: 0,
+            batch: prompts.len(),
         };
         let responses = generate(&model.decoder, &prompts, &options)?;
         match &args.json {

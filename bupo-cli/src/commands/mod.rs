@@ -1,17 +1,26 @@
 //! One file a command.
 
+pub mod config;
+pub mod data;
+pub mod eval;
 pub mod generate;
+pub mod grade;
 pub mod replay;
 pub mod trace;
 pub mod train;
 pub mod warmup;
 
 use std::fs;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use bupo_models::ModelFiles;
+use bupo_models::hub::{HubId, HubSettings, Wanted, fetch};
+use bupo_models::{ModelError, ModelFiles};
+use bupo_rl::DataConfig;
 
+use crate::args::PromptArgs;
 use crate::error::CliError;
+use crate::screen::FetchScreen;
 
 /// The model inside the program, file by file.
 const EMBEDDED: ModelFiles = ModelFiles::Embedded(&[
@@ -22,9 +31,54 @@ const EMBEDDED: ModelFiles = ModelFiles::Embedded(&[
     ("model.safetensors", include_bytes!("../../../models/arithmetic-1m/model.safetensors")),
 ]);
 
-/// A model folder, or the model inside the program.
-fn model_files(folder: Option<&Path>) -> Result<ModelFiles, CliError> {
-    Ok(folder.map_or(Ok(EMBEDDED), ModelFiles::folder)?)
+/// A model folder, a model of the Hub, as much of it fetched as is wanted, or the model inside the program.
+fn model_files(model: Option<&str>, wanted: Wanted) -> Result<ModelFiles, CliError> {
+    let Some(model) = model else { return Ok(EMBEDDED) };
+    let folder = Path::new(model);
+    if folder.exists() {
+        return Ok(ModelFiles::folder(folder)?);
+    }
+    // What does not look like a Hub id was meant as a folder.
+    let Ok(id) = model.parse::<HubId>() else { return Ok(ModelFiles::folder(folder)?) };
+    let settings = HubSettings::from_env().map_err(ModelError::from)?;
+    let fetched = fetch(&id, wanted, &settings, &mut FetchScreen::default()).map_err(ModelError::from)?;
+    Ok(ModelFiles::folder(&fetched)?)
+}
+
+/// How the command line says that problems are read and made into prompts.
+fn data_config(args: &PromptArgs) -> DataConfig {
+    DataConfig {
+        prompt_column: args.prompt_column.clone(),
+        answer_column: args.answer_column.clone(),
+        source_column: args.source_column.clone(),
+        max_prompt_tokens: args.max_prompt_tokens,
+        overlong: args.overlong.into(),
+        chat_template: args.chat_template.clone(),
+        thinking: args.thinking,
+        ..DataConfig::default()
+    }
+}
+
+/// The first of `runs/NAME-1`, `runs/NAME-2`, ... that is not there.
+fn free_folder(name: &str) -> PathBuf {
+    let numbered = |number: usize| Path::new("runs").join(format!("{name}-{number}"));
+    (1..).map(numbered).find(|folder| !folder.exists()).unwrap_or_else(|| numbered(0))
+}
+
+/// Writes a file whole: what stood there stays until all is written.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    check_writable(path)?;
+    let followed = path.canonicalize();
+    let path = followed.as_deref().unwrap_or(path);
+    let failed = |source| CliError::Io { action: "write", path: path.to_path_buf(), source };
+    // The temporary file is the owner's alone; a plain file's permissions are what a user expects.
+    let plain = fs::OpenOptions::new().create(true).append(true).open(path).and_then(|file| file.metadata());
+    let permissions = plain.map_err(failed)?.permissions();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().set_permissions(permissions).map_err(failed)?;
+    file.persist(path).map(drop).map_err(|error| failed(error.error))
 }
 
 /// Reads `[[id, ...], ...]`.

@@ -1,6 +1,7 @@
 //! `bupo replay`
 
-use bupo_models::{SaveOptions, load_model, save_checkpoint};
+use bupo_models::hub::Wanted;
+use bupo_models::{LoadedModel, SaveOptions, load_model, save_checkpoint};
 use bupo_rl::{
     AdamWSettings, DecoderOptimizer, JsonLines, LossSpec, Objective, PolicySpec, UpdateStats, make_empty_folder,
     read_rollouts, replay,
@@ -36,8 +37,8 @@ struct UpdateLine<'a> {
 impl Job for Replay {
     fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
         let Self(args) = self;
-        let files = model_files(args.model.model.as_deref())?;
-        let mut decoder = load_model::<A::InnerBackend>(&files, device)?.decoder;
+        let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+        let LoadedModel { mut decoder, companions, .. } = load_model::<A::InnerBackend>(&files, device)?;
         let rollouts = read_rollouts(&args.rollouts, decoder.vocab_size())?;
         args.policy.policy.depth(decoder.layers.len()).map_err(bupo_models::ModelError::from)?;
         make_empty_folder(&args.out)?;
@@ -45,7 +46,8 @@ impl Job for Replay {
         let settings = AdamWSettings { learning_rate: args.lr, ..AdamWSettings::default() };
         let mut optimizer = DecoderOptimizer::<A>::new(settings);
         let policy = PolicySpec { site: args.policy.policy, norm: args.policy.norm, temperature: 1.0 };
-        let loss = LossSpec { policy, objective: Objective::default(), micro_batch: args.micro_batch };
+        let loss =
+            LossSpec { policy, objective: Objective::default(), norm_length: None, micro_batch: args.micro_batch };
         replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
             println!(
                 "update {update}/{}  loss {:.6}  grad_norm {:.6}  clip_ratio {:.4}{}",
@@ -57,7 +59,8 @@ impl Job for Replay {
             );
             updates.append(&UpdateLine { update, stats })
         })?;
-        save_checkpoint(&args.out, &decoder, &files, SaveOptions::default())?;
+        let options = SaveOptions { dtype: Some(args.save_dtype), ..SaveOptions::default() };
+        save_checkpoint(&args.out, &decoder, &companions, options)?;
         println!("wrote the updated model and updates.jsonl to {}", args.out.display());
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `bupo trace`
 
 use bupo_models::checkpoint::{StoredTensor, write_safetensors};
+use bupo_models::hub::Wanted;
 use bupo_models::{SaveDtype, load_model, trace};
 use burn::tensor::backend::AutodiffBackend;
 
@@ -20,7 +21,7 @@ impl Job for Trace {
     fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let rows = read_tokens(&args.tokens)?;
-        let model = load_model::<A::InnerBackend>(&model_files(args.model.model.as_deref())?, device)?;
+        let model = load_model::<A::InnerBackend>(&model_files(args.model.model.as_deref(), Wanted::Model)?, device)?;
         let stored: Vec<StoredTensor> = trace(&model.decoder, &rows)?
             .into_iter()
             .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))

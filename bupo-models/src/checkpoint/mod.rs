@@ -1,5 +1,6 @@
 //! Model folders as Hugging Face lays them out, in and out.
 
+mod companions;
 mod files;
 mod read;
 mod write;
@@ -11,6 +12,7 @@ use burn::tensor::backend::Backend;
 use crate::config::{ModelConfig, OneOrMany};
 use crate::{Decoder, ModelError};
 
+pub use companions::Companions;
 pub use files::ModelFiles;
 pub use write::{SaveDtype, SaveOptions, StoredTensor, save_checkpoint, write_safetensors};
 
@@ -23,6 +25,8 @@ pub struct LoadedModel<B: Backend> {
     pub config: ModelConfig,
     /// From `generation_config.json`, or else from `config.json`.
     pub eos_token_ids: Vec<u32>,
+    /// What is saved with the weights.
+    pub companions: Companions,
 }
 
 /// Loads a model folder's config and weights, converting f32, bf16 or f16 weights to f32.
@@ -37,7 +41,8 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
     source.check_tied(&config)?;
     let decoder = Decoder::build(&config, &mut source)?;
     let eos_token_ids = generation_eos(files)?.unwrap_or_else(|| config.eos_token_ids.clone());
-    Ok(LoadedModel { decoder, config, eos_token_ids })
+    let companions = Companions::read(files)?.with_dtypes(source.dtypes());
+    Ok(LoadedModel { decoder, config, eos_token_ids, companions })
 }
 
 /// Reads and checks a model folder's `config.json`.

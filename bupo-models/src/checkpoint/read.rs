@@ -10,8 +10,8 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
-use super::ModelFiles;
 use super::files::ReadSeek;
+use super::{ModelFiles, SaveDtype};
 use crate::config::ModelConfig;
 use crate::decoder::ParamSource;
 use crate::{Decoder, ModelError};
@@ -115,6 +115,16 @@ impl<B: Backend> WeightSource<B> {
             )));
         }
         Ok(())
+    }
+
+    /// The dtypes the tensors are stored in.
+    pub(super) fn dtypes(&self) -> BTreeMap<String, SaveDtype> {
+        let dtype = |name: &String| match self.info(name)?.dtype {
+            Dtype::BF16 => Some(SaveDtype::Bf16),
+            Dtype::F16 => Some(SaveDtype::F16),
+            _ => Some(SaveDtype::F32),
+        };
+        self.places.keys().filter_map(|name| Some((name.clone(), dtype(name)?))).collect()
     }
 
     fn info(&self, name: &str) -> Option<&TensorInfo> {

@@ -3,36 +3,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
 use std::path::Path;
+use std::str::FromStr;
 
 use burn::tensor::TensorData;
 use burn::tensor::backend::Backend;
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::ModelFiles;
+use super::Companions;
 use crate::decoder::{NamedTensor, named_tensors};
 use crate::{Decoder, ModelError};
 
-/// Files that belong to a model beside its weights and config, copied as they are.
-const COMPANIONS: [&str; 9] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "vocab.json",
-    "merges.txt",
-];
-
 /// The dtype weights are stored in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SaveDtype {
     /// 32-bit floats, exactly what was trained.
-    #[default]
     F32,
     /// bfloat16, rounded to nearest.
     Bf16,
@@ -43,15 +32,15 @@ pub enum SaveDtype {
 /// How to save.
 #[derive(Debug, Clone, Copy)]
 pub struct SaveOptions {
-    /// The dtype of every tensor.
-    pub dtype: SaveDtype,
+    /// The dtype of every tensor; nothing for the one each was loaded from.
+    pub dtype: Option<SaveDtype>,
     /// Tensors beyond this many bytes go to a further shard.
     pub max_shard_bytes: usize,
 }
 
 impl Default for SaveOptions {
     fn default() -> Self {
-        Self { dtype: SaveDtype::F32, max_shard_bytes: 5_000_000_000 }
+        Self { dtype: None, max_shard_bytes: 5_000_000_000 }
     }
 }
 
@@ -62,20 +51,17 @@ impl Default for SaveOptions {
 pub fn save_checkpoint<B: Backend>(
     folder: &Path,
     decoder: &Decoder<B>,
-    origin: &ModelFiles,
+    companions: &Companions,
     options: SaveOptions,
 ) -> Result<(), ModelError> {
     fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
-    write_weights(folder, named_tensors(decoder), options)?;
-    write(folder, "config.json", config_with_dtype(origin, options.dtype)?.as_bytes())?;
-    for name in COMPANIONS.iter().filter(|name| origin.has(name)) {
-        write(folder, name, &origin.bytes(name)?)?;
-    }
-    Ok(())
+    let dtype = |name: &str| options.dtype.or(companions.dtypes.get(name).copied()).unwrap_or(SaveDtype::F32);
+    let tensors = named_tensors(decoder).into_iter().map(|tensor| (dtype(&tensor.name), tensor)).collect();
+    write_weights(folder, split(tensors, options.max_shard_bytes))?;
+    companions.write(folder, options.dtype)
 }
 
-fn write_weights(folder: &Path, tensors: Vec<NamedTensor>, options: SaveOptions) -> Result<(), ModelError> {
-    let shards = split(tensors, options);
+fn write_weights(folder: &Path, shards: Vec<Vec<(SaveDtype, NamedTensor)>>) -> Result<(), ModelError> {
     let count = shards.len();
     let mut weight_map = BTreeMap::new();
     let mut total = 0;
@@ -85,7 +71,7 @@ fn write_weights(folder: &Path, tensors: Vec<NamedTensor>, options: SaveOptions)
             _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
         let stored: Vec<_> =
-            shard.into_iter().map(|tensor| StoredTensor::new(tensor.name, &tensor.data, options.dtype)).collect();
+            shard.into_iter().map(|(dtype, tensor)| StoredTensor::new(tensor.name, &tensor.data, dtype)).collect();
         total += stored.iter().map(|tensor| tensor.bytes.len()).sum::<usize>();
         weight_map.extend(stored.iter().map(|tensor| (tensor.name.clone(), file.clone())));
         write_safetensors(&folder.join(&file), &stored)?;
@@ -97,18 +83,18 @@ fn write_weights(folder: &Path, tensors: Vec<NamedTensor>, options: SaveOptions)
     Ok(())
 }
 
-fn split(tensors: Vec<NamedTensor>, options: SaveOptions) -> Vec<Vec<NamedTensor>> {
-    let mut shards: Vec<Vec<NamedTensor>> = vec![Vec::new()];
+fn split(tensors: Vec<(SaveDtype, NamedTensor)>, max_shard_bytes: usize) -> Vec<Vec<(SaveDtype, NamedTensor)>> {
+    let mut shards = vec![Vec::new()];
     let mut filled = 0;
-    for tensor in tensors {
-        let size = tensor.data.num_elements() * options.dtype.bytes();
-        if filled > 0 && filled + size > options.max_shard_bytes {
+    for (dtype, tensor) in tensors {
+        let size = tensor.data.num_elements() * dtype.bytes();
+        if filled > 0 && filled + size > max_shard_bytes {
             shards.push(Vec::new());
             filled = 0;
         }
         filled += size;
         if let Some(shard) = shards.last_mut() {
-            shard.push(tensor);
+            shard.push((dtype, tensor));
         }
     }
     shards
@@ -167,15 +153,29 @@ impl StoredTensor {
     }
 }
 
+impl FromStr for SaveDtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            _ => Err(format!("unknown dtype `{text}`: write f32, bf16 or f16")),
+        }
+    }
+}
+
 impl SaveDtype {
-    fn bytes(self) -> usize {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::Bf16 | Self::F16 => 2,
         }
     }
 
-    fn torch_name(self) -> &'static str {
+    pub(super) fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::Bf16 => "bfloat16",
@@ -184,18 +184,7 @@ impl SaveDtype {
     }
 }
 
-/// The origin's config, saying the dtype under whichever name it has it.
-fn config_with_dtype(origin: &ModelFiles, dtype: SaveDtype) -> Result<String, ModelError> {
-    let mut config: Value =
-        serde_json::from_str(&origin.text("config.json")?).map_err(ModelError::json(&origin.path("config.json")))?;
-    if let Some(fields) = config.as_object_mut() {
-        let name = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-        fields.insert(name.to_string(), dtype.torch_name().into());
-    }
-    Ok(format!("{config:#}\n"))
-}
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
+pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
     let path = folder.join(name);
     fs::write(&path, bytes).map_err(ModelError::io("write", &path))
 }

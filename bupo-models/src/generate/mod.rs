@@ -26,8 +26,13 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// Ids that end a response; empty to run to the longest.
     pub eos_token_ids: Vec<u32>,
-    /// Seeds the host's random numbers. Row `i` draws from its own stream, whatever else is in the batch.
+    /// Seeds the host's random numbers. Row `i` draws from its own stream, number `first_row + i`, whatever else is in
+    /// the batch.
     pub seed: u64,
+    /// The number of the first row, for rows that are a part of more.
+    pub first_row: usize,
+    /// How many rows are run at once, at least 1; it bounds the memory of the cache.
+    pub batch: usize,
 }
 
 /// A generated response.
@@ -41,7 +46,7 @@ pub struct Response {
     pub finished: bool,
 }
 
-/// Continues each prompt, all in one batch.
+/// Continues each prompt, `options.batch` at a time.
 ///
 /// # Errors
 /// If a prompt is empty or has an id outside the vocabulary, the site is outside the model, or the policy's logits
@@ -52,10 +57,24 @@ pub fn generate<B: Backend>(
     options: &GenerateOptions,
 ) -> Result<Vec<Response>, ModelError> {
     check_tokens(prompts, decoder.vocab_size())?;
-    if prompts.is_empty() || options.max_new_tokens == 0 {
+    if options.max_new_tokens == 0 {
         return Ok(vec![Response::default(); prompts.len()]);
     }
-    let mut batch = Batch::new(decoder, prompts, options)?;
+    let mut responses = Vec::with_capacity(prompts.len());
+    for part in prompts.chunks(options.batch.max(1)) {
+        let first_row = options.first_row + responses.len();
+        responses.extend(generate_batch(decoder, part, first_row, options)?);
+    }
+    Ok(responses)
+}
+
+fn generate_batch<B: Backend>(
+    decoder: &Decoder<B>,
+    prompts: &[Vec<u32>],
+    first_row: usize,
+    options: &GenerateOptions,
+) -> Result<Vec<Response>, ModelError> {
+    let mut batch = Batch::new(decoder, prompts, first_row, options)?;
     let mut states = batch.prefill(prompts)?;
     loop {
         let sampled = batch.sample(states)?;
@@ -113,7 +132,12 @@ struct Row {
 }
 
 impl<'a, B: Backend> Batch<'a, B> {
-    fn new(decoder: &'a Decoder<B>, prompts: &[Vec<u32>], options: &'a GenerateOptions) -> Result<Self, ModelError> {
+    fn new(
+        decoder: &'a Decoder<B>,
+        prompts: &[Vec<u32>],
+        first_row: usize,
+        options: &'a GenerateOptions,
+    ) -> Result<Self, ModelError> {
         let device = decoder.device();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let depth = options.site.depth(decoder.num_layers())?;
@@ -127,7 +151,7 @@ impl<'a, B: Backend> Batch<'a, B> {
                 .enumerate()
                 .map(|(prompt, ids)| Row { prompt, position: ids.len(), newest: 0 })
                 .collect(),
-            rngs: (0..prompts.len()).map(|row| row_rng(options.seed, row)).collect(),
+            rngs: (0..prompts.len()).map(|row| row_rng(options.seed, first_row + row)).collect(),
             responses: vec![Response::default(); prompts.len()],
             pass,
             holes: holes(prompts, longest_prompt, &device),

@@ -44,13 +44,17 @@ impl Task for Arithmetic {
         steps.join("=")
     }
 
-    fn reward(&self, problem: &Problem, response: &str) -> f64 {
-        let answer = response.rsplit('=').next().unwrap_or_default().trim();
-        f64::from(u8::from(answer == problem.answer))
+    fn reward(&self, answer: &str, response: &str) -> f64 {
+        f64::from(u8::from(Self::answer(response) == answer))
     }
 }
 
 impl Arithmetic {
+    /// What a response gives as its answer: what follows its last `=`.
+    pub(crate) fn answer(response: &str) -> &str {
+        response.rsplit('=').next().unwrap_or_default().trim()
+    }
+
     fn draw(&self, rng: &mut ChaCha8Rng, held_out: bool) -> Problem {
         loop {
             let terms = self.terms(rng);
@@ -123,12 +127,12 @@ mod tests {
         for _ in 0..200 {
             let problem = task.training_problem(&mut rng);
             let solution = task.solution(&problem, 0.0, &mut rng);
-            assert_eq!(task.reward(&problem, &solution), 1.0, "{problem:?} {solution}");
-            assert_eq!(task.reward(&problem, &format!("{solution}0")), 0.0);
-            assert_eq!(task.reward(&problem, &format!("{solution}=")), 0.0);
+            assert_eq!(task.reward(&problem.answer, &solution), 1.0, "{problem:?} {solution}");
+            assert_eq!(task.reward(&problem.answer, &format!("{solution}0")), 0.0);
+            assert_eq!(task.reward(&problem.answer, &format!("{solution}=")), 0.0);
         }
-        assert_eq!(task.reward(&problem("3+4=", "7"), ""), 0.0);
-        assert_eq!(task.reward(&problem("3+4=", "7"), "17"), 0.0);
+        assert_eq!(task.reward("7", ""), 0.0);
+        assert_eq!(task.reward("7", "17"), 0.0);
     }
 
     #[test]
@@ -137,7 +141,7 @@ mod tests {
         let right: f64 = (0..2000)
             .map(|_| {
                 let problem = task.training_problem(&mut rng);
-                task.reward(&problem, &task.solution(&problem, 0.25, &mut rng))
+                task.reward(&problem.answer, &task.solution(&problem, 0.25, &mut rng))
             })
             .sum();
         assert!((right / 2000.0 - 0.75).abs() < 0.04, "{right}");

@@ -24,6 +24,6 @@ pub trait Task {
     /// A worked answer to a problem, for supervised training. Each of its steps goes wrong with chance `slip_rate`, and
     /// those after it go on from there; at 0 it is right.
     fn solution(&self, problem: &Problem, slip_rate: f64, rng: &mut ChaCha8Rng) -> String;
-    /// The reward of a response's text, 0 or 1.
-    fn reward(&self, problem: &Problem, response: &str) -> f64;
+    /// The reward of a response's text where this is the right answer, 0 or 1.
+    fn reward(&self, answer: &str, response: &str) -> f64;
 }

@@ -1,0 +1,103 @@
+//! `bupo config`
+
+use std::path::Path;
+
+use bupo_models::ModelConfig;
+use bupo_models::checkpoint::load_config;
+use bupo_models::hub::Wanted;
+use bupo_rl::{RunPlan, TrainConfig};
+
+use super::model_files;
+use crate::args::{CheckArgs, ConfigArgs, ConfigCommand};
+use crate::backend::device_name;
+use crate::error::CliError;
+
+/// The default settings, with what each means; a test holds them equal to the program's own.
+const DEFAULTS: &str = include_str!("../../../configs/arithmetic.toml");
+
+pub fn run(args: ConfigArgs) -> Result<(), CliError> {
+    match args.command {
+        None => {
+            print!("{DEFAULTS}");
+            Ok(())
+        }
+        Some(ConfigCommand::Check(args)) => check(&args),
+    }
+}
+
+fn check(args: &CheckArgs) -> Result<(), CliError> {
+    let config = TrainConfig::load(Some(&args.file), &args.set)?;
+    print_files(&config);
+    let model = args.model.as_deref().or(config.model.as_deref());
+    let sizes = load_config(&model_files(model, Wanted::Config)?).map_err(CliError::from)?;
+    print_plan(&config, model.unwrap_or("the model inside the program"), &sizes)?;
+    println!("device: {}", device_name(args.device.device)?);
+    Ok(())
+}
+
+fn print_files(config: &TrainConfig) {
+    let named = |name: &str, files: &[std::path::PathBuf]| {
+        for file in files {
+            println!(
+                "{name} {}{}",
+                file.display(),
+                if Path::new(file).is_file() { "" } else { "  (there is no such file)" }
+            );
+        }
+    };
+    named("trains on", &config.data.train);
+    named("measures on", &config.data.validation);
+    if config.data.train.is_empty() {
+        println!("trains on the embedded arithmetic problems");
+    }
+}
+
+fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<(), CliError> {
+    let plan = RunPlan::new(config, sizes)?;
+    println!(
+        "model {model}: {} layers, {:.3} billion parameters",
+        sizes.num_hidden_layers,
+        plan.parameters as f64 / 1e9
+    );
+    for (index, phase) in plan.phases.iter().enumerate() {
+        println!(
+            "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.3} billion parameters",
+            index + 1,
+            phase.phase.site,
+            phase.phase.norm,
+            phase.phase.steps,
+            phase.updates,
+            phase.layers,
+            phase.trained as f64 / 1e9
+        );
+    }
+    println!(
+        "each step: {} prompts x {} responses = {} responses, {} tokens at most; mini-batches of {} prompts, micro-batches of {} responses",
+        config.rollout.prompts,
+        config.rollout.group_size,
+        plan.responses_per_step,
+        plan.most_tokens_per_step,
+        config.update.mini_batch_prompts,
+        config.update.micro_batch
+    );
+    if config.rollout.max_draws > 1 {
+        println!("dynamic sampling draws up to {} times as many", config.rollout.max_draws);
+    }
+    let memory = plan.memory;
+    println!("memory at the longest sequences, estimated, all in f32");
+    for (name, bytes) in [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("optimizer", memory.optimizer),
+        ("reference", memory.reference),
+        ("activations", memory.activations),
+        ("logits", memory.logits),
+        ("cache", memory.cache),
+        ("while generating", memory.rollout()),
+        ("while updating", memory.update()),
+        ("peak", memory.peak()),
+    ] {
+        println!("  {name:<18} {:>10.3} GB", bytes as f64 / 1e9);
+    }
+    Ok(())
+}

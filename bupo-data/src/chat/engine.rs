@@ -1,0 +1,222 @@
+//! Compiles and runs templates, with the features and the limits they run under.
+
+use std::borrow::Cow;
+
+use minijinja::machinery::{self, CodeGenerator, Token};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+
+use super::{ChatError, ChatTemplate, RenderOptions, bounds, guard, python};
+use crate::Message;
+
+/// The longest template, in bytes; those in use are of at most some 20 KiB.
+const SOURCE_LIMIT: usize = 256 << 10;
+
+/// The most tokens in one `{{ }}` or `{% %}`. The compiler goes one call deeper for every operator of a chain.
+const TAG_LIMIT: usize = 1000;
+
+/// The longest prompt, in bytes, beyond the messages' own size.
+const OUTPUT_LIMIT: usize = 4 << 20;
+
+/// The largest value, in bytes, beyond the messages' own size.
+const VALUE_LIMIT: usize = 4 << 20;
+
+/// The steps a template may take, and the further ones for every message. A step pays for 64 bytes as well.
+const FUEL: u64 = 250_000;
+const FUEL_PER_MESSAGE: u64 = 2_000;
+
+/// How deeply loops, conditions and macros may be nested as the template runs.
+const RECURSION_LIMIT: usize = 100;
+
+/// The name errors of the engine may mention.
+const NAME: &str = "chat template";
+
+/// The text of a template as Jinja reads it: lines end with a line feed, and the marks of what the model says are
+/// blocks without an effect.
+pub(super) fn normalize(source: &str) -> String {
+    let mut source = source.replace("\r\n", "\n").replace('\r', "\n");
+    for (mark, block) in [("endgeneration", "endwith"), ("generation", "with")] {
+        source = replace_tag(&source, mark, block);
+    }
+    source
+}
+
+/// Compiles a template to see that it can be.
+pub(super) fn check(source: &str) -> Result<(), ChatError> {
+    compile(source, |_| Ok(()))
+}
+
+/// Runs a template.
+pub(super) fn render(
+    template: &ChatTemplate,
+    messages: &[Message],
+    options: &RenderOptions,
+) -> Result<String, ChatError> {
+    let texts = messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
+    let size = texts.saturating_add(messages.len().saturating_mul(512));
+    let mut environment = environment(template, VALUE_LIMIT.saturating_add(size));
+    let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + texts as u64;
+    environment.set_fuel(Some(fuel));
+    let context = context(template, messages, options);
+    compile(&template.source, |tree| {
+        let mut generator = CodeGenerator::new(NAME, &template.source);
+        generator.compile_stmt(tree);
+        let (instructions, blocks) = generator.finish();
+        let mut prompt = String::new();
+        let mut out = machinery::make_string_output(&mut prompt);
+        machinery::eval(&environment, &instructions, context, &blocks, &mut out, AutoEscape::None)
+            .map_err(|error| failure(&error))?;
+        match prompt.len() > OUTPUT_LIMIT.saturating_add(texts) {
+            true => Err(ChatError::Limit("it writes too much".to_owned())),
+            false => Ok(prompt),
+        }
+    })
+}
+
+/// Parses a template, puts the bound into it and hands it on.
+fn compile<T>(
+    source: &str,
+    then: impl for<'a> FnOnce(&machinery::ast::Stmt<'a>) -> Result<T, ChatError>,
+) -> Result<T, ChatError> {
+    if source.len() > SOURCE_LIMIT {
+        return Err(ChatError::TooLarge(format!("it is longer than {SOURCE_LIMIT} bytes")));
+    }
+    let syntax = syntax().map_err(|error| ChatError::Syntax(error.to_string()))?;
+    check_tags(source, &syntax)?;
+    let tree = machinery::parse(source, NAME, syntax).map_err(|error| syntax_error(&error))?;
+    let tree = guard::template(&tree).map_err(|reason| ChatError::Syntax(reason.to_owned()))?;
+    then(&tree)
+}
+
+fn check_tags(source: &str, syntax: &SyntaxConfig) -> Result<(), ChatError> {
+    let mut tokens = 0;
+    for token in machinery::tokenize(source, false, syntax.clone()) {
+        match token.map_err(|error| syntax_error(&error))? {
+            (Token::VariableStart | Token::BlockStart, _) => tokens = 0,
+            (_, span) => {
+                tokens += 1;
+                if tokens > TAG_LIMIT {
+                    let line = span.start_line;
+                    return Err(ChatError::TooLarge(format!("the tag in line {line} has over {TAG_LIMIT} tokens")));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn syntax() -> Result<SyntaxConfig, Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
+}
+
+/// The variables a template is told. Tools and documents are there but empty, as Python passes them.
+fn context(template: &ChatTemplate, messages: &[Message], options: &RenderOptions) -> Value {
+    let mut variables = vec![
+        ("messages", messages.iter().map(message_value).collect()),
+        ("tools", Value::from(())),
+        ("documents", Value::from(())),
+        ("add_generation_prompt", Value::from(options.add_generation_prompt)),
+    ];
+    variables.extend(template.bos.as_deref().map(|bos| ("bos_token", Value::from(bos))));
+    variables.extend(template.eos.as_deref().map(|eos| ("eos_token", Value::from(eos))));
+    variables.extend(options.enable_thinking.map(|thinking| ("enable_thinking", Value::from(thinking))));
+    Value::from_pairs(variables)
+}
+
+fn message_value(message: &Message) -> Value {
+    Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
+}
+
+fn environment(template: &ChatTemplate, value_limit: usize) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_recursion_limit(RECURSION_LIMIT);
+    environment.set_unknown_method_callback(method);
+    // Not Jinja's, or of no use in a prompt and able to ask for much with little.
+    for name in ["chain", "zip", "pprint", "lines", "split", "format", "slice", "batch", "round"] {
+        environment.remove_filter(name);
+    }
+    environment.remove_global("debug");
+    environment.add_filter(guard::BOUND, bounds::filter(value_limit));
+    environment.add_filter("tojson", python::tojson);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment.add_function("raise_exception", raise_exception);
+    let date = template.date;
+    environment
+        .add_function("strftime_now", move |state: &State, format: Cow<'_, str>| strftime_now(state, date, &format));
+    environment
+}
+
+/// Python's methods of texts, lists and maps.
+fn method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    match method {
+        // Widths in the format ask for any amount of padding.
+        "format" => Err(Error::from(ErrorKind::UnknownMethod)),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
+    }
+}
+
+/// Of what is nothing, Python can go through what is not there, but not through `None`.
+fn is_iterable(value: &Value) -> bool {
+    is_sequence(value) || matches!(value.kind(), ValueKind::Iterable)
+}
+
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
+}
+
+fn raise_exception(message: Option<Value>, _: Kwargs) -> Result<Value, Error> {
+    let text = message.map(|message| message.to_string()).unwrap_or_default();
+    Err(Error::new(ErrorKind::CannotDeserialize, text))
+}
+
+fn strftime_now(state: &State, date: Option<chrono::NaiveDateTime>, format: &str) -> Result<String, Error> {
+    // A directive of two bytes writes at most some thirty.
+    state.consume_fuel(format.len() as u64)?;
+    Ok(python::strftime(date.unwrap_or_else(|| chrono::Local::now().naive_local()), format))
+}
+
+/// Renames a block tag.
+fn replace_tag(source: &str, from: &str, to: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start + 2);
+        out.push_str(before);
+        rest = tag;
+        let word = tag.trim_start_matches(['-', '+']).trim_start();
+        let Some(after) = word.strip_prefix(from) else { continue };
+        let end = after.trim_start();
+        if ["%}", "-%}", "+%}"].iter().any(|mark| end.starts_with(mark)) {
+            out.push_str(&tag[..tag.len() - word.len()]);
+            out.push_str(to);
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn syntax_error(error: &Error) -> ChatError {
+    ChatError::Syntax(located(error))
+}
+
+fn failure(error: &Error) -> ChatError {
+    match error.kind() {
+        ErrorKind::CannotDeserialize => ChatError::Raised(error.detail().unwrap_or_default().to_owned()),
+        ErrorKind::OutOfFuel => ChatError::Limit(
+            error.detail().unwrap_or("it takes more steps, or makes more text, than it may").to_owned(),
+        ),
+        _ => ChatError::Render(located(error)),
+    }
+}
+
+fn located(error: &Error) -> String {
+    let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    match error.line() {
+        Some(line) => format!("line {line}: {reason}"),
+        None => reason,
+    }
+}

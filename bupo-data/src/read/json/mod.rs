@@ -1,0 +1,229 @@
+//! JSON lines, and files that are one JSON list.
+
+mod kinds;
+mod object;
+
+use std::io::{BufRead, Read};
+
+use self::{
+    kinds::Kinds,
+    object::{Object, each_in_list, reason, what},
+};
+use super::{
+    columns::{Columns, Names, Role, list},
+    describe::{Description, Format},
+    limits::{Budget, MAX_TOTAL, MAX_VALUE},
+};
+use crate::{
+    error::DataError,
+    message::Message,
+    problems::{Problem, Prompt},
+};
+
+/// The largest file that is one list; such a file is read as a whole.
+const MAX_LIST: usize = 256 << 20;
+
+/// Reads the problems of a file.
+pub(super) fn read(mut input: impl BufRead, columns: &Columns, file: &str) -> Result<Vec<Problem>, DataError> {
+    let kept = Budget::of_file(MAX_TOTAL);
+    let mut reader = ProblemReader { columns, file, names: None, kept, problems: Vec::new() };
+    each_row(&mut input, file, |row, place| reader.read_row(row).map_err(|fault| place.error(file, fault)))?;
+    if reader.problems.is_empty() {
+        return Err(DataError::Empty { file: file.to_owned() });
+    }
+    Ok(reader.problems)
+}
+
+/// Says what a file holds.
+pub(super) fn describe(mut input: impl BufRead, file: &str) -> Result<Description, DataError> {
+    let mut kinds = Kinds::default();
+    let (format, rows) =
+        each_row(&mut input, file, |row, place| kinds.add(row).map_err(|reason| place.error(file, reason.into())))?;
+    Ok(Description { format, rows, columns: kinds.into_columns() })
+}
+
+/// What is wrong with a row: what the row's place makes an error of, or an error already.
+enum Fault {
+    Row(String),
+    File(DataError),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Row(reason)
+    }
+}
+
+/// Where a row is.
+#[derive(Clone, Copy)]
+enum Place {
+    Line(usize),
+    Row(usize),
+}
+
+impl Place {
+    fn error(self, file: &str, fault: Fault) -> DataError {
+        let file = file.to_owned();
+        match (fault, self) {
+            (Fault::File(error), _) => error,
+            (Fault::Row(reason), Self::Line(line)) => DataError::Json { file, line, reason },
+            (Fault::Row(reason), Self::Row(row)) => DataError::Row { file, row, reason },
+        }
+    }
+}
+
+/// Calls `row` with each row of the file and its place, and gives the format and the number of rows.
+fn each_row(
+    input: &mut impl BufRead,
+    file: &str,
+    row: impl FnMut(&str, Place) -> Result<(), DataError>,
+) -> Result<(Format, u64), DataError> {
+    let start = input.fill_buf().map_err(|source| DataError::Io { path: file.into(), source })?;
+    if without_mark(start).trim_ascii_start().starts_with(b"[") {
+        each_element(input, file, row).map(|rows| (Format::Json, rows))
+    } else {
+        each_line(input, file, row).map(|rows| (Format::JsonLines, rows))
+    }
+}
+
+fn each_line(
+    input: &mut impl BufRead,
+    file: &str,
+    mut row: impl FnMut(&str, Place) -> Result<(), DataError>,
+) -> Result<u64, DataError> {
+    let mut line = Vec::new();
+    let mut rows = 0;
+    for number in 1.. {
+        line.clear();
+        if read_some(input, &mut line, MAX_VALUE, file, |input, line| input.read_until(b'\n', line))? == 0 {
+            break;
+        }
+        let place = Place::Line(number);
+        let bytes = if number == 1 { without_mark(&line) } else { &line };
+        let text = utf8(bytes).map_err(|reason| place.error(file, reason.into()))?.trim();
+        if !text.is_empty() {
+            row(text, place)?;
+            rows += 1;
+        }
+    }
+    Ok(rows)
+}
+
+fn each_element(
+    input: &mut impl BufRead,
+    file: &str,
+    mut row: impl FnMut(&str, Place) -> Result<(), DataError>,
+) -> Result<u64, DataError> {
+    let mut bytes = Vec::new();
+    read_some(input, &mut bytes, MAX_LIST, file, |input, bytes| input.read_to_end(bytes))?;
+    let text = utf8(without_mark(&bytes)).map_err(|reason| Place::Line(1).error(file, reason.into()))?;
+    let mut rows = 0;
+    let mut failed = None;
+    let listed = each_in_list(text, |element| {
+        rows += 1;
+        failed = row(element, Place::Row(rows)).err();
+        failed.is_none()
+    });
+    match (failed, listed) {
+        (Some(error), _) => Err(error),
+        (None, Ok(())) => Ok(rows as u64),
+        (None, Err(error)) => Err(Place::Line(error.line()).error(file, reason(&error).into())),
+    }
+}
+
+/// The bytes without the mark that some editors put before UTF-8.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Reads into the buffer with `read`, and not more than `most` bytes.
+fn read_some<R: BufRead>(
+    input: &mut R,
+    buffer: &mut Vec<u8>,
+    most: usize,
+    file: &str,
+    read: impl FnOnce(&mut std::io::Take<&mut R>, &mut Vec<u8>) -> std::io::Result<usize>,
+) -> Result<usize, DataError> {
+    let length =
+        read(&mut input.take(most as u64 + 1), buffer).map_err(|source| DataError::Io { path: file.into(), source })?;
+    if buffer.len() > most {
+        let what = format!("it has more than {most} bytes in one line or list; write a row on each line");
+        return Err(DataError::TooLarge { file: file.to_owned(), what });
+    }
+    Ok(length)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
+}
+
+struct ProblemReader<'a> {
+    columns: &'a Columns,
+    file: &'a str,
+    /// The names of the columns, by the first row.
+    names: Option<Names>,
+    kept: Budget,
+    problems: Vec<Problem>,
+}
+
+impl ProblemReader<'_> {
+    fn read_row(&mut self, row: &str) -> Result<(), Fault> {
+        let object = Object::parse(row)?;
+        self.kept.take(size_of::<Problem>().saturating_add(row.len())).map_err(|exceeded| {
+            Fault::File(DataError::TooLarge { file: self.file.to_owned(), what: exceeded.to_string() })
+        })?;
+        if self.names.is_none() {
+            let available = || list(object.names().map(str::to_owned));
+            let exists = |path: &str| object.find(path).is_some();
+            self.names = Some(self.columns.resolve(self.file, exists, available).map_err(Fault::File)?);
+        }
+        let Some(names) = &self.names else { return Ok(()) };
+        let prompt = match object.find(&names.prompt) {
+            None => return Err(missing(Role::Prompt, &names.prompt).into()),
+            Some(prompt) => prompt_of(&prompt, &names.prompt)?,
+        };
+        let answer =
+            scalar(&object, &names.answer, Role::Answer)?.ok_or_else(|| missing(Role::Answer, &names.answer))?;
+        let data_source = match &names.data_source {
+            Some(name) => scalar(&object, name, Role::DataSource)?.unwrap_or_default(),
+            None => String::new(),
+        };
+        self.problems.push(Problem { prompt, answer, data_source });
+        Ok(())
+    }
+}
+
+fn prompt_of(prompt: &str, name: &str) -> Result<Prompt, String> {
+    match prompt.bytes().next() {
+        Some(b'n') => Err(missing(Role::Prompt, name)),
+        Some(b'"') => parse(prompt).map(Prompt::Text),
+        Some(b'[') => {
+            let messages: Vec<Message> =
+                parse(prompt).map_err(|reason| format!("`{name}` is not a list of messages: {reason}"))?;
+            if messages.is_empty() {
+                return Err(format!("it has no prompt: `{name}` is an empty list"));
+            }
+            Ok(Prompt::Chat(messages))
+        }
+        _ => Err(format!("`{name}` must be {}", Role::Prompt.wanted())),
+    }
+}
+
+/// The text of a string, or of a number or a boolean as it stands; nothing for null and for what is not there.
+fn scalar(object: &Object<'_>, name: &str, role: Role) -> Result<Option<String>, String> {
+    let Some(value) = object.find(name) else { return Ok(None) };
+    match value.bytes().next() {
+        Some(b'n') => Ok(None),
+        Some(b'"') => parse(&value).map(Some),
+        Some(b'{' | b'[') | None => Err(format!("`{name}` must be {}", role.wanted())),
+        Some(_) => Ok(Some(value)),
+    }
+}
+
+fn missing(role: Role, name: &str) -> String {
+    format!("it has no {}: `{name}` is null or missing", role.name())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| what(&error))
+}

@@ -1,0 +1,90 @@
+//! Problems from files.
+
+mod columns;
+mod describe;
+mod json;
+mod limits;
+mod parquet;
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Seek},
+    path::{Path, PathBuf},
+};
+
+use self::parquet::{MAGIC, Source};
+pub use self::{
+    columns::Columns,
+    describe::{Column, Description, Format},
+    limits::{MAX_TOTAL, MAX_VALUE},
+};
+use crate::{error::DataError, problems::Problem};
+
+/// Reads the problems of one or many files, in the order they are given. Each may be Parquet or JSON: lines of objects,
+/// or one list of them. A row without a prompt or an answer is an error.
+pub fn read_problems(paths: &[PathBuf], columns: &Columns) -> Result<Vec<Problem>, DataError> {
+    let mut problems = Vec::new();
+    for path in paths {
+        let name = path.display().to_string();
+        problems.extend(match Input::open(path)? {
+            Input::Parquet(source) => parquet::read(source, columns, &name)?,
+            Input::Json(input) => json::read(input, columns, &name)?,
+        });
+    }
+    Ok(problems)
+}
+
+/// Reads the problems of a Parquet file in memory; errors call it `name`.
+pub fn read_parquet_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<Vec<Problem>, DataError> {
+    parquet::read(Source::Bytes(bytes), columns, name)
+}
+
+/// Reads the problems of a JSON file in memory, lines of objects or one list of them; errors call it `name`.
+pub fn read_jsonl_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<Vec<Problem>, DataError> {
+    json::read(bytes, columns, name)
+}
+
+/// Says what a file holds: its format, its rows and its columns.
+pub fn describe(path: &Path) -> Result<Description, DataError> {
+    let name = path.display().to_string();
+    match Input::open(path)? {
+        Input::Parquet(source) => parquet::describe(source, &name),
+        Input::Json(input) => json::describe(input, &name),
+    }
+}
+
+/// Says what a Parquet file in memory holds; errors call it `name`.
+pub fn describe_parquet_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
+    parquet::describe(Source::Bytes(bytes), name)
+}
+
+/// Says what a JSON file in memory holds; errors call it `name`.
+pub fn describe_jsonl_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
+    json::describe(bytes, name)
+}
+
+/// A file of a known format.
+enum Input {
+    Parquet(Source<'static>),
+    Json(BufReader<File>),
+}
+
+impl Input {
+    /// Opens a file and tells its format by how it begins, or by its name if that does not tell.
+    fn open(path: &Path) -> Result<Self, DataError> {
+        let failed = |source| DataError::Io { path: path.to_owned(), source };
+        let mut input = BufReader::new(File::open(path).map_err(failed)?);
+        let start = input.fill_buf().map_err(failed)?;
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        if start.starts_with(MAGIC) || ending == "parquet" {
+            let mut file = input.into_inner();
+            let length = file.seek(std::io::SeekFrom::End(0)).map_err(failed)?;
+            return Ok(Self::Parquet(Source::File { file, length }));
+        }
+        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+        match (ending.as_str(), text.first()) {
+            ("jsonl" | "json" | "ndjson", _) | (_, Some(b'{' | b'[')) => Ok(Self::Json(input)),
+            _ => Err(DataError::Format { file: path.display().to_string() }),
+        }
+    }
+}

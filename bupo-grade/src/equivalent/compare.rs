@@ -1,0 +1,146 @@
+//! Decides whether two answers are the same.
+
+use super::number::{Exact, Fuel};
+use super::scalar;
+use super::signs;
+use super::statement::{same_region, same_relations, same_statements, value_of};
+use super::token::Bracket;
+use super::tree::{Answer, Expr};
+
+/// Elements of a list, a set or a tuple more than this are only compared one by one in the order they are written.
+const MOST_UNORDERED: usize = 64;
+
+/// Whether `a` and `b` say the same.
+pub(super) fn same(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
+    if a == b {
+        return true;
+    }
+    if fuel.burn(500).is_none() {
+        return false;
+    }
+    let (mine, theirs) = (signs::expanded(a), signs::expanded(b));
+    if mine.is_some() || theirs.is_some() {
+        return same(mine.as_ref().unwrap_or(a), theirs.as_ref().unwrap_or(b), fuel);
+    }
+    match (a, b) {
+        (Answer::Relation { .. }, Answer::Relation { .. }) => same_relations(a, b, fuel),
+        (Answer::List(parts), other) | (other, Answer::List(parts)) if parts.iter().any(is_relation) => {
+            same_statements(parts, other, fuel)
+        }
+        (Answer::Relation { .. }, other) | (other, Answer::Relation { .. }) => {
+            let relation = if is_relation(a) { a } else { b };
+            value_of(relation, fuel).is_some_and(|(_, value)| same(&value, other, fuel))
+                || same_region(relation, other, fuel)
+        }
+        (Answer::Choice(mine, my_value), Answer::Choice(theirs, their_value)) => {
+            mine.eq_ignore_ascii_case(theirs) && scalar::same(my_value, their_value, fuel)
+        }
+        (Answer::Choice(letter, value), other) | (other, Answer::Choice(letter, value)) => {
+            let letter = Answer::Words(letter.to_lowercase());
+            same(&letter, other, fuel) || same(&Answer::Value { value: value.clone(), unit: None }, other, fuel)
+        }
+        (Answer::Every(mine), Answer::Every(theirs)) if same_sets(mine, theirs, fuel) => true,
+        (Answer::Words(words), Answer::Value { value: Expr::Variable(name), unit: None })
+        | (Answer::Value { value: Expr::Variable(name), unit: None }, Answer::Words(words)) => {
+            name.len() == 1 && name.eq_ignore_ascii_case(words)
+        }
+        (Answer::Value { .. }, Answer::Value { .. }) => same_quantities(a, b, fuel),
+        (Answer::List(mine) | Answer::Set(mine), Answer::List(theirs) | Answer::Set(theirs)) => {
+            same_sets(mine, theirs, fuel)
+        }
+        (Answer::List(list), Answer::Tuple { open: Bracket::Round, close: Bracket::Round, items })
+        | (Answer::Tuple { open: Bracket::Round, close: Bracket::Round, items }, Answer::List(list)) => {
+            same_in_order(list, items, fuel)
+        }
+        // `\{5\}`, and `0.5 \text{ or } \frac{1}{2}`.
+        (Answer::Set(all) | Answer::List(all), other) | (other, Answer::Set(all) | Answer::List(all))
+            if is_value(other) && !all.is_empty() && all.len() <= MOST_UNORDERED =>
+        {
+            all.iter().all(|one| same(one, other, fuel))
+        }
+        (
+            Answer::Tuple { open, close, items },
+            Answer::Tuple { open: other_open, close: other_close, items: other_items },
+        ) => {
+            let plain = |bracket: &Bracket| match bracket {
+                Bracket::Angle => Bracket::Round,
+                // Three numbers in brackets are no interval, only a vector.
+                Bracket::Square if items.len() > 2 => Bracket::Round,
+                bracket => bracket.clone(),
+            };
+            plain(open) == plain(other_open)
+                && plain(close) == plain(other_close)
+                && same_in_order(items, other_items, fuel)
+        }
+        (Answer::Tuple { open, close, items }, Answer::Matrix(rows))
+        | (Answer::Matrix(rows), Answer::Tuple { open, close, items }) => {
+            let line = rows.len() == 1 || rows.iter().all(|row| row.len() == 1);
+            let cells = rows.iter().flatten().map(|cell| Answer::Value { value: cell.clone(), unit: None });
+            line && open == close && same_in_order(items, &cells.collect::<Vec<_>>(), fuel)
+        }
+        (Answer::Matrix(mine), Answer::Matrix(theirs)) => {
+            let shape = |rows: &[Vec<Expr>]| (rows.len(), rows.first().map(Vec::len));
+            let cells = mine.iter().flatten().zip(theirs.iter().flatten());
+            shape(mine) == shape(theirs) && cells.into_iter().all(|(a, b)| scalar::same(a, b, fuel))
+        }
+        (Answer::Ratio(mine), Answer::Ratio(theirs)) => same_ratios(mine, theirs, fuel),
+        (Answer::Ratio(ratio), Answer::Value { value, unit: None })
+        | (Answer::Value { value, unit: None }, Answer::Ratio(ratio)) => {
+            ratio.len() == 2 && scalar::same(&quotient(&ratio[0], &ratio[1]), value, fuel)
+        }
+        _ => same_region(a, b, fuel),
+    }
+}
+
+fn is_relation(answer: &Answer) -> bool {
+    matches!(answer, Answer::Relation { .. })
+}
+
+fn is_value(answer: &Answer) -> bool {
+    matches!(answer, Answer::Value { .. } | Answer::Tuple { .. } | Answer::Words(_))
+}
+
+/// Without order and repetition.
+fn same_sets(mine: &[Answer], theirs: &[Answer], fuel: &Fuel) -> bool {
+    if mine.len().max(theirs.len()) > MOST_UNORDERED {
+        return same_in_order(mine, theirs, fuel);
+    }
+    let within =
+        |some: &[Answer], others: &[Answer]| some.iter().all(|one| others.iter().any(|other| same(one, other, fuel)));
+    within(mine, theirs) && within(theirs, mine)
+}
+
+pub(super) fn same_in_order(mine: &[Answer], theirs: &[Answer], fuel: &Fuel) -> bool {
+    mine.len() == theirs.len() && mine.iter().zip(theirs).all(|(a, b)| same(a, b, fuel))
+}
+
+/// `2:3` is `4:6`.
+fn same_ratios(mine: &[Expr], theirs: &[Expr], fuel: &Fuel) -> bool {
+    let crossed = |a: &Expr, b: &Expr| Expr::Product(vec![a.clone(), b.clone()]);
+    mine.len() == theirs.len()
+        && (1..mine.len())
+            .all(|at| scalar::same(&crossed(&mine[at], &theirs[at - 1]), &crossed(&mine[at - 1], &theirs[at]), fuel))
+}
+
+/// Values with units: of one kind they are converted; a bare number is in the other's unit.
+fn same_quantities(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
+    let (Answer::Value { value: mine, unit: my_unit }, Answer::Value { value: theirs, unit: their_unit }) = (a, b)
+    else {
+        return false;
+    };
+    match (my_unit, their_unit) {
+        (Some(my_unit), Some(their_unit)) if my_unit != their_unit => {
+            my_unit.measures_as(their_unit)
+                && scalar::same(&times(mine, &my_unit.size), &times(theirs, &their_unit.size), fuel)
+        }
+        _ => scalar::same(mine, theirs, fuel),
+    }
+}
+
+fn times(value: &Expr, factor: &Exact) -> Expr {
+    Expr::Product(vec![value.clone(), Expr::Number(factor.clone())])
+}
+
+fn quotient(above: &Expr, below: &Expr) -> Expr {
+    Expr::Quotient(Box::new(above.clone()), Box::new(below.clone()))
+}

@@ -1,0 +1,170 @@
+//! What a run would do before it does it: phases, updates, tokens, and memory by part.
+
+use bupo_core::PolicySite;
+use bupo_models::{Family, ModelConfig};
+
+use crate::RlError;
+use crate::config::TrainConfig;
+use crate::schedule::Phase;
+
+/// Bytes of a weight, a gradient, a moment, an activation: all are f32.
+const F32: u64 = 4;
+/// What the unembedding holds of a chunk of logits while its gradient is computed, in chunks.
+const LOGIT_CHUNKS: u64 = 4;
+/// Logits of a chunk.
+const LOGITS_AT_ONCE: u64 = 1 << 23;
+
+/// A phase as it would run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhasePlan {
+    /// The phase.
+    pub phase: Phase,
+    /// Optimizer steps.
+    pub updates: usize,
+    /// Layers that run for its loss.
+    pub layers: usize,
+    /// Parameters it trains.
+    pub trained: u64,
+}
+
+/// What a run would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPlan {
+    /// Its phases.
+    pub phases: Vec<PhasePlan>,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Responses per step, before dynamic sampling draws more.
+    pub responses_per_step: usize,
+    /// Prompt and response tokens per step at most, every prompt and response being as long as allowed.
+    pub most_tokens_per_step: usize,
+    /// Memory by part.
+    pub memory: MemoryPlan,
+}
+
+/// Memory in bytes at the longest sequences. An estimate: what the formulas of the parts leave out is a few hundred MB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// The model, in f32.
+    pub weights: u64,
+    /// Of the phase that trains most parameters.
+    pub gradients: u64,
+    /// AdamW's two moments of every parameter that is ever trained, and the new weights beside the old ones while it steps.
+    pub optimizer: u64,
+    /// The frozen reference: a copy of every parameter that is ever trained.
+    pub reference: u64,
+    /// What the layers keep for the way back, for one micro-batch.
+    pub activations: u64,
+    /// Logits of a chunk and their gradient.
+    pub logits: u64,
+    /// Keys and values of the responses that are generated at once.
+    pub cache: u64,
+}
+
+impl MemoryPlan {
+    /// While generating.
+    pub fn rollout(&self) -> u64 {
+        self.weights + self.optimizer + self.reference + self.cache + self.logits
+    }
+
+    /// While updating.
+    pub fn update(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.reference + self.activations + self.logits
+    }
+
+    /// The larger of the two.
+    pub fn peak(&self) -> u64 {
+        self.rollout().max(self.update())
+    }
+}
+
+impl RunPlan {
+    /// Of a run on a model of this config.
+    ///
+    /// # Errors
+    /// If a site is outside the model, or there are no steps.
+    pub fn new(config: &TrainConfig, model: &ModelConfig) -> Result<Self, RlError> {
+        let schedule = config.schedule(model.num_hidden_layers)?;
+        let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts);
+        let phases = schedule
+            .phases()
+            .iter()
+            .filter(|phase| phase.steps > 0)
+            .map(|phase| {
+                let layers = phase.site.depth(model.num_hidden_layers)?;
+                Ok(PhasePlan {
+                    phase: *phase,
+                    updates: phase.steps * updates_per_step,
+                    layers,
+                    trained: trained(model, phase, layers),
+                })
+            })
+            .collect::<Result<Vec<_>, RlError>>()?;
+        let responses_per_step = config.rollout.prompts * config.rollout.group_size;
+        let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+        Ok(Self {
+            parameters: parameters(model),
+            responses_per_step,
+            most_tokens_per_step: responses_per_step * longest,
+            memory: memory(config, model, &phases, longest),
+            phases,
+        })
+    }
+}
+
+/// The number of a model's parameters.
+pub fn parameters(model: &ModelConfig) -> u64 {
+    let embeddings = if model.tie_word_embeddings { 1 } else { 2 } * vocabulary(model);
+    embeddings + model.num_hidden_layers as u64 * layer(model) + model.hidden_size as u64
+}
+
+fn vocabulary(model: &ModelConfig) -> u64 {
+    model.vocab_size as u64 * model.hidden_size as u64
+}
+
+fn layer(model: &ModelConfig) -> u64 {
+    let [hidden, inner, head_dim] = [model.hidden_size, model.intermediate_size, model.head_dim].map(|n| n as u64);
+    let queries = model.num_attention_heads as u64 * head_dim;
+    let keys = model.num_key_value_heads as u64 * head_dim;
+    let biases = u64::from(model.qkv_bias) * (queries + 2 * keys)
+        + u64::from(model.output_bias) * hidden
+        + u64::from(model.mlp_bias) * (2 * inner + hidden);
+    let head_norms = if model.family == Family::Qwen3 { 2 * head_dim } else { 0 };
+    hidden * (2 * queries + 2 * keys + 3 * inner + 2) + biases + head_norms
+}
+
+/// Parameters that get a gradient: the embedding, the layers up to the site, the unembedding, and the final norm where the
+/// policy has it.
+fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
+    let final_norm = phase.site == PolicySite::Full || phase.norm == bupo_core::Norm::Final;
+    let embeddings = if model.tie_word_embeddings { 1 } else { 2 } * vocabulary(model);
+    embeddings + layers as u64 * layer(model) + u64::from(final_norm) * model.hidden_size as u64
+}
+
+fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize) -> MemoryPlan {
+    let most_trained = phases.iter().map(|phase| phase.trained).max().unwrap_or(0);
+    let most_layers = phases.iter().map(|phase| phase.layers).max().unwrap_or(0) as u64;
+    let weights = F32 * parameters(model);
+    let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
+    let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
+    let sequences =
+        (config.update.micro_batch as u64).min((config.update.mini_batch_prompts * config.rollout.group_size) as u64);
+    let logits = LOGITS_AT_ONCE.min(sequences * longest as u64 * model.vocab_size as u64);
+    MemoryPlan {
+        weights,
+        gradients: F32 * most_trained,
+        optimizer: 3 * F32 * most_trained,
+        reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
+        activations: F32 * sequences * most_layers * activations(model, longest as u64),
+        logits: F32 * LOGIT_CHUNKS * logits,
+        cache: F32 * rows * longest as u64 * keys,
+    }
+}
+
+/// What a layer keeps of one sequence for the way back, in numbers: multiples of the widths that its operations save,
+/// fitted to measured peaks (docs/data.md says how).
+fn activations(model: &ModelConfig, longest: u64) -> u64 {
+    let [hidden, inner, heads, head_dim] =
+        [model.hidden_size, model.intermediate_size, model.num_attention_heads, model.head_dim].map(|n| n as u64);
+    longest * (16 * hidden + 6 * inner + 12 * heads * head_dim) + 5 * heads * longest * longest
+}

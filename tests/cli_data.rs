@@ -1,0 +1,252 @@
+//! Data files, grading and evaluation by the program from outside.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+
+mod program;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use program::{fail, lines, succeed, text};
+use serde_json::{Value, json};
+
+/// Problems of our own in the verl layout.
+fn verl() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../bupo-data/tests/fixtures/verl_snappy.parquet")
+}
+
+fn write_lines(path: &Path, lines: &[Value]) {
+    fs::write(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+}
+
+fn arithmetic(path: &Path, count: usize) {
+    let line =
+        |i: usize| json!({"question": format!("{i}+{i}="), "answer": 2 * i, "data_source": format!("s{}", i % 2)});
+    write_lines(path, &(1..=count).map(line).collect::<Vec<_>>());
+}
+
+#[test]
+fn grade_gives_every_line_back_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    write_lines(
+        &input,
+        &[
+            json!({"response": "so \\boxed{0.25}", "answer": "\\frac{1}{4}", "id": 7}),
+            json!({"response": "nothing", "answer": "3"}),
+            json!({"response": "\\boxed{\\dfrac{1}{4}}", "answer": "\\frac{1}{4}"}),
+            json!({"response": "\\boxed{12}", "answer": 12}),
+        ],
+    );
+    for (rule, scores) in [("strict", [0.0, 0.0, 1.0, 1.0]), ("equivalent", [1.0, 0.0, 1.0, 1.0])] {
+        succeed(&["grade", "--rule", rule, "--input", text(&input), "--out", text(&out)]);
+        let graded = lines(&out);
+        let ours: Vec<f64> = graded.iter().map(|line| line["score"].as_f64().unwrap()).collect();
+        assert_eq!(ours, scores, "{rule}");
+        assert_eq!((&graded[0]["id"], &graded[1]["response"]), (&json!(7), &json!("nothing")));
+        assert!(graded[1]["extracted"].is_null() || rule == "equivalent");
+    }
+}
+
+#[test]
+fn grade_names_what_is_wrong_and_keeps_what_stood_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    fs::write(&out, "precious").unwrap();
+    for (line, expected) in [
+        ("{\"response\": \"a\"}", "line 2: there is no `answer`"),
+        ("{\"response\": [], \"answer\": \"b\"}", "line 2: `response` is not a text"),
+        ("no json", "line 2"),
+    ] {
+        fs::write(&input, format!("{{\"response\": \"a\", \"answer\": \"b\"}}\n{line}\n")).unwrap();
+        let message = fail(&["grade", "--rule", "strict", "--input", text(&input), "--out", text(&out)]);
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(fs::read_to_string(&out).unwrap(), "precious");
+    }
+    let unknown = program::bupo(&["grade", "--rule", "nice", "--input", text(&input), "--out", text(&out)]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nice"));
+    let missing = fail(&["grade", "--rule", "command:/no/such/scorer", "--input", text(&input), "--out", text(&out)]);
+    assert!(missing.contains("/no/such/scorer"), "{missing}");
+}
+
+#[test]
+fn data_shows_columns_sources_lengths_and_prompts() {
+    let shown = succeed(&["data", text(&verl())]);
+    for expected in ["reward_model.ground_truth", "data_source", "sources", "lengths in tokens", "prompt 3"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let message = fail(&["data", text(&verl()), "--prompt-column", "nothing"]);
+    assert!(message.contains("nothing") && message.contains("prompt"), "{message}");
+    let message = fail(&["data", "/no/such/file.parquet"]);
+    assert!(message.contains("/no/such/file.parquet"), "{message}");
+}
+
+#[test]
+fn eval_shows_a_table_and_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sums, out) = (folder.path().join("sums.jsonl"), folder.path().join("eval"));
+    arithmetic(&sums, 6);
+    let data = format!("{},{}", text(&sums), text(&verl()));
+    let args = |more: &[&'static str]| {
+        let args = ["eval", "--data", &data, "--samples", "3", "--max-new-tokens", "8", "--batch", "6"];
+        let strings = args.iter().chain(["--out", text(&out)].iter()).chain(more).map(ToString::to_string);
+        strings.collect::<Vec<_>>()
+    };
+    let run = |more: &[&'static str]| {
+        let args = args(more);
+        succeed(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let shown = run(&[]);
+    for expected in ["sums", "verl_snappy", "mean", "Avg@3", "Pass@1", "Pass@2", "Pass@3", "truncated"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let all = lines(&out.join("completions.jsonl"));
+    let problems = lines(&out.join("completions.jsonl")).len() / 3;
+    assert_eq!((all.len() % 3, &all[0]["benchmark"], &all[0]["problem"]), (0, &json!("sums"), &json!(1)));
+    let results: Value = serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
+    assert_eq!(results[0]["pass_at"].as_array().unwrap().len(), 3);
+
+    // Cut in the middle of the second problem, it makes the same responses again.
+    let text_of = |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    fs::write(out.join("completions.jsonl"), text_of(&all[..4])).unwrap();
+    let again = run(&[]);
+    assert!(again.contains("1 problems are done already"), "{again}");
+    assert_eq!(lines(&out.join("completions.jsonl")), all);
+    assert_eq!(problems, all.len() / 3);
+
+    let other = args(&["--seed", "1"]);
+    let message = fail(&other.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(message.contains("another seed"), "{message}");
+    let graded = succeed(&["eval", "--completions", text(&out.join("completions.jsonl")), "--rule", "numeric"]);
+    assert!(graded.contains("graded by numeric") && graded.contains("Pass@3"), "{graded}");
+}
+
+#[test]
+fn eval_samples_internal_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let sums = folder.path().join("sums.jsonl");
+    arithmetic(&sums, 2);
+    let mut texts = Vec::new();
+    for site in ["full", "layer:2"] {
+        let out = folder.path().join(site.replace(':', "-"));
+        let common = ["eval", "--data", text(&sums), "--samples", "2", "--max-new-tokens", "6", "--out", text(&out)];
+        succeed(&[&common[..], &["--policy", site]].concat());
+        texts.push(
+            lines(&out.join("completions.jsonl")).iter().map(|line| line["response"].to_string()).collect::<String>(),
+        );
+    }
+    assert_ne!(texts[0], texts[1]);
+    let message = fail(&["eval", "--data", text(&sums), "--policy", "layer:9"]);
+    assert!(message.contains("layer:9"), "{message}");
+}
+
+#[test]
+fn train_learns_from_files_by_any_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let sums = folder.path().join("sums.jsonl");
+    arithmetic(&sums, 12);
+    let data = format!("data.train=['{}']", text(&sums));
+    for (loss, more) in [
+        ("grpo", "objective.kl_coefficient=0.1"),
+        ("dr-grpo", "seed=1"),
+        ("rloo", "objective.entropy_coefficient=0.01"),
+        ("reinforce++", "objective.kl_estimator=k1"),
+        ("dapo", "rollout.max_draws=2"),
+        ("gspo", "seed=1"),
+    ] {
+        let out = folder.path().join(loss);
+        let loss = format!("loss={loss}");
+        let settings = [
+            data.as_str(),
+            &loss,
+            more,
+            "reward.rule=numeric",
+            "rollout.prompts=4",
+            "update.mini_batch_prompts=2",
+            "rollout.group_size=4",
+            "rollout.max_new_tokens=8",
+            "evaluation.problems=3",
+            "evaluation.samples=2",
+            "phases.0.steps=1",
+            "phases.1.steps=1",
+        ];
+        let sets: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        let shown = succeed(&[&["train", "--out", text(&out)], &sets[..]].concat());
+        assert!(shown.contains("9 rows to train on, 3 held out"), "{shown}");
+        let metrics = lines(&out.join("metrics.jsonl"));
+        assert_eq!((metrics.len(), &metrics[0]["site"]), (2, &json!("layer:3")), "{loss}");
+        assert_eq!(metrics[0].get("ref_kl").is_some(), more.contains("kl_coefficient"), "{loss}");
+        for completion in lines(&out.join("completions.jsonl")) {
+            assert!(completion["data_source"].as_str().unwrap().starts_with('s'));
+        }
+    }
+}
+
+#[test]
+fn files_that_do_not_do_are_refused_before_work_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let sums = folder.path().join("sums.jsonl");
+    arithmetic(&sums, 12);
+    let data = format!("data.train=['{}']", text(&sums));
+    for (setting, expected) in [
+        ("evaluation.problems=12", "set apart"),
+        ("rollout.prompts=64", "64"),
+        ("data.answer_column=nothing", "nothing"),
+        ("data.max_prompt_tokens=1", "data.max_prompt_tokens"),
+        ("data.train=['/no/such.parquet']", "/no/such.parquet"),
+        ("reward.rule=command:/no/such/scorer", "/no/such/scorer"),
+        ("data.chat_template=/no/such.jinja", "/no/such.jinja"),
+    ] {
+        let out = folder.path().join("run");
+        let sets = ["--set", &data, "--set", "evaluation.problems=2", "--set", setting];
+        let message = fail(&[&["train", "--out", text(&out)], &sets[..]].concat());
+        assert!(message.contains(expected), "{setting}: {message}");
+        assert!(!out.exists(), "{setting}");
+    }
+}
+
+#[test]
+fn config_prints_the_defaults_and_says_what_a_file_would_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("defaults.toml");
+    fs::write(&file, succeed(&["config"])).unwrap();
+    let shown = succeed(&["config", "check", text(&file)]);
+    for expected in
+        ["phase 1: layer:3", "phase 2: full", "32 prompts x 8 responses", "optimizer", "activations", "cache"]
+    {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    fs::write(&file, "[rollout]\nprompts = 7\n").unwrap();
+    let message = fail(&["config", "check", text(&file)]);
+    assert!(message.contains("does not divide"), "{message}");
+}
+
+/// The files of `configs/` load, and what they would do on their models adds up.
+#[test]
+fn the_recipes_of_the_paper_are_those_of_its_table() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, model_type, layers, layer, steps) in [
+        ("qwen3-4b", "qwen3", 36, 6, 30),
+        ("qwen3-8b", "qwen3", 36, 6, 20),
+        ("octothinker-3b", "llama", 28, 27, 20),
+        ("octothinker-8b", "llama", 32, 31, 20),
+    ] {
+        let config = json!({"model_type": model_type, "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16});
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let check = |algorithm: &str| {
+            let file = configs.join(format!("{name}-{algorithm}.toml"));
+            succeed(&["config", "check", text(&file), "--model", text(folder.path())])
+        };
+        let bupo = check("bupo");
+        let first =
+            format!("phase 1: layer:{layer} (norm none), {steps} steps, {} updates, runs {layer} layers", steps * 4);
+        let second = format!("phase 2: full (norm none), {} steps", 300 - steps);
+        assert!(bupo.contains(&first) && bupo.contains(&second), "{bupo}");
+        let grpo = check("grpo");
+        assert!(
+            grpo.contains("phase 1: full (norm none), 300 steps, 1200 updates") && !grpo.contains("phase 2"),
+            "{grpo}"
+        );
+    }
+}

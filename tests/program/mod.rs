@@ -1,0 +1,43 @@
+//! The program, run from outside.
+#![allow(dead_code)] // Each test file uses its own part.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(name)
+}
+
+/// Commands that compute nothing on a device.
+const NO_DEVICE: [&str; 3] = ["grade", "data", "config"];
+
+pub fn bupo(args: &[&str]) -> Output {
+    let device: &[&str] = if NO_DEVICE.contains(&args[0]) { &[] } else { &["--device", "cpu"] };
+    Command::new(env!("CARGO_BIN_EXE_bupo")).args(args).args(device).output().unwrap()
+}
+
+pub fn succeed(args: &[&str]) -> String {
+    let output = bupo(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one sentence of an error; anything else, a panic first of all, fails the test.
+pub fn fail(args: &[&str]) -> String {
+    let output = bupo(args);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{args:?} succeeded");
+    assert!(message.starts_with("error: ") && message.trim().lines().count() == 1, "{args:?}: {message}");
+    message
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+pub fn lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
