@@ -6,8 +6,9 @@ mod program;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use program::{bupo, fail, fixture, lines, succeed, text};
+use program::{fail, fixture, lines, succeed, text};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::{Value, json};

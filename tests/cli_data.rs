@@ -87,9 +87,9 @@ fn eval_shows_a_table_and_goes_on_where_it_stopped() {
     arithmetic(&sums, 6);
     let data = format!("{},{}", text(&sums), text(&verl()));
     let args = |more: &[&'static str]| {
-        let args = ["eval", "--data", &data, "--samples", "3", "--max-new-tokens", "8", "--batch", "6"];
-        let strings = args.iter().chain(["--out", text(&out)].iter()).chain(more).map(ToString::to_string);
-        strings.collect::<Vec<_>>()
+        let fixed = ["eval", "--data", &data, "--samples", "3", "--max-new-tokens", "8", "--batch", "6"];
+        let args = [&fixed[..], &["--out", text(&out)], more].concat();
+        args.into_iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let run = |more: &[&'static str]| {
         let args = args(more);

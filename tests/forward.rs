@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder};
 use bupo::models::generate::{generate, padded_tokens};
-use bupo::models::{Decoder, GenerateOptions, ModelConfig, ModelFiles, SaveDtype, SaveOptions, save_checkpoint, trace};
+use bupo::models::{Decoder, GenerateOptions, ModelConfig, SaveDtype, SaveOptions, save_checkpoint, trace};
 use burn::tensor::Tensor;
 use common::{B, FIXTURES, fixture, json, load, load_folder, max_difference, tensors};
 use serde::Deserialize;

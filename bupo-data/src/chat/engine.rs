@@ -13,8 +13,12 @@ use crate::Message;
 /// The longest template, in bytes; those in use are of at most some 20 KiB.
 const SOURCE_LIMIT: usize = 256 << 10;
 
-/// The most tokens in one `{{ }}` or `{% %}`. The compiler goes one call deeper for every operator of a chain.
-const TAG_LIMIT: usize = 1000;
+/// The most tokens in one `{{ }}` or `{% %}`; those in use have at most some 50. The compiler goes one call deeper for
+/// every operator of a chain.
+const TAG_LIMIT: usize = 400;
+
+/// The most `elif` of a template. The parser goes one call deeper for every one of a condition.
+const ELIF_LIMIT: usize = 200;
 
 /// The longest prompt, in bytes, beyond the messages' own size.
 const OUTPUT_LIMIT: usize = 4 << 20;
@@ -90,17 +94,20 @@ fn compile<T>(
 }
 
 fn check_tags(source: &str, syntax: &SyntaxConfig) -> Result<(), ChatError> {
-    let mut tokens = 0;
+    let (mut tokens, mut elifs) = (0, 0);
     for token in machinery::tokenize(source, false, syntax.clone()) {
-        match token.map_err(|error| syntax_error(&error))? {
-            (Token::VariableStart | Token::BlockStart, _) => tokens = 0,
-            (_, span) => {
-                tokens += 1;
-                if tokens > TAG_LIMIT {
-                    let line = span.start_line;
-                    return Err(ChatError::TooLarge(format!("the tag in line {line} has over {TAG_LIMIT} tokens")));
-                }
-            }
+        let (token, span) = token.map_err(|error| syntax_error(&error))?;
+        match token {
+            Token::VariableStart | Token::BlockStart => tokens = 0,
+            Token::Ident("elif") => elifs += 1,
+            _ => tokens += 1,
+        }
+        let refused = |what: String| Err(ChatError::TooLarge(format!("line {} has the {what}", span.start_line)));
+        if tokens > TAG_LIMIT {
+            return refused(format!("{TAG_LIMIT}th part of one tag"));
+        }
+        if elifs > ELIF_LIMIT {
+            return refused(format!("{ELIF_LIMIT}th `elif`"));
         }
     }
     Ok(())
@@ -134,7 +141,7 @@ fn environment(template: &ChatTemplate, value_limit: usize) -> Environment<'stat
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_unknown_method_callback(method);
     // Not Jinja's, or of no use in a prompt and able to ask for much with little.
-    for name in ["chain", "zip", "pprint", "lines", "split", "format", "slice", "batch", "round"] {
+    for name in ["chain", "zip", "pprint", "lines", "split", "format", "slice", "batch"] {
         environment.remove_filter(name);
     }
     environment.remove_global("debug");

@@ -135,10 +135,8 @@ fn inner<'a>(node: &Expr<'a>) -> Expr<'a> {
             Expr::Slice(with(s, ast::Slice { expr: kept(&s.expr), start, stop, step }))
         }
         Expr::UnaryOp(s) => {
-            let op = match s.op {
-                ast::UnaryOpKind::Not => ast::UnaryOpKind::Not,
-                ast::UnaryOpKind::Neg => ast::UnaryOpKind::Neg,
-            };
+            let negates = matches!(s.op, ast::UnaryOpKind::Neg);
+            let op = if negates { ast::UnaryOpKind::Neg } else { ast::UnaryOpKind::Not };
             Expr::UnaryOp(with(s, ast::UnaryOp { op, expr: kept(&s.expr) }))
         }
         Expr::BinOp(s) => Expr::BinOp(with(s, bin_op(s))),
@@ -205,22 +203,14 @@ fn compare<'a>(node: &ast::Compare<'a>) -> ast::Compare<'a> {
 
 fn call<'a>(node: &Spanned<ast::Call<'a>>) -> Spanned<ast::Call<'a>> {
     let expr = match &node.expr {
-        // The method of a value works on the value.
         Expr::GetAttr(method) => {
+            // The method of a value works on the value; those of the loop are told by their names.
+            let receiver = if matches!(method.name, "changed" | "cycle") { kept } else { paid };
             Expr::GetAttr(with(method, ast::GetAttr { expr: receiver(&method.expr), name: method.name }))
         }
         expr => inner(expr),
     };
     with(node, ast::Call { expr, args: call_args(&node.args) })
-}
-
-/// What a method is called on. A variable may be a namespace or the loop, which no bound lets through and whose
-/// methods do no work of note; all others are values.
-fn receiver<'a>(node: &Expr<'a>) -> Expr<'a> {
-    match node {
-        Expr::Var(s) if matches!(s.id, "loop" | "caller") => inner(node),
-        _ => paid(node),
-    }
 }
 
 fn call_args<'a>(args: &[CallArg<'a>]) -> Vec<CallArg<'a>> {

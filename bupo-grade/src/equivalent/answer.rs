@@ -9,7 +9,7 @@ use super::unit;
 use super::words;
 
 /// Brackets of answers inside brackets of answers, at most.
-const MOST_DEPTH: usize = 12;
+const MOST_DEPTH: usize = 8;
 
 /// The answer that `lexed` spells; `None` for what is not understood.
 pub(super) fn read(lexed: &Lexed, fuel: &Fuel) -> Option<Answer> {

@@ -66,79 +66,89 @@ fn value(expr: &Expr, place: &Place, angle: bool) -> Option<Number> {
     Some(found)
 }
 
+/// Every kind of formula has a function of its own, so that a level of recursion takes little of the stack.
 fn plain_value(expr: &Expr, place: &Place, angle: bool) -> Option<Number> {
-    let working = &place.working;
-    working.fuel.burn(100)?;
-    let of = |part: &Expr| value(part, place, angle);
+    place.working.fuel.burn(100)?;
     match expr {
         Expr::Number(number) => Some(Number::Exact(number.clone())),
-        Expr::Constant(constant) => match constant {
-            Constant::Pi => Number::pi(working),
-            Constant::E => Number::from(1).exp(working),
-            // `i` may be the index of a sum.
-            Constant::I => place.index("i").or_else(|| Some(Number::imaginary_unit())),
-            Constant::Infinity => None,
-            Constant::Degree if place.convention.bare_degrees && !angle => Some(1.into()),
-            Constant::Degree => Number::pi(working)?.div(&180.into(), working),
-            Constant::Percent if place.convention.bare_percent => Some(1.into()),
-            Constant::Percent => Number::from(1).div(&100.into(), working),
-        },
+        Expr::Constant(constant) => constant_value(*constant, place, angle),
         Expr::Variable(name) => place.variable(name),
-        Expr::Sum(parts) => {
-            let mut sum = Number::from(0);
-            for part in parts {
-                sum = sum.add(&of(part)?, working)?;
-            }
-            Some(sum)
-        }
-        Expr::Product(parts) => {
-            let mut product = Number::from(1);
-            for part in parts {
-                product = product.mul(&of(part)?, working)?;
-            }
-            Some(product)
-        }
-        Expr::Negative(part) => Some(of(part)?.neg()),
-        Expr::Quotient(above, below) => of(above)?.div(&of(below)?, working),
+        Expr::Sum(parts) => sum(parts, place, angle),
+        Expr::Product(parts) => product(parts, place, angle),
+        Expr::Negative(part) => value(part, place, angle).map(|value| value.neg()),
+        Expr::Quotient(above, below) => value(above, place, angle)?.div(&value(below, place, angle)?, &place.working),
         Expr::Power(base, exponent) => power(base, exponent, place, angle),
-        Expr::Root(radicand, degree) => {
-            let (radicand, degree) = (of(radicand)?, of(degree)?);
-            match degree.exact().and_then(Exact::to_i64) {
-                Some(2) => radicand.sqrt(working),
-                _ => radicand.pow(&Number::from(1).div(&degree, working)?, true, working),
-            }
-        }
-        Expr::Call(Function::Log, part) if place.convention.decimal_log => {
-            of(part)?.ln(working)?.div(&Number::from(10).ln(working)?, working)
-        }
-        Expr::Call(Function::Factorial, part) => {
-            let argument = of(part)?;
-            Function::Factorial.apply(&argument, working).or_else(|| place.unknown("!", vec![argument]))
-        }
-        Expr::Call(function, part) => {
-            let argument = value(part, place, angle || function.is_circular())?;
-            function.apply(&argument, working)
-        }
-        Expr::Logarithm(base, part) => {
-            let (base, argument) = (of(base)?, of(part)?);
-            argument.ln(working)?.div(&base.ln(working)?, working)
-        }
-        Expr::Binomial(upper, lower) => {
-            let (upper, lower) = (of(upper)?, of(lower)?);
-            let exact = match (upper.exact(), lower.exact()) {
-                (Some(upper), Some(lower)) => upper.binomial(lower, working.fuel),
-                _ => None,
-            };
-            exact.map(Number::Exact).or_else(|| place.unknown("binom", vec![upper, lower]))
-        }
+        Expr::Root(radicand, degree) => root(radicand, degree, place, angle),
+        Expr::Call(function, part) => call(*function, part, place, angle),
+        Expr::Logarithm(base, part) => logarithm(base, part, place, angle),
+        Expr::Binomial(upper, lower) => binomial(upper, lower, place, angle),
         Expr::Series { product, index, bounds, body } => series(*product, index, bounds, body, place),
         Expr::Apply(name, parts) => {
-            let arguments = parts.iter().map(of).collect::<Option<Vec<_>>>()?;
+            let arguments = parts.iter().map(|part| value(part, place, angle)).collect::<Option<Vec<_>>>()?;
             place.unknown(name, arguments)
         }
         // Both signs are compared one by one before a value is asked for.
         Expr::PlusMinus { .. } => None,
     }
+}
+
+fn constant_value(constant: Constant, place: &Place, angle: bool) -> Option<Number> {
+    let working = &place.working;
+    match constant {
+        Constant::Pi => Number::pi(working),
+        Constant::E => Number::from(1).exp(working),
+        // `i` may be the index of a sum.
+        Constant::I => place.index("i").or_else(|| Some(Number::imaginary_unit())),
+        Constant::Infinity => None,
+        Constant::Degree if place.convention.bare_degrees && !angle => Some(1.into()),
+        Constant::Degree => Number::pi(working)?.div(&180.into(), working),
+        Constant::Percent if place.convention.bare_percent => Some(1.into()),
+        Constant::Percent => Number::from(1).div(&100.into(), working),
+    }
+}
+
+fn sum(parts: &[Expr], place: &Place, angle: bool) -> Option<Number> {
+    let zero = Number::from(0);
+    parts.iter().try_fold(zero, |sum, part| sum.add(&value(part, place, angle)?, &place.working))
+}
+
+fn product(parts: &[Expr], place: &Place, angle: bool) -> Option<Number> {
+    let one = Number::from(1);
+    parts.iter().try_fold(one, |product, part| product.mul(&value(part, place, angle)?, &place.working))
+}
+
+fn root(radicand: &Expr, degree: &Expr, place: &Place, angle: bool) -> Option<Number> {
+    let (radicand, degree) = (value(radicand, place, angle)?, value(degree, place, angle)?);
+    match degree.exact().and_then(Exact::to_i64) {
+        Some(2) => radicand.sqrt(&place.working),
+        _ => radicand.pow(&Number::from(1).div(&degree, &place.working)?, true, &place.working),
+    }
+}
+
+fn call(function: Function, part: &Expr, place: &Place, angle: bool) -> Option<Number> {
+    let working = &place.working;
+    let argument = value(part, place, angle || function.is_circular())?;
+    match function {
+        Function::Log if place.convention.decimal_log => {
+            argument.ln(working)?.div(&Number::from(10).ln(working)?, working)
+        }
+        Function::Factorial => function.apply(&argument, working).or_else(|| place.unknown("!", vec![argument])),
+        _ => function.apply(&argument, working),
+    }
+}
+
+fn logarithm(base: &Expr, part: &Expr, place: &Place, angle: bool) -> Option<Number> {
+    let (base, argument) = (value(base, place, angle)?, value(part, place, angle)?);
+    argument.ln(&place.working)?.div(&base.ln(&place.working)?, &place.working)
+}
+
+fn binomial(upper: &Expr, lower: &Expr, place: &Place, angle: bool) -> Option<Number> {
+    let (upper, lower) = (value(upper, place, angle)?, value(lower, place, angle)?);
+    let exact = match (upper.exact(), lower.exact()) {
+        (Some(upper), Some(lower)) => upper.binomial(lower, place.working.fuel),
+        _ => None,
+    };
+    exact.map(Number::Exact).or_else(|| place.unknown("binom", vec![upper, lower]))
 }
 
 /// Terms of a sum, at most.

@@ -184,8 +184,10 @@ fn named_factor(parser: &mut Parser, name: &str) -> Option<Expr> {
     let listed = inside.contains(&Token::Mark(','));
     let upper = name.starts_with(|c: char| c.is_ascii_uppercase());
     let letter = matches!(inside, [Token::Name(_)]) || (matches!(inside, [Token::Number(_)]) && name != "n");
+    let event =
+        inside.iter().any(|token| matches!(token, Token::Relation(_)) || (name == "P" && *token == Token::Mark('|')));
     let applied = match bracket {
-        Bracket::Round => listed || letter || FUNCTION_LETTERS.contains(&name),
+        Bracket::Round => listed || letter || event || FUNCTION_LETTERS.contains(&name),
         Bracket::Square => listed || name.starts_with("bb ") || (upper && letter),
         _ => false,
     };
@@ -198,6 +200,13 @@ fn named_factor(parser: &mut Parser, name: &str) -> Option<Expr> {
             (Some(lower), Some(upper), None) => Some(Expr::Binomial(Box::new(upper), Box::new(lower))),
             _ => None,
         };
+    }
+    if inside.iter().any(|token| matches!(token, Token::Relation(_) | Token::Mark('|')))
+        && !FUNCTION_LETTERS.contains(&name)
+    {
+        // `P(X = 1)` and `P(A | B)` only name a number.
+        parser.at = end + 1;
+        return Some(Expr::Variable(format!("{written}({})", key(inside))));
     }
     let shape = if *bracket == Bracket::Square { "[]" } else { "" };
     Some(Expr::Apply(format!("{written}{shape}"), arguments(parser)?))

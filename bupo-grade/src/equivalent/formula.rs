@@ -8,7 +8,7 @@ use super::token::{Bracket, Token};
 use super::tree::{Constant, Expr};
 
 /// Formulas inside formulas, at most; beyond it an answer is only compared as written.
-pub(super) const MOST_DEPTH: usize = 40;
+pub(super) const MOST_DEPTH: usize = 32;
 /// Divisions in one product, at most, for each nests its dividend.
 const MOST_DIVISIONS: usize = 12;
 

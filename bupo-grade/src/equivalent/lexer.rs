@@ -60,6 +60,8 @@ impl<'a> Lexer<'a> {
                 '0'..='9' => self.number()?,
                 '.' if self.rest()[1..].starts_with(|c: char| c.is_ascii_digit()) => self.number()?,
                 'a'..='z' | 'A'..='Z' => self.letters(),
+                // The space of a trailing `\ ` was trimmed.
+                '\\' if self.rest().len() == 1 => self.at += 1,
                 '\\' => self.command()?,
                 c if c.is_whitespace() || c == '~' || c == '$' => {
                     self.at += c.len_utf8();
@@ -137,8 +139,8 @@ impl<'a> Lexer<'a> {
 
     /// Reads groups of three digits after a separator; answers where they end.
     fn thousands(&mut self, first: usize, number: &mut String) -> usize {
-        const SEPARATORS: [&str; 12] =
-            ["{,}", "\\!,\\!", ",\\!", ",\\,", ",", "\\,", "\\;", "\\:", "\\ ", "~", " ", "\u{202f}"];
+        const SEPARATORS: [&str; 13] =
+            ["{,}", "\\!,\\!", ",\\! ", ",\\!", ",\\,", ",", "\\,", "\\;", "\\:", "\\ ", "~", " ", "\u{202f}"];
         let rest = self.rest();
         let (mut end, mut groups, mut comma, mut padded) = (first, String::new(), false, false);
         while let Some(separator) = SEPARATORS.iter().find(|separator| rest[end..].starts_with(**separator)) {

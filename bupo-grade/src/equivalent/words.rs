@@ -22,20 +22,31 @@ pub(super) fn answer(text: &str) -> Answer {
     }
 }
 
-/// Plain text that is prose and no formula: `Evelyn`, `no solution`, `east`.
+/// Text that is prose and no formula: `Evelyn`, `no solution`, `\text{less than 2}`.
 pub(super) fn prose(text: &str) -> Option<Answer> {
-    let text = text.trim().trim_matches(['.', '$', '*']).trim();
-    let plain = |c: char| c.is_alphabetic() || matches!(c, ' ' | '-' | '\'' | '.' | ',');
-    if text.is_empty() || text.len() > 500 || !text.chars().all(plain) || !text.contains(|c: char| c.is_alphabetic()) {
+    let text = unwrapped(text.trim()).trim().trim_matches(['.', '$', '*']).trim();
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '\'' | '.' | ',');
+    if text.len() > 500 || !text.starts_with(char::is_alphabetic) || !text.chars().all(plain) {
         return None;
     }
-    let mut runs = text.split(|c: char| !c.is_alphabetic()).filter(|run| !run.is_empty());
-    let word =
-        |run: &str| (run.len() >= 4 && !is_mathematical(run)) || SHORT.contains(&run.to_ascii_lowercase().as_str());
+    // `a,b` is a list, and `53 apples` is a quantity.
     if text.contains(',') && !text.contains(' ') {
         return None;
     }
-    runs.any(word).then(|| answer(text))
+    let mut runs = text.split(|c: char| !c.is_alphabetic()).filter(|run| !run.is_empty());
+    let first_decides = text.contains(|c: char| c.is_ascii_digit());
+    let word =
+        |run: &str| (run.len() >= 4 && !is_mathematical(run)) || SHORT.contains(&run.to_ascii_lowercase().as_str());
+    let found = if first_decides { runs.next().is_some_and(word) } else { runs.any(word) };
+    found.then(|| answer(text))
+}
+
+/// The content of one text command around everything.
+fn unwrapped(text: &str) -> &str {
+    ["\\text{", "\\textbf{", "\\textit{", "\\mathrm{", "\\mbox{"]
+        .iter()
+        .find_map(|command| text.strip_prefix(command)?.strip_suffix('}'))
+        .unwrap_or(text)
 }
 
 /// Short words that are no product of variables; roman numerals that would be powers of i.

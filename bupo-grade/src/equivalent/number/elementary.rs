@@ -239,7 +239,9 @@ mod tests {
     use super::*;
 
     fn near(ball: &Ball, expected: f64) {
-        let value = ball.middle.to_f64().unwrap() * 2f64.powi(ball.exponent as i32);
+        let surplus = ball.middle.bits().saturating_sub(60);
+        let top = (&ball.middle >> surplus).to_f64().unwrap();
+        let value = top * 2f64.powi((ball.exponent + surplus as i64) as i32);
         assert!((value - expected).abs() <= 1e-14 * expected.abs().max(1.0), "{value} is not {expected}");
     }
 

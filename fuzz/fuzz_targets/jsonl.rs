@@ -1,0 +1,10 @@
+//! A file of JSON lines or one JSON list: whatever the bytes, problems or an error.
+#![no_main]
+
+use bupo_data::{Columns, describe_jsonl_bytes, read_jsonl_bytes};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = describe_jsonl_bytes(data, "fuzz");
+    let _ = read_jsonl_bytes(data, &Columns::default(), "fuzz");
+});
