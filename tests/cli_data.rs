@@ -64,6 +64,7 @@ fn grade_names_what_is_wrong_and_keeps_what_stood_there() {
     }
     let unknown = program::bupo(&["grade", "--rule", "nice", "--input", text(&input), "--out", text(&out)]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nice"));
+    fs::write(&input, "{\"response\": \"a\", \"answer\": \"b\"}\n").unwrap();
     let missing = fail(&["grade", "--rule", "command:/no/such/scorer", "--input", text(&input), "--out", text(&out)]);
     assert!(missing.contains("/no/such/scorer"), "{missing}");
 }
@@ -185,10 +186,10 @@ fn train_learns_from_files_by_any_loss() {
 fn files_that_do_not_do_are_refused_before_work_starts() {
     let folder = tempfile::tempdir().unwrap();
     let sums = folder.path().join("sums.jsonl");
-    arithmetic(&sums, 12);
+    arithmetic(&sums, 40);
     let data = format!("data.train=['{}']", text(&sums));
     for (setting, expected) in [
-        ("evaluation.problems=12", "set apart"),
+        ("evaluation.problems=40", "set apart"),
         ("rollout.prompts=64", "64"),
         ("data.answer_column=nothing", "nothing"),
         ("data.max_prompt_tokens=1", "data.max_prompt_tokens"),

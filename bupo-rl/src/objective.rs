@@ -65,7 +65,7 @@ pub enum KlEstimator {
 /// loss = aggregate(surrogate + kl_coefficient kl - entropy_coefficient H)
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Objective {
     /// How rewards become advantages.
     pub advantage: Advantage,

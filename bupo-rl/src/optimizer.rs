@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// AdamW's settings; the defaults are the paper's, which are PyTorch's. Decay is decoupled and on every parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct AdamWSettings {
     /// Step size, constant.
     pub learning_rate: f64,
