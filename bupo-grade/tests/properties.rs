@@ -64,7 +64,11 @@ fn respelled(random: &mut Random, text: &str) -> String {
     match random.below(7) {
         0 => text.replace("\\frac", "\\dfrac"),
         1 => text.replace("\\left", "").replace("\\right", ""),
-        2 => text.replace(' ', "  ").replace('{', "{ ").replace('}', " }"),
+        2 => {
+            let spaced = text.replace(' ', "  ").replace('{', "{ ").replace('}', " }");
+            // The names of environments have no spaces, nor has `\\}`.
+            spaced.replace("{ pmatrix }", "{pmatrix}").replace("\\ }", "\\}")
+        }
         3 => format!("{{{text}}}"),
         4 => format!("${text}$"),
         5 => format!("\\displaystyle {text}\\,."),

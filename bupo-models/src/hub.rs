@@ -131,7 +131,7 @@ pub trait FetchProgress {
 }
 
 impl HubSettings {
-    /// As `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` say.
+    /// As `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE` say.
     ///
     /// # Errors
     /// If the endpoint is no address, or there is no home folder.
@@ -155,7 +155,8 @@ impl HubSettings {
                 mend: "it must be http:// or https:// and a server",
             });
         }
-        let kept = fs::read_to_string(home.join("token")).ok().map(|token| token.trim().to_string());
+        let token_file = set("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
+        let kept = fs::read_to_string(token_file).ok().map(|token| token.trim().to_string());
         Ok(Self {
             cache: set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             endpoint: endpoint.trim_end_matches('/').to_string(),

@@ -49,8 +49,10 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// Of the phase that trains most parameters.
     pub gradients: u64,
-    /// AdamW's two moments of every parameter that is ever trained, and the new weights beside the old ones while it steps.
+    /// AdamW's two moments of every parameter that is ever trained.
     pub optimizer: u64,
+    /// The new weights beside the old ones while AdamW steps.
+    pub step: u64,
     /// The frozen reference: a copy of every parameter that is ever trained.
     pub reference: u64,
     /// What the layers keep for the way back, for one micro-batch.
@@ -59,17 +61,20 @@ pub struct MemoryPlan {
     pub logits: u64,
     /// Keys and values of the responses that are generated at once.
     pub cache: u64,
+    /// What a layer needs to read their prompts.
+    pub prefill: u64,
 }
 
 impl MemoryPlan {
     /// While generating.
     pub fn rollout(&self) -> u64 {
-        self.weights + self.optimizer + self.reference + self.cache + self.logits
+        self.weights + self.optimizer + self.reference + self.cache + self.prefill.max(self.logits)
     }
 
     /// While updating.
     pub fn update(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.reference + self.activations + self.logits
+        let passing = (self.activations + self.logits).max(self.step);
+        self.weights + self.gradients + self.optimizer + self.reference + passing
     }
 
     /// The larger of the two.
@@ -153,18 +158,81 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     MemoryPlan {
         weights,
         gradients: F32 * most_trained,
-        optimizer: 3 * F32 * most_trained,
+        optimizer: 2 * F32 * most_trained,
+        step: F32 * most_trained,
         reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
         activations: F32 * sequences * most_layers * activations(model, longest as u64),
         logits: F32 * LOGIT_CHUNKS * logits,
         cache: F32 * rows * longest as u64 * keys,
+        prefill: F32 * rows * prefill(model, config.data.max_prompt_tokens as u64),
     }
 }
 
 /// What a layer keeps of one sequence for the way back, in numbers: multiples of the widths that its operations save,
-/// fitted to measured peaks (docs/data.md says how).
+/// fitted to measured peaks (docs/training.md has them).
 fn activations(model: &ModelConfig, longest: u64) -> u64 {
-    let [hidden, inner, heads, head_dim] =
-        [model.hidden_size, model.intermediate_size, model.num_attention_heads, model.head_dim].map(|n| n as u64);
-    longest * (16 * hidden + 6 * inner + 12 * heads * head_dim) + 5 * heads * longest * longest
+    let [hidden, inner, heads, head_dim] = widths(model);
+    longest * (12 * hidden + 4 * inner + 8 * heads * head_dim) + 3 * heads * longest * longest
+}
+
+/// What a layer holds while it reads a prompt, in numbers, fitted as the above.
+fn prefill(model: &ModelConfig, prompt: u64) -> u64 {
+    let [hidden, inner, heads, _] = widths(model);
+    prompt * (3 * hidden + 2 * inner) + 7 * heads * prompt * prompt / 4
+}
+
+fn widths(model: &ModelConfig) -> [u64; 4] {
+    [model.hidden_size, model.intermediate_size, model.num_attention_heads, model.head_dim].map(|n| n as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Qwen3-4B's published sizes.
+    fn qwen3_4b() -> Result<ModelConfig, Box<dyn std::error::Error>> {
+        Ok(ModelConfig::from_json(
+            r#"{"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728,
+                "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+                "tie_word_embeddings": true}"#,
+        )?)
+    }
+
+    #[test]
+    fn a_published_model_has_its_published_number_of_parameters() -> Result<(), Box<dyn std::error::Error>> {
+        assert_eq!(parameters(&qwen3_4b()?), 4_022_468_096);
+        Ok(())
+    }
+
+    #[test]
+    fn a_phase_on_a_layer_trains_and_runs_what_is_below_it() -> Result<(), Box<dyn std::error::Error>> {
+        let pairs = ["phases.0.site=layer:6", "phases.0.steps=2", "phases.1.steps=3"].map(String::from);
+        let plan = RunPlan::new(&TrainConfig::load(None, &pairs)?, &qwen3_4b()?)?;
+        let [internal, full] = &plan.phases[..] else { return Err("two phases".into()) };
+        assert_eq!((internal.layers, internal.trained), (6, 151_936 * 2560 + 6 * 100_930_816));
+        assert_eq!((full.layers, full.trained), (36, plan.parameters));
+        assert_eq!((internal.updates, full.updates), (4, 6));
+        Ok(())
+    }
+
+    #[test]
+    fn memory_is_of_what_is_trained() -> Result<(), Box<dyn std::error::Error>> {
+        let model = qwen3_4b()?;
+        let of = |pairs: &[&str]| -> Result<MemoryPlan, RlError> {
+            let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+            Ok(RunPlan::new(&TrainConfig::load(None, &pairs)?, &model)?.memory)
+        };
+        let whole = of(&[])?;
+        assert_eq!(
+            (whole.weights, whole.gradients, whole.optimizer),
+            (4 * 4_022_468_096, whole.weights, 2 * whole.weights)
+        );
+        assert_eq!(whole.reference, 0);
+        let layer = of(&["phases.1.steps=0", "objective.kl_coefficient=0.1"])?;
+        assert_eq!((layer.reference, layer.weights), (layer.gradients, whole.weights));
+        assert!(layer.gradients < whole.gradients / 5, "{layer:?}");
+        // Keys and values: 2 x 8 heads x 128 x 36 layers, 4 bytes each, for 256 responses of 1,024 + 32 tokens.
+        assert_eq!(whole.cache, 2 * 8 * 128 * 36 * 4 * 256 * 1056);
+        Ok(())
+    }
 }

@@ -98,7 +98,12 @@ impl<'a> Lexer<'a> {
 
     fn number(&mut self) -> Option<()> {
         if self.out.tokens.last().is_some_and(Token::takes_characters) {
-            // `\frac12` has two arguments of one character.
+            // `\frac12` has two arguments of one character; `\frac.5` has a point for one.
+            if self.rest().starts_with('.') {
+                self.at += 1;
+                self.push(Token::Mark('.'));
+                return Some(());
+            }
             for _ in 0..2 {
                 let Some(digit) = self.rest().chars().next().filter(char::is_ascii_digit) else { break };
                 self.at += 1;
