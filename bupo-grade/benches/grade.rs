@@ -7,6 +7,8 @@ use bupo_grade::{Graded, equivalent, numeric, strict};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
 
+type Rule = fn(&str, &str) -> Graded;
+
 #[derive(Deserialize)]
 struct Row {
     response: String,
@@ -26,9 +28,7 @@ fn answers(criterion: &mut Criterion) {
     let pairs = typical();
     let mut group = criterion.benchmark_group("answers");
     group.throughput(Throughput::Elements(pairs.len() as u64));
-    let rules: [(&str, fn(&str, &str) -> Graded); 3] =
-        [("strict", strict), ("equivalent", equivalent), ("numeric", numeric)];
-    for (name, rule) in rules {
+    for (name, rule) in [("strict", strict as Rule), ("equivalent", equivalent), ("numeric", numeric)] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| pairs.iter().map(|(given, answer)| rule(black_box(given), answer).score).sum::<f64>());
         });
