@@ -70,6 +70,16 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     check_writable(path)?;
     let followed = path.canonicalize();
     let path = followed.as_deref().unwrap_or(path);
+    let fresh = !path.exists();
+    let written = replace(path, bytes);
+    if written.is_err() && fresh {
+        // Only the empty file that showed the permissions can be there; the first error is the one to tell.
+        fs::remove_file(path).ok();
+    }
+    written
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let failed = |source| CliError::Io { action: "write", path: path.to_path_buf(), source };
     // The temporary file is the owner's alone; a plain file's permissions are what a user expects.
     let plain = fs::OpenOptions::new().create(true).append(true).open(path).and_then(|file| file.metadata());
