@@ -6,10 +6,11 @@
 //!
 //! - [`core`]: the stream, policy sites, and policies with their log-probs, entropies and gradients;
 //! - [`models`]: Qwen3, Qwen2 and Llama checkpoints as streams;
+//! - [`analysis`]: what internal policies come to over many responses, with intervals, stages and the boundary layer;
+//! - [`report`]: the pages and pictures of that, and of training runs;
 //! - [`data`]: problems from Parquet and JSON lines, chat templates;
 //! - [`grade`]: rules that say what an answer is worth;
 //! - [`rl`]: GRPO, internal-policy GRPO and the phase schedule that makes Bottom-up Policy Optimization.
-
 //!
 //! What the policy of layer 2 would say after each token, and how sure it is:
 //!
@@ -38,8 +39,10 @@
 //! # }
 //! ```
 
+pub use bupo_analysis as analysis;
 pub use bupo_core as core;
 pub use bupo_data as data;
 pub use bupo_grade as grade;
 pub use bupo_models as models;
+pub use bupo_report as report;
 pub use bupo_rl as rl;

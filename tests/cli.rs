@@ -410,3 +410,42 @@ fn devices_that_are_not_there_are_an_error() {
     let (success, message) = with_device("wgpu:99");
     assert!(!success && message.starts_with("error: ") && !message.contains("panicked"), "{message}");
 }
+
+#[test]
+fn lens_shows_every_layer_at_every_place() {
+    let shown = succeed(&["lens", "7+5=", "--top", "2"]);
+    for expected in ["norm none", "1 \"7\"", "4 \"=\"", "layer:6", "full"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lens.json");
+    succeed(&["lens", "7+5=", "--top", "2", "--norm", "final", "--json", text(&path)]);
+    let lens: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let positions = lens["positions"].as_array().unwrap();
+    assert_eq!((positions.len(), lens["norm"].as_str()), (4, Some("final")));
+    for position in positions {
+        let sites = position["sites"].as_array().unwrap();
+        assert_eq!(sites.len(), 7);
+        assert_eq!(sites[5]["top"], sites[6]["top"], "the last layer with the final norm is the full policy");
+    }
+    assert!(fail(&["lens", ""]).contains("no tokens"));
+    assert!(fail(&["lens", "1", "--top", "0"]).contains("--top"));
+}
+
+#[test]
+fn generate_compares_policies_side_by_side() {
+    let args = ["generate", "--prompt", "7+5=", "--temperature", "0", "--compare", "full,layer:3,ffn:6"];
+    let shown = succeed(&args);
+    let [prompt, names, _, ..] = shown.lines().collect::<Vec<_>>()[..] else { panic!("{shown}") };
+    assert_eq!(prompt, "7+5=");
+    assert_eq!(names.split_whitespace().collect::<Vec<_>>(), ["full", "layer:3", "ffn:6"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.json");
+    succeed(&[&args[..], &["--json", text(&path)]].concat());
+    let by_site: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let alone = folder.path().join("alone.json");
+    let layer = ["generate", "--prompt", "7+5=", "--temperature", "0", "--policy", "layer:3", "--json", text(&alone)];
+    succeed(&layer);
+    assert_eq!(by_site["layer:3"], serde_json::from_slice::<Value>(&fs::read(&alone).unwrap()).unwrap());
+    assert!(fail(&["generate", "--prompt", "1", "--compare", "full,layer:9"]).contains("layer:9"));
+}

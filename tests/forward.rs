@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder};
 use bupo::models::generate::{generate, padded_tokens};
-use bupo::models::{Decoder, GenerateOptions, ModelConfig, SaveDtype, SaveOptions, save_checkpoint, trace};
+use bupo::models::{Decoder, GenerateOptions, ModelConfig, SaveDtype, SaveOptions, lens, save_checkpoint, trace};
 use burn::tensor::Tensor;
 use common::{B, FIXTURES, fixture, json, load, load_folder, max_difference, tensors};
 use serde::Deserialize;
@@ -272,4 +272,65 @@ fn log_probs(decoder: &Decoder<B>, rows: &[Vec<u32>], site: PolicySite) -> Vec<f
 
 fn distance(a: &Tensor<B, 3>, b: &Tensor<B, 3>) -> f32 {
     (a.clone() - b.clone()).abs().max().into_scalar()
+}
+
+#[test]
+fn the_lens_of_the_last_layer_with_the_final_norm_is_the_full_policy() {
+    for name in FIXTURES {
+        let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
+        let decoder = load(name).decoder;
+        let sites = lens(&decoder, &tokens[0], Norm::Final, 3).unwrap();
+        let [.., last, full] = &sites[..] else { panic!("{name}: {} sites", sites.len()) };
+        assert_eq!((last.site, full.site), (PolicySite::Layer(decoder.num_layers()), PolicySite::Full));
+        assert_eq!((&last.top, &last.entropy), (&full.top, &full.entropy), "{name}");
+        // Entropies without a norm are the traced ones, which are compared with transformers.
+        let traced = trace(&decoder, &tokens[..1]).unwrap();
+        for site in lens(&decoder, &tokens[0], Norm::None, 1).unwrap() {
+            let key = match site.site {
+                PolicySite::Layer(layer) => format!("entropy.layer.{layer}"),
+                _ => "entropy.full".into(),
+            };
+            let expected: Vec<f32> = traced[&key].iter::<f32>().collect();
+            assert!(max_difference(&site.entropy, &expected) < 1e-5, "{name} {key}");
+        }
+    }
+}
+
+#[test]
+fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
+    for name in FIXTURES {
+        let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
+        let decoder = load(name).decoder;
+        let ids = &tokens[0];
+        let mut pass = decoder.whole_pass(ids.len());
+        let mut stream = decoder.stream(padded_tokens(&tokens[..1], &Default::default()), &mut pass);
+        let policy = |state: Tensor<B, 3>| InternalPolicy::new(state.squeeze_dim(0), decoder.unembedding());
+        let mut policies: Vec<_> = stream.by_ref().map(|step| policy(step.resid_post)).collect();
+        let full = policy(decoder.final_norm(stream.state()));
+        policies.push(full.clone());
+        let compared = InternalPolicy::compare(&policies, Some(&full), ids);
+        let traced = trace(&decoder, &tokens[..1]).unwrap();
+        let vocab = decoder.vocab_size() as f32;
+        for (index, site) in compared.iter().enumerate() {
+            let key = if index < decoder.num_layers() {
+                format!("entropy.layer.{}", index + 1)
+            } else {
+                "entropy.full".into()
+            };
+            assert!(
+                max_difference(&site.entropy, &traced[&key].iter::<f32>().collect::<Vec<_>>()) < 1e-5,
+                "{name} {key}"
+            );
+            assert!(
+                max_difference(&site.log_probs, &policies[index].token_stats(ids).log_probs) < 1e-5,
+                "{name} {key}"
+            );
+            assert!(site.entropy.iter().all(|h| (0.0..=vocab.ln() + 1e-5).contains(h)));
+            let beside = site.beside_full.as_ref().unwrap();
+            assert!(beside.kl.iter().chain(&beside.reverse_kl).all(|kl| *kl >= 0.0));
+            assert!(beside.js.iter().all(|js| (0.0..=std::f32::consts::LN_2).contains(js)));
+        }
+        let same = compared[decoder.num_layers()].beside_full.as_ref().unwrap();
+        assert!(same.kl.iter().all(|kl| *kl == 0.0) && same.agrees.iter().all(|agrees| *agrees), "{name}");
+    }
 }

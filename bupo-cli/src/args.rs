@@ -26,6 +26,12 @@ pub enum Command {
     Trace(TraceArgs),
     /// Sample from the full policy or an internal one
     Generate(GenerateArgs),
+    /// Show what every layer would say next, at every place of a text
+    Lens(LensArgs),
+    /// Measure, draw and explain the internal policies of one or several models
+    Analyze(AnalyzeArgs),
+    /// Make the page of one or several training runs
+    Report(ReportArgs),
     /// Learn from recorded rollouts, without generation
     Replay(ReplayArgs),
     /// Sample answers to benchmarks, grade them, and show Avg@K and Pass@K
@@ -124,6 +130,9 @@ pub struct GenerateArgs {
     pub prompt: Option<String>,
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Several policies on the one text of --prompt, side by side: full,layer:6,ffn:20
+    #[arg(long, value_name = "SITE,...", value_delimiter = ',', requires = "prompt", conflicts_with = "policy")]
+    pub compare: Vec<PolicySite>,
     /// Divides the logits; 0 takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     pub temperature: f64,
@@ -136,9 +145,100 @@ pub struct GenerateArgs {
     /// Go on past end-of-sequence tokens
     #[arg(long)]
     pub ignore_eos: bool,
-    /// Write {"tokens": [[id, ...], ...], "log_probs": [[...], ...]} here, generated tokens only
+    /// Write {"tokens": [[id, ...], ...], "log_probs": [[...], ...]} here, generated tokens only; with --compare by site
     #[arg(long, value_name = "OUT.json")]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct LensArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text, read as it stands, without a chat template
+    #[arg(value_name = "TEXT")]
+    pub text: String,
+    /// How many tokens of each policy
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub top: usize,
+    /// The norm between a layer's state and the unembedding: none, or final for the logit lens
+    #[arg(long, value_name = "NORM", default_value = "none")]
+    pub norm: Norm,
+    /// Write the same as JSON here instead
+    #[arg(long, value_name = "OUT.json")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input"))]
+pub struct AnalyzeArgs {
+    /// Model folder or Hub id; again for more models, side by side [default: the model inside the program]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Vec<String>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Parquet or JSONL files of problems, answered here and graded [default: the embedded problems]
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', group = "input")]
+    pub data: Vec<PathBuf>,
+    /// A text file with a prompt a line, answered here
+    #[arg(long, value_name = "FILE", group = "input")]
+    pub prompts: Option<PathBuf>,
+    /// Responses that are there already, JSON lines with prompt and response, every model on the same
+    #[arg(long, value_name = "FILE.jsonl", group = "input")]
+    pub completions: Option<PathBuf>,
+    /// Responses per prompt
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub samples: usize,
+    /// The most prompts, or given responses
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub limit: usize,
+    /// The norm between an internal state and the unembedding: none or final
+    #[arg(long, value_name = "NORM", default_value = "none")]
+    pub norm: Norm,
+    /// Measure layers 1 to this one alone; nothing above them runs, and nothing is compared with the full policy
+    #[arg(long, value_name = "N")]
+    pub layers: Option<usize>,
+    /// What counts as no change of entropy, as a share of ln V
+    #[arg(long, value_name = "SHARE", default_value_t = bupo_analysis::DEFAULT_TOLERANCE)]
+    pub tolerance: f64,
+    /// strict, equivalent, exact, numeric or command:PROGRAM, for the answers to --data
+    #[arg(long, default_value = "strict")]
+    pub rule: Rule,
+    /// Divides the logits when sampling; what is measured is at temperature 1
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub temperature: f64,
+    /// The longest response, in tokens
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub max_new_tokens: usize,
+    /// Responses generated at once; it changes memory and speed, not the responses
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch: usize,
+    #[command(flatten)]
+    pub chat: PromptArgs,
+    /// Seeds the random numbers
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder to write to [default: the first free of runs/analysis-1, runs/analysis-2, ...]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write into a folder that is not empty, over the files of an earlier analysis
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders of training runs
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The page to write [default: report.html in the run's folder; with several, report.html here]
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+    /// Write the pictures as SVG and PNG into this folder too
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
+    /// Write over a page that is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

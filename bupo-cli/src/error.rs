@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bupo_analysis::AnalysisError;
 use bupo_data::DataError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
+use bupo_report::ReportError;
 use bupo_rl::RlError;
 
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +19,10 @@ pub enum CliError {
     Data(#[from] DataError),
     #[error(transparent)]
     Grade(#[from] GradeError),
+    #[error(transparent)]
+    Analysis(#[from] AnalysisError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{0}")]

@@ -6,15 +6,18 @@
 //!
 //! - [`PolicySite`] and [`Norm`] name a policy;
 //! - [`ResidualDecoder`] and [`ResidualStream`] split a decoder into its contributions;
-//! - [`InternalPolicy`] turns states into log-probs, entropies, top tokens, samples and gradients, by chunks.
+//! - [`InternalPolicy`] turns states into log-probs, entropies, top tokens, samples and gradients, by chunks;
+//! - [`PolicyComparison`] holds a policy beside the full one, and [`cosines`], [`norms`] and [`participation_ratio`] say how states lie.
 
 mod error;
+mod measure;
 mod policy;
 mod site;
 mod stream;
 mod unembed;
 
 pub use error::CoreError;
+pub use measure::{BesideFull, PolicyComparison, cosines, norms, participation_ratios};
 pub use policy::{InternalPolicy, Sampled, TokenProb, token_tensor};
 pub use site::{Norm, PolicySite};
 pub use stream::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder, ResidualStream};

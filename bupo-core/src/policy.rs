@@ -8,6 +8,31 @@ use crate::CoreError;
 const LOGITS_AT_ONCE: usize = 1 << 23;
 
 /// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
+///
+/// ```
+/// use bupo_core::InternalPolicy;
+/// use burn::backend::Flex;
+/// use burn::tensor::Tensor;
+///
+/// # fn main() -> Result<(), bupo_core::CoreError> {
+/// let device = Default::default();
+/// // Two states under three tokens: one that prefers the first, and one that knows nothing.
+/// let states = Tensor::<Flex, 2>::from_floats([[3.0, 0.0], [0.0, 0.0]], &device);
+/// let unembedding = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device);
+/// let policy = InternalPolicy::new(states, unembedding);
+///
+/// let entropy = policy.entropy();
+/// assert!(entropy[0] < entropy[1] && (entropy[1] - 3_f32.ln()).abs() < 1e-6);
+///
+/// let log_probs = policy.token_stats(&[0, 2]).log_probs;
+/// assert!((log_probs[1] + 3_f32.ln()).abs() < 1e-6);
+///
+/// // Random numbers come from the caller, so that every backend samples alike.
+/// let sampled = policy.sample(&[0.5, 0.9])?;
+/// assert_eq!((sampled[0].token, sampled[0].log_prob), (0, log_probs[0]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct InternalPolicy<B: Backend> {
     pub(crate) states: Tensor<B, 2>,

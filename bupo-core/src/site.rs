@@ -38,26 +38,42 @@ pub enum Norm {
 }
 
 impl PolicySite {
+    /// The layer it belongs to; none for the full policy.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            Self::Full => None,
+            Self::Layer(layer) | Self::Attn(layer) | Self::Ffn(layer) => Some(layer),
+        }
+    }
+
+    /// `full`, `layer`, `attn` or `ffn`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Layer(_) => "layer",
+            Self::Attn(_) => "attn",
+            Self::Ffn(_) => "ffn",
+        }
+    }
+
     /// The number of layers that must run to reach this site in a model of `num_layers` layers.
     ///
     /// # Errors
     /// If the site names layer 0 or a layer above the last.
     pub fn depth(self, num_layers: usize) -> Result<usize, CoreError> {
-        match self {
-            Self::Full => Ok(num_layers),
-            Self::Layer(layer) | Self::Attn(layer) | Self::Ffn(layer) if (1..=num_layers).contains(&layer) => Ok(layer),
-            _ => Err(CoreError::LayerOutOfRange { site: self, num_layers }),
+        match self.layer() {
+            None => Ok(num_layers),
+            Some(layer) if (1..=num_layers).contains(&layer) => Ok(layer),
+            Some(_) => Err(CoreError::LayerOutOfRange { site: self, num_layers }),
         }
     }
 }
 
 impl fmt::Display for PolicySite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("full"),
-            Self::Layer(layer) => write!(f, "layer:{layer}"),
-            Self::Attn(layer) => write!(f, "attn:{layer}"),
-            Self::Ffn(layer) => write!(f, "ffn:{layer}"),
+        match self.layer() {
+            None => f.write_str(self.kind()),
+            Some(layer) => write!(f, "{}:{layer}", self.kind()),
         }
     }
 }

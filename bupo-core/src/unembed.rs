@@ -125,7 +125,7 @@ impl<B: Backend> InternalPolicy<B> {
         if self.temperature == 1.0 { logits } else { logits / self.temperature }
     }
 
-    fn check_targets(&self, targets: &[u32]) {
+    pub(crate) fn check_targets(&self, targets: &[u32]) {
         assert_eq!(targets.len(), self.states.dims()[0], "one target per state");
         let vocab = self.unembedding.dims()[0];
         assert!(targets.iter().all(|target| (*target as usize) < vocab), "a target is outside the vocabulary");
@@ -133,19 +133,19 @@ impl<B: Backend> InternalPolicy<B> {
 }
 
 /// The softmax of a chunk's logits, in the pieces its log and its gradient need.
-struct Chunk<B: Backend> {
+pub(crate) struct Chunk<B: Backend> {
     /// `logits - max`, `[rows, vocab]`.
-    shifted: Tensor<B, 2>,
+    pub(crate) shifted: Tensor<B, 2>,
     /// `exp(shifted)`.
     exp: Tensor<B, 2>,
     /// Row sums of `exp`, `[rows, 1]`.
     sum: Tensor<B, 2>,
     /// Their logarithms.
-    log_sum: Tensor<B, 2>,
+    pub(crate) log_sum: Tensor<B, 2>,
 }
 
 impl<B: Backend> Chunk<B> {
-    fn new(policy: &InternalPolicy<B>, rows: Range<usize>) -> Self {
+    pub(crate) fn new(policy: &InternalPolicy<B>, rows: Range<usize>) -> Self {
         let logits = policy.logits(rows);
         let shifted = logits.clone() - logits.max_dim(1);
         let exp = shifted.clone().exp();
@@ -154,8 +154,13 @@ impl<B: Backend> Chunk<B> {
         Self { shifted, exp, sum, log_sum }
     }
 
+    /// Log-probs of every token, `[rows, vocab]`.
+    pub(crate) fn log_probs(&self) -> Tensor<B, 2> {
+        self.shifted.clone() - self.log_sum.clone()
+    }
+
     /// `H = log sum - E[shifted]`, clamped at 0 where rounding would make it negative.
-    fn entropy(self) -> Tensor<B, 1> {
+    pub(crate) fn entropy(self) -> Tensor<B, 1> {
         (self.log_sum - mean(self.exp, self.shifted, self.sum)).clamp_min(0.0).flatten(0, 1)
     }
 }

@@ -1,5 +1,48 @@
 //! Real models as residual streams: Qwen3, Qwen2 (2.5) and Llama checkpoints, loaded, run layer by layer, sampled
 //! and saved as Hugging Face has them.
+//!
+//! Splitting a stream into what its layers add:
+//!
+//! ```
+//! use bupo_core::ResidualDecoder;
+//! use bupo_models::generate::padded_tokens;
+//! use bupo_models::{ModelFiles, load_model};
+//! use burn::backend::Flex;
+//!
+//! # fn main() -> Result<(), bupo_models::ModelError> {
+//! let device = Default::default();
+//! let files = ModelFiles::folder("../tests/reference/qwen3-tied".as_ref())?;
+//! let decoder = load_model::<Flex>(&files, &device)?.decoder;
+//!
+//! let mut pass = decoder.whole_pass(3);
+//! let mut stream = decoder.stream(padded_tokens(&[vec![5, 17, 80]], &device), &mut pass);
+//! let mut sum = stream.state();
+//! for layer in stream.by_ref() {
+//!     sum = sum + layer.attn.output + layer.ffn.output;
+//! }
+//! let difference: f32 = (sum - stream.state()).abs().max().into_scalar();
+//! assert!(difference < 1e-4);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What every policy inside says of a response:
+//!
+//! ```
+//! use bupo_models::{MeasureOptions, ModelFiles, Sequence, load_model, measure};
+//! use burn::backend::Flex;
+//!
+//! # fn main() -> Result<(), bupo_models::ModelError> {
+//! # let files = ModelFiles::folder("../tests/reference/qwen3-tied".as_ref())?;
+//! let decoder = load_model::<Flex>(&files, &Default::default())?.decoder;
+//! let sequence = Sequence { prompt: vec![5, 17], response: vec![80, 4, 2] };
+//! for site in &measure(&decoder, &[sequence], MeasureOptions::default())?[0].sites {
+//!     let change: Vec<f32> = site.entropy_change().collect();
+//!     println!("{}: entropy {:?}, change {change:?}", site.site, site.policy.entropy);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod checkpoint;
 pub mod config;
@@ -7,6 +50,9 @@ pub mod decoder;
 mod error;
 pub mod generate;
 pub mod hub;
+mod lens;
+mod measure;
+mod sequence;
 pub mod tokenizer;
 mod trace;
 
@@ -15,5 +61,8 @@ pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Response, generate};
+pub use lens::{LensSite, lens};
+pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, measure};
+pub use sequence::{Block, Sequence};
 pub use tokenizer::TextTokenizer;
 pub use trace::trace;

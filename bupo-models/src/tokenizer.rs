@@ -56,6 +56,29 @@ impl TextTokenizer {
         self.inner.decode(ids, true).map_err(|error| Self::failed(&error))
     }
 
+    /// The text of one id by itself, special tokens included; part of a character shows as a replacement character.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot decode it.
+    pub fn token_text(&self, id: u32) -> Result<String, ModelError> {
+        self.inner.decode(&[id], false).map_err(|error| Self::failed(&error))
+    }
+
+    /// Checks that every token it knows is in a model's vocabulary, which may have more.
+    ///
+    /// # Errors
+    /// If a token is not: the tokenizer is of another model.
+    pub fn check_vocabulary(&self, vocab_size: usize) -> Result<(), ModelError> {
+        let highest = self.inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        if highest < vocab_size {
+            return Ok(());
+        }
+        let reason = format!(
+            "its token ids reach {highest}, beyond the model's vocabulary of {vocab_size}; it is not this model's tokenizer"
+        );
+        Err(ModelError::Tokenizer { place: "tokenizer.json".into(), reason })
+    }
+
     fn failed(error: &tokenizers::Error) -> ModelError {
         ModelError::Tokenizer { place: "tokenizer.json".into(), reason: error.to_string() }
     }

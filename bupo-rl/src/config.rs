@@ -14,7 +14,7 @@ use crate::loss::LossName;
 use crate::objective::Objective;
 use crate::optimizer::AdamWSettings;
 use crate::questions::{ChatChoice, Overlong};
-use crate::schedule::{Phase, Schedule};
+use crate::schedule::{PhaseConfig, PhaseSite, Schedule};
 use crate::task::Arithmetic;
 
 /// Which algorithm the phases are read as.
@@ -44,7 +44,7 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_dtype: Option<SaveDtype>,
     /// Which policy is trained for how many steps, in order.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<PhaseConfig>,
     /// The embedded problems, where no files are named.
     pub task: TaskConfig,
     /// Problems from files.
@@ -61,6 +61,8 @@ pub struct TrainConfig {
     pub optimizer: AdamWSettings,
     /// How the model is measured before and after.
     pub evaluation: EvaluationConfig,
+    /// How its internal policies are watched in between.
+    pub probe: ProbeConfig,
 }
 
 /// The embedded arithmetic task's sizes.
@@ -149,9 +151,19 @@ pub struct EvaluationConfig {
     pub temperature: f64,
 }
 
+/// How the internal policies are watched while training: on the responses of the first evaluation, the same ones every time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// Before the first step and after every one of this many; 0 never.
+    pub every: usize,
+    /// On one response to each of this many held-out problems.
+    pub prompts: usize,
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
-        let phase = |site, steps| Phase { site, steps, norm: Default::default() };
+        let phase = |site, steps| PhaseConfig { site: PhaseSite::At(site), steps, norm: Default::default() };
         Self {
             seed: 0,
             algorithm: Algorithm::Bupo,
@@ -168,6 +180,7 @@ impl Default for TrainConfig {
             // The paper's 1e-6 is for billions of parameters.
             optimizer: AdamWSettings { learning_rate: 1e-4, ..AdamWSettings::default() },
             evaluation: EvaluationConfig::default(),
+            probe: ProbeConfig::default(),
         }
     }
 }
@@ -230,6 +243,12 @@ impl Default for EvaluationConfig {
     }
 }
 
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self { every: 10, prompts: 16 }
+    }
+}
+
 impl TrainConfig {
     /// The defaults, changed by a TOML file if one is given, then by `key=value` pairs such as
     /// `rollout.prompts=64` or `phases.0.steps=5`.
@@ -275,10 +294,10 @@ impl TrainConfig {
             Algorithm::Bupo => self.phases.clone(),
             Algorithm::Grpo => {
                 let steps = self.phases.iter().map(|phase| phase.steps).sum();
-                vec![Phase { site: PolicySite::Full, steps, norm: Default::default() }]
+                vec![PhaseConfig { site: PhaseSite::At(PolicySite::Full), steps, norm: Default::default() }]
             }
         };
-        Schedule::new(phases, num_layers)
+        Schedule::new(&phases, num_layers)
     }
 
     fn check(&self) -> Result<(), RlError> {
@@ -293,6 +312,7 @@ impl TrainConfig {
             ("update.micro_batch", self.update.micro_batch),
             ("evaluation.problems", self.evaluation.problems),
             ("evaluation.samples", self.evaluation.samples),
+            ("probe.prompts", self.probe.prompts),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(RlError::Config(format!("{name} is 0; it must be at least 1")));
@@ -401,6 +421,8 @@ fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
             _ => return Err(unknown()),
         };
     }
+    // The other name of a phase's site.
+    let last = if last == "layer" && path.starts_with("phases.") { "site" } else { last };
     place.insert(last.to_string(), value);
     Ok(())
 }
@@ -425,8 +447,13 @@ mod tests {
     #[test]
     fn pairs_reach_every_place() -> Result<(), String> {
         let config = load(&["seed=7", "phases.0.site=layer:2", "phases.1.steps=5", "objective.clip_high=0.28"])?;
-        assert_eq!((config.seed, config.phases[0].site, config.phases[1].steps), (7, PolicySite::Layer(2), 5));
+        assert_eq!(
+            (config.seed, config.phases[0].site, config.phases[1].steps),
+            (7, PhaseSite::At(PolicySite::Layer(2)), 5)
+        );
         assert_eq!(config.objective.clip_high, 0.28);
+        assert_eq!(load(&["phases.0.layer=auto"])?.phases[0].site, PhaseSite::Auto);
+        assert_eq!(load(&["phases.0.layer=4"])?.phases[0].site, PhaseSite::At(PolicySite::Layer(4)));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bupo_analysis::AnalysisError;
 use bupo_core::CoreError;
 use bupo_data::DataError;
 use bupo_data::chat::ChatError;
@@ -57,6 +58,9 @@ pub enum RlError {
     /// A grading rule or a scorer.
     #[error(transparent)]
     Grade(#[from] GradeError),
+    /// Measuring the internal policies.
+    #[error(transparent)]
+    Analysis(#[from] AnalysisError),
     /// A policy site or a policy's values.
     #[error(transparent)]
     Core(#[from] CoreError),

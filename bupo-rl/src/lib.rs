@@ -11,8 +11,10 @@ mod loss;
 mod objective;
 mod optimizer;
 mod plan;
+mod probe;
 mod questions;
 mod random;
+mod recorded;
 mod replay;
 mod rollout;
 mod run_folder;
@@ -23,25 +25,30 @@ mod update;
 mod warmup;
 
 pub use advantage::{Advantage, Scored, group_advantages, mean_and_std};
-pub use batch::{PolicySpec, Sequence, response_stats};
+pub use batch::{PolicySpec, response_stats};
 pub use benchmark::{
     Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
 };
-pub use config::{Algorithm, DataConfig, EvaluationConfig, RolloutConfig, TaskConfig, TrainConfig, UpdateConfig};
+pub use bupo_models::Sequence;
+pub use config::{
+    Algorithm, DataConfig, EvaluationConfig, ProbeConfig, RolloutConfig, TaskConfig, TrainConfig, UpdateConfig,
+};
 pub use error::RlError;
 pub use evaluate::{Completion, Evaluation, Group, ResponseOutcome, Sampler, Sampling, ScoredResponse, pass_at_k};
 pub use loss::LossName;
 pub use objective::{Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseLoss, ResponseValues};
 pub use optimizer::{AdamWSettings, DecoderOptimizer, Gradients};
 pub use plan::{MemoryPlan, PhasePlan, RunPlan, parameters};
+pub use probe::ProbeLine;
 pub use questions::{
     Answered, ArithmeticQuestions, ChatChoice, FileQuestions, Overlong, Prepared, PromptRenderer, Question, Questions,
-    read_questions,
+    grade_all, read_questions,
 };
+pub use recorded::{Recorded, RecordedResponse, read_responses};
 pub use replay::{RecordedRollout, read_rollouts, replay};
 pub use rollout::{overlong_penalty, teaches};
 pub use run_folder::{JsonLines, RunFolder, make_empty_folder};
-pub use schedule::{Phase, Schedule};
+pub use schedule::{Phase, PhaseConfig, PhaseSite, Schedule};
 pub use task::{Arithmetic, Problem, Task};
 pub use trainer::{Outcome, Plan, Progress, StepMetrics, train};
 pub use update::{LossSpec, Sample, UpdateStats, update};

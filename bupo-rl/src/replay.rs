@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bupo_models::Decoder;
+use bupo_models::{Decoder, Sequence};
 use burn::tensor::backend::AutodiffBackend;
 use serde::Deserialize;
 
 use crate::RlError;
 use crate::advantage::Scored;
-use crate::batch::{Sequence, response_stats};
+use crate::batch::response_stats;
 use crate::optimizer::DecoderOptimizer;
 use crate::update::{LossSpec, Sample, UpdateStats, update};
 

@@ -16,6 +16,7 @@ pub struct RunFolder {
     path: PathBuf,
     metrics: JsonLines,
     completions: JsonLines,
+    probe: JsonLines,
 }
 
 impl RunFolder {
@@ -29,6 +30,7 @@ impl RunFolder {
         Ok(Self {
             metrics: JsonLines::create(&path.join("metrics.jsonl"))?,
             completions: JsonLines::create(&path.join("completions.jsonl"))?,
+            probe: JsonLines::create(&path.join("probe.jsonl"))?,
             path: path.to_path_buf(),
         })
     }
@@ -54,14 +56,33 @@ impl RunFolder {
         self.completions.append(completion)
     }
 
+    /// Appends what a probe found.
+    ///
+    /// # Errors
+    /// If the line cannot be written.
+    pub fn probe(&mut self, line: &impl Serialize) -> Result<(), RlError> {
+        self.probe.append(line)
+    }
+
     /// Writes what the evaluations found.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn evaluations(&self, evaluations: &impl Serialize) -> Result<(), RlError> {
-        let path = self.path.join("evaluation.json");
-        let text =
-            serde_json::to_string_pretty(evaluations).map_err(|error| RlError::io("write", &path)(error.into()))?;
+        self.json("evaluation.json", evaluations)
+    }
+
+    /// Writes which layer was chosen for the phases that leave it open, and why.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn boundary(&self, boundary: &impl Serialize) -> Result<(), RlError> {
+        self.json("boundary.json", boundary)
+    }
+
+    fn json(&self, name: &str, value: &impl Serialize) -> Result<(), RlError> {
+        let path = self.path.join(name);
+        let text = serde_json::to_string_pretty(value).map_err(|error| RlError::io("write", &path)(error.into()))?;
         write(&path, &format!("{text}\n"))
     }
 

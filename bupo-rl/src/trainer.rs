@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite};
-use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, TextTokenizer, load_model};
+use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, Sequence, TextTokenizer, load_model};
 use burn::tensor::backend::AutodiffBackend;
 use serde::Serialize;
 
 use crate::RlError;
 use crate::advantage::mean_and_std;
-use crate::batch::{PolicySpec, Sequence, response_stats};
+use crate::batch::{PolicySpec, response_stats};
 use crate::config::TrainConfig;
 use crate::evaluate::{Completion, Evaluation, Group, Sampler, Sampling};
 use crate::optimizer::DecoderOptimizer;
+use crate::probe::{Probe, find_boundary};
 use crate::questions::{ArithmeticQuestions, FileQuestions, Questions};
 use crate::random::{Purpose, stream_seed};
 use crate::rollout::{Rollout, advantages, rollout};
@@ -34,6 +36,8 @@ pub trait Progress {
     fn evaluating(&mut self, when: &str);
     /// An evaluation is done.
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation);
+    /// The layer of the phases that leave it open was found.
+    fn boundary(&mut self, boundary: &Boundary);
     /// A phase begins.
     fn phase(&mut self, number: usize, phase: &Phase);
     /// A step is done.
@@ -145,14 +149,10 @@ pub fn train<A: AutodiffBackend>(
     progress.evaluating("before");
     let before = trainer.evaluate(0)?;
     progress.evaluated("before", &before);
-    let mut present = 0;
     for step in 1..=trainer.schedule.steps() {
-        let (number, phase) = trainer.schedule.at(step);
-        if number != present {
-            progress.phase(number, &phase);
-            present = number;
-        }
-        progress.step(&trainer.step(step)?);
+        let metrics = trainer.step(step, progress)?;
+        progress.step(&metrics);
+        trainer.probe(step)?;
     }
     let options = SaveOptions { dtype: config.save_dtype, ..SaveOptions::default() };
     let model = trainer.run.model(&trainer.model, options)?;
@@ -176,6 +176,8 @@ struct Trainer<'a, A: AutodiffBackend> {
     /// The model before training, where the loss measures the distance to it. What training has not touched is shared
     /// with the model, not copied: while a layer's policy is trained, all that is above it.
     reference: Option<Decoder<A::InnerBackend>>,
+    /// What the internal policies are watched on, from the first evaluation on.
+    probe: Option<Probe>,
     run: RunFolder,
 }
 
@@ -219,6 +221,7 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
             draws: 0,
             optimizer: DecoderOptimizer::new(config.optimizer),
             reference: config.objective.needs_reference().then(|| model.decoder.clone()),
+            probe: None,
             model,
             run,
             config,
@@ -252,6 +255,10 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         let questions = self.questions.held_out()?;
         let groups = sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?;
         self.keep_completions(&groups, step, true)?;
+        if step == 0 && self.config.probe.every > 0 {
+            self.probe = Some(Probe::new(&groups, self.config.probe.prompts));
+            self.probe(step)?;
+        }
         let outcomes: Vec<Vec<_>> =
             groups.iter().map(|group| group.responses.iter().map(|response| response.outcome()).collect()).collect();
         Ok(Evaluation::of(&outcomes))
@@ -265,7 +272,26 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         Ok(())
     }
 
-    fn step(&mut self, step: usize) -> Result<StepMetrics, RlError> {
+    /// Measures the internal policies where it is time to.
+    fn probe(&mut self, step: usize) -> Result<(), RlError> {
+        let Some(probe) = self.probe.as_ref().filter(|_| step.is_multiple_of(self.config.probe.every)) else {
+            return Ok(());
+        };
+        let line = probe.measure(&self.model.decoder, step)?;
+        self.run.probe(&line)
+    }
+
+    /// Finds the layer of the phases that leave it open, by the first step's responses: the boundary layer, or the full policy
+    /// where no layer explores.
+    fn settle(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
+        let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
+        self.schedule.settle(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));
+        self.run.boundary(&boundary)?;
+        progress.boundary(&boundary);
+        Ok(())
+    }
+
+    fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
         let started = Instant::now();
         let sampler = Sampler::new(&self.model, &self.tokenizer);
         let settings = &self.config.rollout;
@@ -276,7 +302,14 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         }
         let seconds_rollout = started.elapsed().as_secs_f64();
 
+        if self.schedule.is_open() {
+            self.settle(&groups, progress)?;
+        }
         let (number, phase) = self.schedule.at(step);
+        if step == 1 || number != self.schedule.at(step - 1).0 {
+            progress.phase(number, &phase);
+        }
+        let settings = &self.config.rollout;
         let loss = LossSpec {
             policy: PolicySpec { site: phase.site, norm: phase.norm, temperature: settings.temperature },
             objective: self.config.objective,

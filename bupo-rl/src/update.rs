@@ -1,14 +1,14 @@
 //! One mini-batch: its loss, its gradient by micro-batches, and the optimizer's step.
 
 use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
-use bupo_models::Decoder;
 use bupo_models::decoder::differentiable;
+use bupo_models::{Block, Decoder, Sequence};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use serde::Serialize;
 
 use crate::RlError;
-use crate::batch::{Block, PolicySpec, Sequence, policy};
+use crate::batch::{PolicySpec, policy, site_states};
 use crate::objective::{BatchSize, Objective, ResponseLoss, ResponseValues};
 use crate::optimizer::{DecoderOptimizer, Gradients};
 
@@ -129,7 +129,7 @@ pub(crate) fn accumulate<A: AutodiffBackend>(
         return Ok(());
     }
     let lifted = differentiable::<A>(decoder);
-    let states = block.states(&lifted, spec)?;
+    let states = site_states(block, &lifted, spec)?;
     let read = policy(states.clone().inner(), decoder, spec);
     let derivatives = derivatives(&read.token_stats(&block.targets));
     let PolicyGradient { states: d_states, unembedding } = read.backward(&block.targets, &derivatives);

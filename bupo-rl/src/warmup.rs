@@ -7,13 +7,14 @@ use bupo_core::{Norm, PolicySite, TokenDerivatives};
 use bupo_models::decoder::RandomInit;
 use bupo_models::tokenizer::byte_tokenizer_json;
 use bupo_models::{
-    Companions, Decoder, ModelConfig, ModelFiles, SaveDtype, SaveOptions, TextTokenizer, save_checkpoint,
+    Block, Companions, Decoder, ModelConfig, ModelFiles, SaveDtype, SaveOptions, Sequence, TextTokenizer,
+    save_checkpoint,
 };
 use burn::tensor::backend::AutodiffBackend;
 use serde_json::json;
 
 use crate::RlError;
-use crate::batch::{Block, PolicySpec, Sequence};
+use crate::batch::PolicySpec;
 use crate::optimizer::{AdamWSettings, DecoderOptimizer, Gradients};
 use crate::random::{Purpose, stream, stream_seed};
 use crate::run_folder::make_empty_folder;

@@ -1,16 +1,16 @@
 //! `bupo generate`
 
-use std::fs;
-
+use bupo_core::PolicySite;
 use bupo_models::hub::Wanted;
 use bupo_models::{GenerateOptions, Response, TextTokenizer, generate, load_model};
 use burn::tensor::backend::AutodiffBackend;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{check_writable, model_files, read_tokens};
+use super::{check_writable, model_files, read_tokens, write_whole};
 use crate::args::GenerateArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
+use crate::screen::{screen_width, side_by_side};
 
 pub fn run(args: GenerateArgs) -> Result<(), CliError> {
     if !(args.temperature.is_finite() && args.temperature >= 0.0) {
@@ -48,20 +48,40 @@ impl Job for Generate {
             first_row: 0,
             batch: prompts.len(),
         };
+        if !args.compare.is_empty() {
+            let said = |site: &PolicySite| {
+                generate(&model.decoder, &prompts, &GenerateOptions { site: *site, ..options.clone() })
+            };
+            let responses = args.compare.iter().map(said).collect::<Result<Vec<_>, _>>()?;
+            return compare(&args, &responses, &tokenizer?);
+        }
         let responses = generate(&model.decoder, &prompts, &options)?;
         match &args.json {
-            Some(path) => {
-                let column =
-                    |value: fn(&Response) -> serde_json::Value| responses.iter().map(value).collect::<Vec<_>>();
-                let out = json!({
-                    "tokens": column(|response| json!(response.tokens)),
-                    "log_probs": column(|response| json!(response.log_probs)),
-                });
-                fs::write(path, format!("{out}\n")).map_err(CliError::io("write", path))
-            }
+            Some(path) => write_whole(path, format!("{}\n", as_json(&responses)).as_bytes()),
             None => print(&responses, args.prompt.as_deref(), tokenizer.ok().as_ref()),
         }
     }
+}
+
+fn as_json(responses: &[Response]) -> Value {
+    let column = |value: fn(&Response) -> Value| responses.iter().map(value).collect::<Vec<_>>();
+    json!({
+        "tokens": column(|response| json!(response.tokens)),
+        "log_probs": column(|response| json!(response.log_probs)),
+    })
+}
+
+/// One column a policy, as wide as the terminal allows.
+fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTokenizer) -> Result<(), CliError> {
+    let names: Vec<String> = args.compare.iter().map(ToString::to_string).collect();
+    if let Some(path) = &args.json {
+        let by_site: Map<String, Value> = names.into_iter().zip(responses.iter().map(|said| as_json(said))).collect();
+        return write_whole(path, format!("{}\n", Value::Object(by_site)).as_bytes());
+    }
+    let texts = responses.iter().flatten().map(|said| tokenizer.decode(&said.tokens)).collect::<Result<Vec<_>, _>>()?;
+    println!("{}", args.prompt.as_deref().unwrap_or_default());
+    print!("{}", side_by_side(&names, &texts, screen_width()));
+    Ok(())
 }
 
 /// Text where there is a tokenizer, ids where there is none.

@@ -1,11 +1,14 @@
 //! One file a command.
 
+pub mod analyze;
 pub mod config;
 pub mod data;
 pub mod eval;
 pub mod generate;
 pub mod grade;
+pub mod lens;
 pub mod replay;
+pub mod report;
 pub mod trace;
 pub mod train;
 pub mod warmup;
@@ -16,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use bupo_models::hub::{HubId, HubSettings, Wanted, fetch};
 use bupo_models::{ModelError, ModelFiles};
+use bupo_report::{Report, ReportError};
 use bupo_rl::DataConfig;
 
 use crate::args::PromptArgs;
@@ -114,4 +118,14 @@ fn check_writable(path: &Path) -> Result<(), CliError> {
     }
     // A file beside it, so that what stands there already is not touched before there is something to put there.
     tempfile::NamedTempFile::new_in(parent).map(drop).map_err(CliError::io("write", path))
+}
+
+/// Writes a report's pictures as SVG and PNG.
+fn write_pictures(report: &Report, folder: &Path) -> Result<(), CliError> {
+    fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
+    for picture in report.pictures() {
+        write_whole(&folder.join(format!("{}.svg", picture.name)), picture.chart.svg().as_bytes())?;
+        write_whole(&folder.join(format!("{}.png", picture.name)), &picture.chart.png().map_err(ReportError::from)?)?;
+    }
+    Ok(())
 }

@@ -42,7 +42,8 @@ impl Job for Train {
         let files = model_files(self.config.model.as_deref(), Wanted::Model)?;
         let mut screen = TrainScreen::new(A::InnerBackend::name(device));
         let outcome = train::<A>(&self.config, &files, &self.folder, device, &mut screen)?;
-        screen.outcome(&outcome);
+        let page = super::report::write_page(&outcome.folder)?;
+        screen.outcome(&outcome, &page);
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
     source.check_headers(&config)?;
     source.check_tied(&config)?;
     let decoder = Decoder::build(&config, &mut source)?;
-    let eos_token_ids = generation_eos(files)?.unwrap_or_else(|| config.eos_token_ids.clone());
+    let eos_token_ids = load_eos_token_ids(files, &config)?;
     let companions = Companions::read(files)?.with_dtypes(source.dtypes());
     Ok(LoadedModel { decoder, config, eos_token_ids, companions })
 }
@@ -51,6 +51,14 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
 /// If there is none, or it is not supported.
 pub fn load_config(files: &ModelFiles) -> Result<ModelConfig, ModelError> {
     ModelConfig::from_json(&files.text("config.json")?)
+}
+
+/// The ids that end a sequence: those of `generation_config.json`, or else of `config.json`.
+///
+/// # Errors
+/// If the former is there and cannot be read.
+pub fn load_eos_token_ids(files: &ModelFiles, config: &ModelConfig) -> Result<Vec<u32>, ModelError> {
+    Ok(generation_eos(files)?.unwrap_or_else(|| config.eos_token_ids.clone()))
 }
 
 fn generation_eos(files: &ModelFiles) -> Result<Option<Vec<u32>>, ModelError> {

@@ -85,7 +85,7 @@ impl Questions for FileQuestions {
 }
 
 /// Grades responses by the rule of each one's source.
-pub(crate) fn grade_all(grader: &Grader, answered: &[Answered<'_>]) -> Vec<Graded> {
+pub fn grade_all(grader: &Grader, answered: &[Answered<'_>]) -> Vec<Graded> {
     let items: Vec<Item<'_>> = answered
         .iter()
         .map(|answer| Item {

@@ -9,8 +9,7 @@ use bupo_grade::{Failures, Graded};
 use crate::RlError;
 
 pub use arithmetic::ArithmeticQuestions;
-pub(crate) use files::grade_all;
-pub use files::{FileQuestions, read_questions};
+pub use files::{FileQuestions, grade_all, read_questions};
 pub use prompt::{ChatChoice, Overlong, Prepared, PromptRenderer};
 
 /// A question as a model gets it.

@@ -1,11 +1,59 @@
 //! What a run shows: a progress bar with time left, one line per step, and tables.
 
+pub mod analysis;
+
+use std::path::Path;
 use std::time::Instant;
 
+use bupo_analysis::Boundary;
 use bupo_core::PolicySite;
 use bupo_models::hub::FetchProgress;
 use bupo_rl::{BenchmarkResult, Evaluation, Outcome, Phase, Plan, Progress, StepMetrics};
+use console::{Alignment, measure_text_width, pad_str};
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Columns of the terminal, 80 where there is none.
+pub fn screen_width() -> usize {
+    usize::from(console::Term::stdout().size().1)
+}
+
+/// Texts in columns under their names. A column is as wide as `width` allows, but never below 12.
+pub fn side_by_side(names: &[String], texts: &[String], width: usize) -> String {
+    const GAP: &str = "  ";
+    const NARROWEST: usize = 12;
+    let column = ((width + GAP.len()) / names.len().max(1)).saturating_sub(GAP.len()).max(NARROWEST);
+    let mut columns: Vec<Vec<String>> = Vec::new();
+    for (name, text) in names.iter().zip(texts) {
+        columns.push([name.clone(), "-".repeat(column)].into_iter().chain(wrapped(text, column)).collect());
+    }
+    let mut out = String::new();
+    for line in 0..columns.iter().map(Vec::len).max().unwrap_or(0) {
+        let cells = columns.iter().map(|lines| lines.get(line).map_or("", String::as_str));
+        let row = cells.map(|cell| pad_str(cell, column, Alignment::Left, None)).collect::<Vec<_>>().join(GAP);
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Lines of at most `width` columns. Control characters, which could move the cursor, show as replacement characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let (mut current, mut used) = (String::new(), 0);
+        for c in line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
+            let wide = measure_text_width(c.encode_utf8(&mut [0; 4]));
+            if used + wide > width {
+                lines.push(std::mem::take(&mut current));
+                used = 0;
+            }
+            current.push(c);
+            used += wide;
+        }
+        lines.push(current);
+    }
+    lines
+}
 
 /// A bar on the terminal with lines above it; only the lines where there is no terminal.
 pub struct StepBar(ProgressBar);
@@ -51,7 +99,7 @@ impl TrainScreen {
     }
 
     /// Before and after, and where everything is.
-    pub fn outcome(&self, outcome: &Outcome) {
+    pub fn outcome(&self, outcome: &Outcome, page: &Path) {
         let (before, after) = (&outcome.before, &outcome.after);
         println!();
         println!("{} held-out problems, {} samples each", after.problems, after.samples);
@@ -67,6 +115,7 @@ impl TrainScreen {
         println!();
         println!("took {:.0} s", self.started.elapsed().as_secs_f64());
         let folder = outcome.folder.display();
+        println!("page         {}", page.display());
         println!("settings     {folder}/config.toml");
         println!("metrics      {folder}/metrics.jsonl");
         println!("completions  {folder}/completions.jsonl");
@@ -120,6 +169,12 @@ impl Progress for TrainScreen {
             evaluation.truncated,
             k = evaluation.samples
         );
+    }
+
+    fn boundary(&mut self, boundary: &Boundary) {
+        let chosen = boundary.layer.map_or("the full policy".to_string(), |layer| format!("layer {layer}"));
+        self.line(&format!("layer = \"auto\": {chosen}: {}", boundary.reason()));
+        self.line(&format!("  {}", boundary.certainty()));
     }
 
     fn phase(&mut self, number: usize, phase: &Phase) {

@@ -1,0 +1,163 @@
+//! One model's means, intervals and explanations.
+
+use bupo_core::{Norm, PolicySite};
+
+use crate::AnalysisError;
+use crate::bootstrap::{Estimate, Resamples};
+use crate::boundary::Boundary;
+use crate::convergence::Convergence;
+use crate::slice::Slice;
+use crate::statistic::Statistic;
+use crate::tally::{COLUMNS, Tally};
+
+/// What was analysed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subject {
+    /// The model's name.
+    pub model: String,
+    /// The norm between internal states and the unembedding.
+    pub norm: Norm,
+    /// Its layers.
+    pub num_layers: usize,
+    /// Its vocabulary.
+    pub vocab_size: usize,
+    /// What counts as no change of entropy, as a share of ln V.
+    pub tolerance: f64,
+}
+
+/// A mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    /// The policy.
+    pub site: PolicySite,
+    /// What the mean is of.
+    pub statistic: Statistic,
+    /// What it is over.
+    pub slice: Slice,
+    /// Mean and interval.
+    pub estimate: Estimate,
+    /// Responses that have tokens in the slice.
+    pub responses: usize,
+    /// Tokens in the slice.
+    pub tokens: usize,
+}
+
+/// Everything that is said of a model.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    /// What was analysed.
+    pub subject: Subject,
+    /// Responses.
+    pub responses: usize,
+    /// Their tokens.
+    pub tokens: usize,
+    /// Responses whose worth is known.
+    pub scored: usize,
+    /// What those are worth on average.
+    pub mean_score: Option<f64>,
+    /// Every mean: statistics of all policies, slice by slice.
+    pub rows: Vec<Row>,
+    /// Where the paper would train first; nothing where not all layers were measured.
+    pub boundary: Option<Boundary>,
+    /// How the stream converges; nothing where not all layers were measured.
+    pub convergence: Option<Convergence>,
+}
+
+impl Analysis {
+    /// Averages and explains.
+    ///
+    /// # Errors
+    /// If there are no responses.
+    pub fn new(subject: Subject, tally: &Tally) -> Result<Self, AnalysisError> {
+        if tally.responses() == 0 {
+            return Err(AnalysisError::Empty);
+        }
+        let resamples = Resamples::new(tally.responses());
+        let mut rows = Vec::new();
+        for slice in tally.slices() {
+            let sums = tally.sums(slice);
+            let responses = sums.counts.iter().filter(|count| **count > 0.0).count();
+            let tokens = sums.counts.iter().sum::<f64>() as usize;
+            for (index, estimate) in resamples.estimates(&sums).into_iter().enumerate() {
+                let (site, statistic) = (tally.sites()[index / COLUMNS], Statistic::PER_TOKEN[index % COLUMNS]);
+                rows.extend(estimate.map(|estimate| Row { site, statistic, slice, estimate, responses, tokens }));
+            }
+        }
+        let participation = resamples.estimates(&tally.participation());
+        rows.extend(tally.sites().iter().zip(participation).filter_map(|(site, estimate)| {
+            let (responses, tokens) = (tally.responses(), tally.tokens());
+            let statistic = Statistic::Participation;
+            estimate.map(|estimate| Row { site: *site, statistic, slice: Slice::All, estimate, responses, tokens })
+        }));
+        let scores: Vec<f64> = tally.scores().collect();
+        let mut analysis = Self {
+            responses: tally.responses(),
+            tokens: tally.tokens(),
+            scored: scores.len(),
+            mean_score: (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
+            rows,
+            boundary: None,
+            convergence: None,
+            subject,
+        };
+        if tally.sites().last() == Some(&PolicySite::Full) {
+            analysis.convergence = Some(Convergence::of(&analysis.stream_entropies(), analysis.subject.vocab_size));
+            analysis.boundary = Some(analysis.find_boundary(tally, &resamples));
+        }
+        Ok(analysis)
+    }
+
+    /// A mean, where there is one.
+    pub fn row(&self, site: PolicySite, statistic: Statistic, slice: Slice) -> Option<&Row> {
+        self.rows.iter().find(|row| (row.site, row.statistic, row.slice) == (site, statistic, slice))
+    }
+
+    /// A mean of each layer's policy of one kind, layer 1 first.
+    pub fn by_layer(
+        &self,
+        site: fn(usize) -> PolicySite,
+        statistic: Statistic,
+        slice: Slice,
+    ) -> Vec<(usize, Estimate)> {
+        let layer = |layer: usize| self.row(site(layer), statistic, slice).map(|row| (layer, row.estimate));
+        (1..=self.subject.num_layers).filter_map(layer).collect()
+    }
+
+    /// Mean entropies of `H^0`, `H^1`, ..., `H^L`, in nats.
+    pub fn stream_entropies(&self) -> Vec<f64> {
+        let embedding = self.row(PolicySite::Layer(1), Statistic::InputEntropy, Slice::All);
+        let layers = self.by_layer(PolicySite::Layer, Statistic::Entropy, Slice::All);
+        embedding.iter().map(|row| row.estimate.mean).chain(layers.iter().map(|(_, estimate)| estimate.mean)).collect()
+    }
+
+    /// The slices that have rows, in order.
+    pub fn slices(&self) -> Vec<Slice> {
+        let mut slices: Vec<Slice> = Vec::new();
+        for row in &self.rows {
+            if !slices.contains(&row.slice) {
+                slices.push(row.slice);
+            }
+        }
+        slices
+    }
+
+    fn find_boundary(&self, tally: &Tally, resamples: &Resamples) -> Boundary {
+        let sums = tally.sums(Slice::All);
+        let change = Statistic::PER_TOKEN.iter().position(|statistic| *statistic == Statistic::EntropyChange);
+        let columns = tally
+            .sites()
+            .iter()
+            .enumerate()
+            .filter(|(_, site)| matches!(site, PolicySite::Ffn(_)))
+            .map(|(index, _)| index * COLUMNS + change.unwrap_or(0));
+        // By layer, then by resample.
+        let by_layer: Vec<Vec<f64>> =
+            columns.map(|column| resamples.means(&sums, column, column + 1).remove(0)).collect();
+        let count = by_layer.first().map_or(0, Vec::len);
+        let resampled: Vec<Vec<f64>> =
+            (0..count).map(|resample| by_layer.iter().map(|means| means[resample]).collect()).collect();
+        let changes = self.by_layer(PolicySite::Ffn, Statistic::EntropyChange, Slice::All);
+        let tolerance = self.subject.tolerance * (self.subject.vocab_size as f64).ln();
+        Boundary::find(changes.into_iter().map(|(_, estimate)| estimate.mean).collect(), &resampled, tolerance)
+    }
+}

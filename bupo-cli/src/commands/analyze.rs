@@ -1,0 +1,193 @@
+//! `bupo analyze`
+
+mod output;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bupo_analysis::{Analysis, Subject, Tally};
+use bupo_models::hub::Wanted;
+use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer, load_model};
+use bupo_report::{ResponseMap, analysis_report, response_map};
+use bupo_rl::RecordedResponse;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+
+use self::output::Output;
+use self::source::Source;
+use super::model_files;
+use crate::args::AnalyzeArgs;
+use crate::backend::{Job, run_on};
+use crate::error::CliError;
+use crate::screen::StepBar;
+use crate::screen::analysis::print_analysis;
+
+/// Responses of each model that the page shows token by token.
+const MAPS: usize = 3;
+/// With more models than this, fewer.
+const MAPS_IN_ALL: usize = 6;
+
+pub fn run(args: AnalyzeArgs) -> Result<(), CliError> {
+    let message = |text: String| Err(CliError::Message(text));
+    if args.samples == 0 || args.max_new_tokens == 0 || args.batch == 0 || args.limit == 0 || args.layers == Some(0) {
+        return message("--samples, --max-new-tokens, --batch, --limit and --layers must be at least 1".into());
+    }
+    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
+        return message(format!("--temperature is {}; it must be 0 or more", args.temperature));
+    }
+    if !(args.tolerance >= 0.0 && args.tolerance < 1.0) {
+        return message(format!("--tolerance is {}; it must be at least 0 and below 1", args.tolerance));
+    }
+    if let Some(twice) =
+        args.model.iter().enumerate().find_map(|(i, model)| args.model[..i].contains(model).then_some(model))
+    {
+        return message(format!("--model names {twice} twice"));
+    }
+    run_on(args.device.device, Analyze(args))
+}
+
+struct Analyze(AnalyzeArgs);
+
+/// A model as it is named, with what is read of it before the weights.
+struct Named {
+    name: String,
+    files: ModelFiles,
+    tokenizer: Option<TextTokenizer>,
+    source: Source,
+}
+
+impl Job for Analyze {
+    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+        let Self(args) = self;
+        let names = if args.model.is_empty() {
+            vec![None]
+        } else {
+            args.model.iter().map(|name| Some(name.as_str())).collect()
+        };
+        let models = names.into_iter().map(|name| Named::open(name, &args)).collect::<Result<Vec<_>, _>>()?;
+        let mut output = Output::open(args.out.as_deref(), args.force)?;
+        let stop = stop_on_interrupt()?;
+        let (mut analyses, mut maps) = (Vec::new(), Vec::new());
+        for named in &models {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let model = load_model::<A::InnerBackend>(&named.files, device)?;
+            let (tally, first) = measure_all(named, &model, &args, &mut output, &stop)?;
+            if tally.responses() == 0 {
+                break;
+            }
+            let analysis = Analysis::new(subject(named, &model, &args), &tally)?;
+            print_analysis(&analysis);
+            analyses.push(analysis);
+            maps.extend(look_closely(named, &model, &first, args.norm, models.len())?);
+        }
+        if analyses.is_empty() {
+            return Err(CliError::Message("stopped before any response was measured; nothing is written".into()));
+        }
+        let complete = !stop.load(Ordering::Relaxed);
+        output.write(&analyses, &analysis_report(&analyses, &maps, complete), complete)
+    }
+}
+
+impl Named {
+    /// Reads and checks all but the weights.
+    fn open(model: Option<&str>, args: &AnalyzeArgs) -> Result<Self, CliError> {
+        let files = model_files(model, Wanted::Model)?;
+        let config = bupo_models::checkpoint::load_config(&files)?;
+        if let Some(layers) = args.layers.filter(|layers| *layers > config.num_hidden_layers) {
+            let all = config.num_hidden_layers;
+            return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {all}")));
+        }
+        // Only token ids do without a tokenizer.
+        let tokenizer = if files.has("tokenizer.json") || args.completions.is_none() {
+            let tokenizer = TextTokenizer::load(&files)?;
+            tokenizer.check_vocabulary(config.vocab_size)?;
+            Some(tokenizer)
+        } else {
+            None
+        };
+        let eos = bupo_models::checkpoint::load_eos_token_ids(&files, &config)?;
+        let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
+        Ok(Self { name: model.unwrap_or("the embedded model").to_string(), files, tokenizer, source })
+    }
+}
+
+fn subject<B: Backend>(named: &Named, model: &LoadedModel<B>, args: &AnalyzeArgs) -> Subject {
+    Subject {
+        model: named.name.clone(),
+        norm: args.norm,
+        num_layers: model.config.num_hidden_layers,
+        vocab_size: model.config.vocab_size,
+        tolerance: args.tolerance,
+    }
+}
+
+/// Gets responses, some at a time, and measures them. The first are handed back too.
+fn measure_all<B: Backend>(
+    named: &Named,
+    model: &LoadedModel<B>,
+    args: &AnalyzeArgs,
+    output: &mut Output,
+    stop: &AtomicBool,
+) -> Result<(Tally, Vec<RecordedResponse>), CliError> {
+    let Named { name, source, tokenizer, .. } = named;
+    println!("{name}: {}", source.describe(args));
+    let options = MeasureOptions { norm: args.norm, layers: args.layers };
+    let (mut tally, mut first) = (Tally::default(), Vec::new());
+    let bar = StepBar::new(source.len(args));
+    while tally.responses() < source.len(args) && !stop.load(Ordering::Relaxed) {
+        let responses = source.next(tally.responses(), model, tokenizer.as_ref(), args)?;
+        for response in &responses {
+            output.completion(name, response, tokenizer.as_ref())?;
+        }
+        // As many as one block at a time, so that Ctrl-C is heard and the bar moves.
+        for part in responses.chunks(16) {
+            let part: Vec<_> = part.iter().map(|response| (response.sequence.clone(), response.score)).collect();
+            tally.measure(&model.decoder, &part, options)?;
+            bar.advance(part.len());
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        first.extend(responses.into_iter().take(MAPS - first.len().min(MAPS)));
+    }
+    bar.finish();
+    Ok((tally, first))
+}
+
+fn look_closely<B: Backend>(
+    named: &Named,
+    model: &LoadedModel<B>,
+    first: &[RecordedResponse],
+    norm: bupo_core::Norm,
+    models: usize,
+) -> Result<Vec<ResponseMap>, CliError> {
+    let Some(tokenizer) = &named.tokenizer else { return Ok(Vec::new()) };
+    let count = (MAPS_IN_ALL / models).clamp(1, MAPS);
+    let map = |response: &RecordedResponse| {
+        response_map(&model.decoder, tokenizer, &named.name, &response.sequence, norm).map_err(CliError::from)
+    };
+    first.iter().take(count).map(map).collect()
+}
+
+/// Set by the first Ctrl-C; the second ends the program.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, CliError> {
+    const INTERRUPTED: i32 = 130;
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if heard.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+        eprintln!("stopping: what is measured is kept; Ctrl-C again stops at once");
+    })
+    .map_err(|error| CliError::Message(format!("Ctrl-C cannot be listened for: {error}")))?;
+    Ok(stop)
+}
+
+/// The folder, or the first free one.
+fn folder(out: Option<&Path>) -> PathBuf {
+    out.map_or_else(|| super::free_folder("analysis"), Path::to_path_buf)
+}

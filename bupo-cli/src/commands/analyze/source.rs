@@ -1,0 +1,167 @@
+//! Where the responses that are analysed come from.
+
+use std::fs;
+use std::path::Path;
+
+use bupo_core::{Norm, PolicySite};
+use bupo_data::Prompt;
+use bupo_grade::{Graded, Grader};
+use bupo_models::{LoadedModel, ModelFiles, TextTokenizer};
+use bupo_rl::{
+    Answered, ArithmeticQuestions, PromptRenderer, Question, Questions, RecordedResponse, Sampler, Sampling,
+    TaskConfig, grade_all, read_questions, read_responses,
+};
+use burn::tensor::backend::Backend;
+
+use super::super::data_config;
+use super::super::grade::rewards;
+use crate::args::AnalyzeArgs;
+use crate::error::CliError;
+
+pub enum Source {
+    /// Given.
+    Recorded { responses: Vec<RecordedResponse>, empty: usize, left: usize },
+    /// Sampled from the full policy.
+    Sampled { questions: Vec<Question>, grading: Grading, left: usize },
+}
+
+/// What responses are worth.
+pub enum Grading {
+    Arithmetic(Box<ArithmeticQuestions>),
+    Rule(Box<Grader>),
+    Unknown,
+}
+
+impl Source {
+    pub fn open(
+        args: &AnalyzeArgs,
+        files: &ModelFiles,
+        tokenizer: Option<&TextTokenizer>,
+        eos_token_ids: &[u32],
+        vocab_size: usize,
+    ) -> Result<Self, CliError> {
+        if let Some(path) = &args.completions {
+            let mut recorded = read_responses(path, tokenizer, eos_token_ids, vocab_size)?;
+            let left = recorded.responses.len().saturating_sub(args.limit);
+            recorded.responses.truncate(args.limit);
+            return Ok(Self::Recorded { responses: recorded.responses, empty: recorded.empty, left });
+        }
+        let (mut questions, grading) = questions(args, files, tokenizer)?;
+        let left = questions.len().saturating_sub(args.limit);
+        questions.truncate(args.limit);
+        Ok(Self::Sampled { questions, grading, left })
+    }
+
+    /// How many responses there will be.
+    pub fn len(&self, args: &AnalyzeArgs) -> usize {
+        match self {
+            Self::Recorded { responses, .. } => responses.len(),
+            Self::Sampled { questions, .. } => questions.len() * args.samples,
+        }
+    }
+
+    pub fn describe(&self, args: &AnalyzeArgs) -> String {
+        let limited = |left: usize, what: &str| match left {
+            0 => String::new(),
+            left => format!("; {left} more {what} left out by --limit"),
+        };
+        match self {
+            Self::Recorded { responses, empty, left } => {
+                let empty = if *empty > 0 { format!("; {empty} empty ones left out") } else { String::new() };
+                format!("{} given responses{}{empty}", responses.len(), limited(*left, "are"))
+            }
+            Self::Sampled { questions, left, .. } => {
+                format!("{} prompts x {} responses{}", questions.len(), args.samples, limited(*left, "prompts are"))
+            }
+        }
+    }
+
+    /// The responses after the first `done`, about `--batch` of them where they are sampled.
+    pub fn next<B: Backend>(
+        &self,
+        done: usize,
+        model: &LoadedModel<B>,
+        tokenizer: Option<&TextTokenizer>,
+        args: &AnalyzeArgs,
+    ) -> Result<Vec<RecordedResponse>, CliError> {
+        match (self, tokenizer) {
+            (Self::Recorded { responses, .. }, _) => {
+                Ok(responses[done..(done + args.batch).min(responses.len())].to_vec())
+            }
+            (Self::Sampled { .. }, None) => Err(CliError::Message("sampling needs the model's tokenizer.json".into())),
+            (Self::Sampled { questions, grading, .. }, Some(tokenizer)) => {
+                let first = done / args.samples;
+                let last = (first + (args.batch / args.samples).max(1)).min(questions.len());
+                let sampling = Sampling {
+                    site: PolicySite::Full,
+                    norm: Norm::None,
+                    samples: args.samples,
+                    temperature: args.temperature,
+                    max_new_tokens: args.max_new_tokens,
+                    batch: args.batch,
+                    seed: args.seed,
+                };
+                let sampler = Sampler::new(model, tokenizer);
+                let groups =
+                    sampler.sample(&questions[first..last], first, &sampling, |answered| grading.grade(answered))?;
+                let scored = !matches!(grading, Grading::Unknown);
+                Ok(groups.iter().flat_map(|group| RecordedResponse::of_group(group, scored)).collect())
+            }
+        }
+    }
+}
+
+impl Grading {
+    fn grade(&self, answered: &[Answered<'_>]) -> Vec<Graded> {
+        match self {
+            Self::Arithmetic(questions) => questions.grade(answered),
+            Self::Rule(grader) => grade_all(grader, answered),
+            Self::Unknown => answered.iter().map(|_| Graded { score: 0.0, extracted: None }).collect(),
+        }
+    }
+}
+
+fn questions(
+    args: &AnalyzeArgs,
+    files: &ModelFiles,
+    tokenizer: Option<&TextTokenizer>,
+) -> Result<(Vec<Question>, Grading), CliError> {
+    let data = data_config(&args.chat);
+    if let Some(path) = &args.prompts {
+        let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
+        return Ok((prompts(path, &renderer)?, Grading::Unknown));
+    }
+    if !args.data.is_empty() {
+        let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
+        let prepared = read_questions(&args.data, &data, &renderer)?;
+        for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
+            if count > 0 {
+                println!("{count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
+            }
+        }
+        return Ok((prepared.questions, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?))));
+    }
+    let tokenizer = tokenizer.ok_or_else(|| CliError::Message("sampling needs the model's tokenizer.json".into()))?;
+    let arithmetic = ArithmeticQuestions {
+        task: TaskConfig::default().task(),
+        tokenizer: tokenizer.clone(),
+        seed: args.seed,
+        per_draw: args.limit,
+        held_out: args.limit,
+    };
+    Ok((arithmetic.held_out()?, Grading::Arithmetic(Box::new(arithmetic))))
+}
+
+/// A prompt a line, empty lines passed over.
+fn prompts(path: &Path, renderer: &PromptRenderer) -> Result<Vec<Question>, CliError> {
+    let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
+    let mut questions = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let (prompt, tokens) = renderer.render(&Prompt::Text(line.to_string()))?;
+        questions.push(Question { prompt, tokens, answer: String::new(), data_source: String::new() });
+    }
+    if questions.is_empty() {
+        return Err(CliError::Message(format!("{}: there are no prompts in it, one a line", path.display())));
+    }
+    Ok(questions)
+}

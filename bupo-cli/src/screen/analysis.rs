@@ -1,0 +1,91 @@
+//! The main finding of an analysis on the terminal: a line a layer, and what it comes to.
+
+use bupo_analysis::{Analysis, Slice, Statistic};
+use bupo_core::PolicySite;
+
+/// Cells of the entropy's bar, and of either side of the change's.
+const BAR: usize = 16;
+const SIDE: usize = 6;
+
+pub fn print_analysis(analysis: &Analysis) {
+    let subject = &analysis.subject;
+    println!();
+    let score = analysis.mean_score.map_or(String::new(), |score| format!(", mean score {score:.3}"));
+    println!(
+        "{}: {} responses, {} tokens{score}; norm {}, entropies in nats, ln V = {:.2}",
+        subject.model,
+        analysis.responses,
+        analysis.tokens,
+        subject.norm,
+        (subject.vocab_size as f64).ln()
+    );
+    print_layers(analysis);
+    match (&analysis.boundary, &analysis.convergence) {
+        (Some(boundary), Some(convergence)) => {
+            let stages = boundary.stages.named().into_iter();
+            let stages: Vec<String> = stages.map(|(name, first, last)| format!("{name} {first}-{last}")).collect();
+            println!("stages: {} (tolerance {:.3} nats)", stages.join(", "), boundary.tolerance);
+            println!("boundary layer: {}", boundary.layer.map_or("none".into(), |layer| layer.to_string()));
+            println!("  {}", boundary.reason());
+            println!("  {}", boundary.certainty());
+            println!("{}", convergence.describe());
+            println!("\nfor a training settings file:\n\n{}", boundary.phases());
+        }
+        _ => println!("only layers 1 to {} were measured, so nothing is said of stages", layers(analysis)),
+    }
+}
+
+fn layers(analysis: &Analysis) -> usize {
+    analysis.by_layer(PolicySite::Layer, Statistic::Entropy, Slice::All).len()
+}
+
+fn print_layers(analysis: &Analysis) {
+    let value = |site, statistic| analysis.row(site, statistic, Slice::All).map(|row| row.estimate.mean);
+    let most = (analysis.subject.vocab_size as f64).ln();
+    let change = |site: fn(usize) -> PolicySite, layer: usize| value(site(layer), Statistic::EntropyChange);
+    let largest = (1..=layers(analysis))
+        .flat_map(|layer| [change(PolicySite::Ffn, layer), change(PolicySite::Attn, layer)])
+        .flatten()
+        .fold(0.0, |most: f64, change| most.max(change.abs()));
+    let bar_title = "layer policy's entropy";
+    println!(
+        "{:>5}  {bar_title:<24}  {:<20}  {:<20}  {:>9}  {:>6}",
+        "layer", "feed-forward change", "attention change", "KL to end", "agrees"
+    );
+    for layer in 1..=layers(analysis) {
+        let entropy = value(PolicySite::Layer(layer), Statistic::Entropy).unwrap_or(f64::NAN);
+        let signed =
+            |site| change(site, layer).map_or(String::new(), |c| format!("{c:>+6.2} {}", diverging(c / largest)));
+        let optional = |statistic, digits: usize| {
+            value(PolicySite::Layer(layer), statistic).map_or("-".into(), |value| format!("{value:.digits$}"))
+        };
+        println!(
+            "{layer:>5}  {entropy:>6.2} {:<BAR$}   {:<20}  {:<20}  {:>9}  {:>6}",
+            bar(entropy / most, BAR),
+            signed(PolicySite::Ffn),
+            signed(PolicySite::Attn),
+            optional(Statistic::Kl, 3),
+            optional(Statistic::Agreement, 2),
+        );
+    }
+}
+
+/// A bar of eighths of a cell.
+fn bar(share: f64, cells: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
+    let eighths = (share.clamp(0.0, 1.0) * (cells * 8) as f64).round() as usize;
+    format!("{}{}", "\u{2588}".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// A bar to the right of the middle, or to its left.
+fn diverging(share: f64) -> String {
+    let cells = (share.abs().clamp(0.0, 1.0) * SIDE as f64).round() as usize;
+    let (left, right) = if share < 0.0 { (cells, 0) } else { (0, cells) };
+    format!(
+        "{}{}\u{2502}{}{}",
+        " ".repeat(SIDE - left),
+        "\u{2588}".repeat(left),
+        "\u{2588}".repeat(right),
+        " ".repeat(SIDE - right)
+    )
+}

@@ -1,0 +1,326 @@
+//! What a policy says beside the full policy, and how states lie to one another.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+
+use crate::InternalPolicy;
+use crate::policy::token_tensor;
+use crate::unembed::Chunk;
+
+/// What a policy says at each place, and how far that is from what the full policy says there. Nats.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PolicyComparison {
+    /// Entropies, from 0 to ln V.
+    pub entropy: Vec<f32>,
+    /// Log-probabilities of the given tokens.
+    pub log_probs: Vec<f32>,
+    /// Ranks of the given tokens: 1 plus the number of tokens that are more probable.
+    pub ranks: Vec<u32>,
+    /// The full policy beside it, where it was asked for.
+    pub beside_full: Option<BesideFull>,
+}
+
+/// A policy beside the full one at the same places. Nats.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BesideFull {
+    /// Whether the most probable token is the full policy's.
+    pub agrees: Vec<bool>,
+    /// KL(policy || full).
+    pub kl: Vec<f32>,
+    /// KL(full || policy).
+    pub reverse_kl: Vec<f32>,
+    /// Jensen-Shannon divergence, from 0 to ln 2.
+    pub js: Vec<f32>,
+}
+
+/// Columns of what is read back of a policy at a chunk, and of the full policy beside it.
+const COLUMNS: usize = 3;
+const BESIDE: usize = 4;
+
+impl<B: Backend> InternalPolicy<B> {
+    /// What each of `policies` says of `targets`, one per place, beside `full` at the same places where one is given. The
+    /// full policy's logits are computed once for all, and no more than a chunk of two policies' is ever held.
+    ///
+    /// # Panics
+    /// If a policy has not as many states as there are targets, or a target is outside the vocabulary.
+    pub fn compare(policies: &[Self], full: Option<&Self>, targets: &[u32]) -> Vec<PolicyComparison> {
+        policies.iter().chain(full).for_each(|policy| policy.check_targets(targets));
+        let blank = PolicyComparison { beside_full: full.map(|_| BesideFull::default()), ..Default::default() };
+        let mut compared = vec![blank; policies.len()];
+        let Some(first) = policies.first() else { return compared };
+        for rows in first.chunks() {
+            let index = token_tensor(&targets[rows.clone()], &first.states.device()).unsqueeze_dim(1);
+            let full = full.map(|full| FullChunk::new(full, rows.clone()));
+            for (policy, compared) in policies.iter().zip(&mut compared) {
+                let chunk = Chunk::new(policy, rows.clone());
+                let target = chunk.shifted.clone().gather(1, index.clone());
+                let above = chunk.shifted.clone().greater(target.clone().expand(chunk.shifted.dims()));
+                let mut columns = vec![target - chunk.log_sum.clone(), above.float().sum_dim(1) + 1.0];
+                columns.extend(full.as_ref().map(|full| full.beside(&chunk)));
+                columns.push(chunk.entropy().unsqueeze_dim(1));
+                compared.read(Tensor::cat(columns, 1));
+            }
+        }
+        compared
+    }
+}
+
+/// What the full policy says at a few places.
+struct FullChunk<B: Backend> {
+    best: Tensor<B, 2, Int>,
+    logs: Tensor<B, 2>,
+    probs: Tensor<B, 2>,
+}
+
+impl<B: Backend> FullChunk<B> {
+    fn new(full: &InternalPolicy<B>, rows: Range<usize>) -> Self {
+        let chunk = Chunk::new(full, rows);
+        let logs = chunk.log_probs();
+        Self { best: chunk.shifted.argmax(1), probs: logs.clone().exp(), logs }
+    }
+
+    /// Agreement, KL both ways and Jensen-Shannon, `[rows, 4]`.
+    fn beside(&self, chunk: &Chunk<B>) -> Tensor<B, 2> {
+        let agrees = chunk.shifted.clone().argmax(1).equal(self.best.clone()).float();
+        let logs = chunk.log_probs();
+        let probs = logs.clone().exp();
+        // Where both probabilities are 0 the mean's logarithm stays finite and is multiplied by 0.
+        let mean_logs = ((probs.clone() + self.probs.clone()) / 2.0).clamp_min(f32::MIN_POSITIVE).log();
+        let expect = |probs: &Tensor<B, 2>, values: Tensor<B, 2>| (probs.clone() * values).sum_dim(1);
+        let js = expect(&probs, logs.clone() - mean_logs.clone()) + expect(&self.probs, self.logs.clone() - mean_logs);
+        let kl = expect(&probs, logs.clone() - self.logs.clone()).clamp_min(0.0);
+        let reverse_kl = expect(&self.probs, self.logs.clone() - logs).clamp_min(0.0);
+        Tensor::cat(vec![agrees, kl, reverse_kl, (js / 2.0).clamp(0.0, std::f32::consts::LN_2)], 1)
+    }
+}
+
+impl PolicyComparison {
+    /// Log-prob and rank, the columns beside the full policy if there are any, entropy.
+    fn read<B: Backend>(&mut self, columns: Tensor<B, 2>) {
+        let width = COLUMNS + if self.beside_full.is_some() { BESIDE } else { 0 };
+        let values: Vec<f32> = columns.into_data().iter::<f32>().collect();
+        for row in values.chunks_exact(width) {
+            self.log_probs.push(row[0]);
+            self.ranks.push(row[1] as u32);
+            self.entropy.push(row[width - 1]);
+            if let Some(beside) = &mut self.beside_full {
+                beside.agrees.push(row[2] > 0.5);
+                beside.kl.push(row[3]);
+                beside.reverse_kl.push(row[4]);
+                beside.js.push(row[5]);
+            }
+        }
+    }
+
+    /// The values at some places.
+    pub fn part(&self, places: Range<usize>) -> Self {
+        Self {
+            entropy: self.entropy[places.clone()].to_vec(),
+            log_probs: self.log_probs[places.clone()].to_vec(),
+            ranks: self.ranks[places.clone()].to_vec(),
+            beside_full: self.beside_full.as_ref().map(|beside| BesideFull {
+                agrees: beside.agrees[places.clone()].to_vec(),
+                kl: beside.kl[places.clone()].to_vec(),
+                reverse_kl: beside.reverse_kl[places.clone()].to_vec(),
+                js: beside.js[places].to_vec(),
+            }),
+        }
+    }
+}
+
+/// The cosine of each state of `a` with the one of `b` at the same place, both `[tokens, hidden]`; 0 where either is 0.
+pub fn cosines<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Vec<f32> {
+    let unit = |states: Tensor<B, 2>| {
+        let length = lengths(states.clone()).clamp_min(f32::MIN_POSITIVE);
+        states / length
+    };
+    (unit(a) * unit(b)).sum_dim(1).clamp(-1.0, 1.0).into_data().iter::<f32>().collect()
+}
+
+/// The Euclidean norm of each state `[tokens, hidden]`.
+pub fn norms<B: Backend>(states: Tensor<B, 2>) -> Vec<f32> {
+    lengths(states).into_data().iter::<f32>().collect()
+}
+
+/// Euclidean lengths, `[tokens, 1]`, by way of the largest entry so that squares cannot overflow.
+fn lengths<B: Backend>(states: Tensor<B, 2>) -> Tensor<B, 2> {
+    let largest = states.clone().abs().max_dim(1).clamp_min(f32::MIN_POSITIVE);
+    (states / largest.clone()).powf_scalar(2.0).sum_dim(1).sqrt() * largest
+}
+
+/// How many directions each group of states spreads over: the participation ratio (tr C)^2 / tr C^2 of their covariance C,
+/// from 1 to the smaller of hidden and the group's size - 1; 0 where they do not spread. Of `states` `[tokens, hidden]`,
+/// the groups are one after the other, of `lengths` states.
+pub fn participation_ratios<B: Backend>(states: Tensor<B, 2>, lengths: &[usize]) -> Vec<f64> {
+    let (groups, longest) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+    if longest == 0 {
+        return vec![0.0; groups];
+    }
+    let (hidden, device) = (states.dims()[1], states.device());
+    // Groups padded to one length by their first states, which the mask makes nothing of.
+    let starts = lengths.iter().scan(0, |start, length| Some(std::mem::replace(start, *start + length)));
+    let (mut index, mut mask) = (Vec::new(), Vec::new());
+    for (start, length) in starts.zip(lengths) {
+        index.extend((0..longest).map(|i| if i < *length { (start + i) as u32 } else { 0 }));
+        mask.extend((0..longest).map(|i| if i < *length { 1.0_f32 } else { 0.0 }));
+    }
+    let mask = Tensor::<B, 3>::from_data(TensorData::new(mask, [groups, longest, 1]), &device);
+    let sizes: Vec<f32> = lengths.iter().map(|length| (*length).max(1) as f32).collect();
+    let sizes = Tensor::<B, 3>::from_data(TensorData::new(sizes, [groups, 1, 1]), &device);
+    let grouped = states.cast(DType::F32).select(0, token_tensor(&index, &device));
+    let grouped = grouped.reshape([groups, longest, hidden]) * mask.clone();
+    let centred = (grouped.clone() - grouped.sum_dim(1) / sizes) * mask;
+    let scale = centred.clone().abs().max_dim(2).max_dim(1).clamp_min(f32::MIN_POSITIVE);
+    let centred = centred / scale;
+    // Both products have the same trace and the same sum of squares; the smaller one is made.
+    let gram = if longest < hidden {
+        centred.clone().matmul(centred.clone().transpose())
+    } else {
+        centred.clone().transpose().matmul(centred.clone())
+    };
+    let total = |values: Tensor<B, 3>| values.powf_scalar(2.0).sum_dim(2).sum_dim(1).reshape([groups, 1]);
+    let values: Vec<f64> = Tensor::cat(vec![total(centred), total(gram)], 1).into_data().iter::<f64>().collect();
+    values.chunks_exact(2).map(|pair| if pair[1] > 0.0 { pair[0] * pair[0] / pair[1] } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+
+    const TOKENS: usize = 6;
+    const HIDDEN: usize = 4;
+    const VOCAB: usize = 9;
+    const TARGETS: [u32; TOKENS] = [0, 8, 3, 3, 1, 5];
+
+    fn numbers(count: usize, seed: f64, size: f64) -> Vec<f64> {
+        (0..count).map(|i| ((i as f64 + seed) * 78.233).sin() * size).collect()
+    }
+
+    fn matrix(values: &[f64], shape: [usize; 2]) -> Tensor<Flex, 2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
+    }
+
+    fn policy(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<Flex> {
+        let policy = InternalPolicy::new(matrix(states, [TOKENS, HIDDEN]), matrix(unembedding, [VOCAB, HIDDEN]));
+        InternalPolicy { logits_at_once: rows * VOCAB, ..policy }
+    }
+
+    /// Log-probs of one state in f64.
+    fn logs(state: &[f64], unembedding: &[f64]) -> Vec<f64> {
+        let logits: Vec<f64> =
+            unembedding.chunks(HIDDEN).map(|row| row.iter().zip(state).map(|(a, b)| a * b).sum()).collect();
+        let log_sum = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+        logits.iter().map(|logit| logit - log_sum).collect()
+    }
+
+    #[test]
+    fn every_statistic_is_that_of_its_definition_whatever_the_chunk() {
+        let unembedding = numbers(VOCAB * HIDDEN, 0.7, 1.5);
+        let full_states = numbers(TOKENS * HIDDEN, 3.1, 2.0);
+        let sites = [numbers(TOKENS * HIDDEN, 9.4, 0.3), numbers(TOKENS * HIDDEN, 5.5, 3.0)];
+        for rows in [1, 4, 100] {
+            let policies: Vec<_> = sites.iter().map(|states| policy(states, &unembedding, rows)).collect();
+            let compared =
+                InternalPolicy::compare(&policies, Some(&policy(&full_states, &unembedding, rows)), &TARGETS);
+            let alone = InternalPolicy::compare(&policies, None, &TARGETS);
+            for ((states, compared), alone) in sites.iter().zip(compared).zip(alone) {
+                let beside = compared.beside_full.clone().unwrap_or_default();
+                assert_eq!(alone, PolicyComparison { beside_full: None, ..compared.clone() });
+                for (place, target) in TARGETS.into_iter().enumerate() {
+                    let at = |states: &[f64]| logs(&states[place * HIDDEN..(place + 1) * HIDDEN], &unembedding);
+                    let (p, q) = (at(states), at(&full_states));
+                    let kl = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+                    let mean: Vec<f64> = p.iter().zip(&q).map(|(p, q)| ((p.exp() + q.exp()) / 2.0).ln()).collect();
+                    let best = |p: &[f64]| (0..VOCAB).max_by(|a, b| p[*a].total_cmp(&p[*b]));
+                    let target = target as usize;
+                    let close = |ours: f32, expected: f64, what: &str| {
+                        assert!((f64::from(ours) - expected).abs() < 1e-5, "{what} at {place}: {ours} for {expected}");
+                    };
+                    close(compared.entropy[place], -p.iter().map(|p| p.exp() * p).sum::<f64>(), "entropy");
+                    close(compared.log_probs[place], p[target], "log-prob");
+                    close(beside.kl[place], kl(&p, &q), "kl");
+                    close(beside.reverse_kl[place], kl(&q, &p), "reverse kl");
+                    close(beside.js[place], (kl(&p, &mean) + kl(&q, &mean)) / 2.0, "js");
+                    assert_eq!(
+                        compared.ranks[place] as usize,
+                        1 + p.iter().filter(|other| **other > p[target]).count()
+                    );
+                    assert_eq!(beside.agrees[place], best(&p) == best(&q));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_beside_itself_is_the_same() {
+        let unembedding = numbers(VOCAB * HIDDEN, 0.7, 30.0);
+        let full = policy(&numbers(TOKENS * HIDDEN, 3.1, 30.0), &unembedding, 2);
+        let [same] = &InternalPolicy::compare(std::slice::from_ref(&full), Some(&full), &TARGETS)[..] else {
+            panic!("one policy was compared");
+        };
+        let beside = same.beside_full.clone().unwrap_or_default();
+        assert!(beside.kl.iter().chain(&beside.reverse_kl).all(|d| *d == 0.0), "{same:?}");
+        // The logarithm of the mean is rounded.
+        assert!(beside.js.iter().all(|d| *d < 1e-6), "{same:?}");
+        assert!(beside.agrees == [true; TOKENS]);
+        assert_eq!(same.entropy, full.entropy());
+    }
+
+    #[test]
+    fn divergences_of_policies_that_share_nothing_are_bounded_where_they_must_be() {
+        let device = Default::default();
+        let states = |sign: f32| Tensor::<Flex, 2>::from_floats([[sign * 400.0, 0.0]], &device);
+        let unembedding = Tensor::from_floats([[1.0, 0.0], [-1.0, 0.0]], &device);
+        let of = |sign| InternalPolicy::new(states(sign), unembedding.clone());
+        let compared = &InternalPolicy::compare(&[of(1.0)], Some(&of(-1.0)), &[1])[0];
+        let beside = compared.beside_full.clone().unwrap_or_default();
+        assert_eq!((beside.js[0], compared.ranks[0], beside.agrees[0]), (std::f32::consts::LN_2, 2, false));
+        assert_eq!((beside.kl[0], beside.reverse_kl[0], compared.entropy[0]), (800.0, 800.0, 0.0));
+    }
+
+    #[test]
+    fn cosines_and_norms_are_those_of_their_definitions() {
+        let device = Default::default();
+        let a = Tensor::<Flex, 2>::from_floats([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [1e30, 0.0]], &device);
+        let b = Tensor::from_floats([[6.0, 8.0], [-2.0, 0.0], [1.0, 1.0], [1e30, 1e30]], &device);
+        let expected = [1.0, -1.0, 0.0, 0.5_f32.sqrt()];
+        for (ours, expected) in cosines(a.clone(), b).iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-6, "{ours} for {expected}");
+        }
+        assert_eq!(norms(a), [5.0, 1.0, 0.0, 1e30]);
+    }
+
+    #[test]
+    fn states_spread_over_as_many_directions_as_they_have() {
+        let device = Default::default();
+        let ratio = |states: &[&[f64]]| {
+            let shape = [states.len(), states[0].len()];
+            let alone = Tensor::<Flex, 2>::from_data(TensorData::new(states.concat(), shape), &device);
+            // Groups of other lengths beside it change nothing.
+            let beside = Tensor::cat(vec![alone.clone().narrow(0, 0, 1) * 7.0, alone.clone(), alone.clone()], 0);
+            let ratios = participation_ratios(beside, &[1, states.len(), 0, states.len()]);
+            assert_eq!((ratios[0], ratios[1], ratios[2]), (0.0, ratios[3], 0.0));
+            assert_eq!(ratios[1], participation_ratios(alone, &[states.len()])[0]);
+            ratios[1]
+        };
+        let near = |ours: f64, expected: f64| assert!((ours - expected).abs() < 1e-4, "{ours} for {expected}");
+        near(ratio(&[&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]]), 0.0);
+        near(ratio(&[&[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]]), 1.0);
+        // A square: two directions of equal spread, from either side of the product.
+        near(ratio(&[&[1.0, 0.0], &[-1.0, 0.0], &[0.0, 1.0], &[0.0, -1.0]]), 2.0);
+        near(
+            ratio(&[
+                &[5.0, 0.0, 9.0, 9.0, 9.0],
+                &[-5.0, 0.0, 9.0, 9.0, 9.0],
+                &[0.0, 5.0, 9.0, 9.0, 9.0],
+                &[0.0, -5.0, 9.0, 9.0, 9.0],
+            ]),
+            2.0,
+        );
+        // Spread of 4 and 1: (4 + 1)^2 / (16 + 1).
+        near(ratio(&[&[2.0, 0.0], &[-2.0, 0.0], &[0.0, 1.0], &[0.0, -1.0]]), 25.0 / 17.0);
+    }
+}

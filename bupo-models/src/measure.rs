@@ -1,0 +1,166 @@
+//! What every internal policy says of responses, from one forward pass.
+
+use bupo_core::{
+    InternalPolicy, Norm, PolicyComparison, PolicySite, ResidualDecoder, cosines, norms, participation_ratios,
+};
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::generate::check_tokens;
+use crate::sequence::{Block, Sequence};
+use crate::{Decoder, ModelError};
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MeasureOptions {
+    /// The norm between a site's state and the unembedding.
+    pub norm: Norm,
+    /// Layers 1 to this one alone: nothing above them runs, and nothing is compared with the full policy.
+    pub layers: Option<usize>,
+}
+
+/// What one internal policy says of a response. Every list has a value for each of its tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteMeasures {
+    /// The site.
+    pub site: PolicySite,
+    /// Its policy, and how far it is from the full one.
+    pub policy: PolicyComparison,
+    /// The entropy at its input in nats: for a layer that of `H^{l-1}` with the same norm, for attention and feed-forward that of
+    /// what they read, which is normed already (arXiv 2512.19673, section 4).
+    pub input_entropy: Vec<f32>,
+    /// The cosine of the contribution with the state it is added to; for a layer of `H^l` with `H^{l-1}`.
+    pub cosine: Vec<f32>,
+    /// The Euclidean norm of the site's state, before any norm.
+    pub state_norm: Vec<f32>,
+    /// How many directions the response's states spread over ([`participation_ratios`]), before any norm.
+    pub participation: f64,
+}
+
+/// All of a response's measures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseMeasures {
+    /// `attn:1`, `ffn:1`, `layer:1`, `attn:2` and so on.
+    pub sites: Vec<SiteMeasures>,
+    /// The full policy, where all layers ran.
+    pub full: Option<PolicyComparison>,
+}
+
+impl SiteMeasures {
+    /// The entropy change at each token: output less input.
+    pub fn entropy_change(&self) -> impl Iterator<Item = f32> + '_ {
+        self.policy.entropy.iter().zip(&self.input_entropy).map(|(output, input)| output - input)
+    }
+}
+
+/// Measures every layer, attention and feed-forward policy on the tokens of each sequence's response, all sequences in one
+/// padded block.
+///
+/// The state at one place predicts the next token, so a response of n tokens is measured at the n places from the prompt's
+/// last token on, its first token included. The states of all sites at those places are held until the last layer is done;
+/// logits never are, but for a chunk.
+///
+/// # Errors
+/// If there are no layers, a prompt or response is empty, or an id is outside the vocabulary.
+pub fn measure<B: Backend>(
+    decoder: &Decoder<B>,
+    sequences: &[Sequence],
+    options: MeasureOptions,
+) -> Result<Vec<ResponseMeasures>, ModelError> {
+    for sequence in sequences {
+        check_tokens(&[sequence.prompt.clone(), sequence.response.clone()], decoder.vocab_size())?;
+    }
+    let num_layers = decoder.num_layers();
+    let depth = PolicySite::Layer(options.layers.unwrap_or(num_layers)).depth(num_layers)?;
+    if sequences.is_empty() {
+        return Ok(Vec::new());
+    }
+    let block = Block::new(sequences);
+    let measured = Sites::run(decoder, &block, options, depth);
+    Ok(measured.by_response(&block))
+}
+
+/// What the sites say at all places of a block.
+struct Sites {
+    sites: Vec<BlockSite>,
+    full: Option<PolicyComparison>,
+}
+
+struct BlockSite {
+    site: PolicySite,
+    policy: PolicyComparison,
+    input_entropy: Vec<f32>,
+    cosine: Vec<f32>,
+    state_norm: Vec<f32>,
+    participation: Vec<f64>,
+}
+
+impl Sites {
+    fn run<B: Backend>(decoder: &Decoder<B>, block: &Block, options: MeasureOptions, depth: usize) -> Self {
+        let normed = |state: Tensor<B, 3>| match options.norm {
+            Norm::None => state,
+            Norm::Final => decoder.final_norm(state),
+        };
+        let policy = |state: Tensor<B, 3>| InternalPolicy::new(block.predicting(state), decoder.unembedding());
+        let mut pass = decoder.whole_pass(block.longest());
+        let mut stream = decoder.stream(block.tokens(&decoder.device()), &mut pass);
+        let mut policies = Vec::with_capacity(3 * depth + 1);
+        let mut sites = Vec::with_capacity(3 * depth);
+        let embedding_entropy = policy(normed(stream.state())).entropy();
+        for step in stream.by_ref().take(depth) {
+            let [attn_in, ffn_in] = [step.attn.input, step.ffn.input].map(|input| policy(input).entropy());
+            for (site, state, before, input_entropy) in [
+                (PolicySite::Attn(step.layer), step.attn.output, step.resid_pre.clone(), attn_in),
+                (PolicySite::Ffn(step.layer), step.ffn.output, step.resid_mid, ffn_in),
+                // Filled in below: it is the layer before's own entropy.
+                (PolicySite::Layer(step.layer), step.resid_post, step.resid_pre, Vec::new()),
+            ] {
+                policies.push(policy(normed(state.clone())));
+                let (state, before) = (block.predicting(state), block.predicting(before));
+                sites.push(BlockSite {
+                    site,
+                    policy: PolicyComparison::default(),
+                    input_entropy,
+                    cosine: cosines(state.clone(), before),
+                    state_norm: norms(state.clone()),
+                    participation: participation_ratios(state, &block.lengths),
+                });
+            }
+        }
+        let full = options.layers.is_none().then(|| policy(decoder.final_norm(stream.state())));
+        policies.extend(full.clone());
+        let mut compared = InternalPolicy::compare(&policies, full.as_ref(), &block.targets);
+        let full = full.and_then(|_| compared.pop());
+        let mut layer_entropy = embedding_entropy;
+        for (site, policy) in sites.iter_mut().zip(compared) {
+            if let PolicySite::Layer(_) = site.site {
+                site.input_entropy = std::mem::replace(&mut layer_entropy, policy.entropy.clone());
+            }
+            site.policy = policy;
+        }
+        Self { sites, full }
+    }
+
+    fn by_response(&self, block: &Block) -> Vec<ResponseMeasures> {
+        let ends = block.lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        let places = ends.zip(&block.lengths).map(|(end, length)| end - length..end);
+        let response = |(row, places): (usize, std::ops::Range<usize>)| ResponseMeasures {
+            sites: self
+                .sites
+                .iter()
+                .map(|site| SiteMeasures {
+                    site: site.site,
+                    policy: site.policy.part(places.clone()),
+                    input_entropy: site.input_entropy[places.clone()].to_vec(),
+                    cosine: site.cosine[places.clone()].to_vec(),
+                    state_norm: site.state_norm[places.clone()].to_vec(),
+                    participation: site.participation[row],
+                })
+                .collect(),
+            full: self.full.as_ref().map(|full| full.part(places.clone())),
+        };
+        places.enumerate().map(response).collect()
+    }
+}

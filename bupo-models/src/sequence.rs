@@ -1,0 +1,85 @@
+//! Prompts with their responses, padded into blocks.
+
+use bupo_core::token_tensor;
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+use crate::generate::padded_tokens;
+
+/// A prompt and a response to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// The prompt's ids, at least one.
+    pub prompt: Vec<u32>,
+    /// The response's ids, the first end-of-sequence id the last of them.
+    pub response: Vec<u32>,
+}
+
+impl Sequence {
+    /// Tokens of prompt and response.
+    #[allow(clippy::len_without_is_empty)] // A prompt has at least one token.
+    pub fn len(&self) -> usize {
+        self.prompt.len() + self.response.len()
+    }
+}
+
+/// Sequences padded on the right, with the places of the states that predict response tokens.
+#[derive(Debug, Clone)]
+pub struct Block {
+    rows: Vec<Vec<u32>>,
+    /// Tokens of the longest row.
+    longest: usize,
+    /// Places of those states in the flattened `[rows * longest]`.
+    places: Vec<u32>,
+    /// The response tokens, one per place.
+    pub targets: Vec<u32>,
+    /// Response lengths.
+    pub lengths: Vec<usize>,
+}
+
+impl Block {
+    /// The state at position t predicts token t + 1, so a response of n tokens has its states at positions
+    /// `prompt_len - 1 ..= prompt_len + n - 2`, and its last token is not run.
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let mut block =
+            Self { rows: Vec::new(), longest: 0, places: Vec::new(), targets: Vec::new(), lengths: Vec::new() };
+        let mut starts = Vec::new();
+        for sequence in sequences {
+            let run = sequence.response.len().saturating_sub(1);
+            block.rows.push([&sequence.prompt[..], &sequence.response[..run]].concat());
+            block.targets.extend(&sequence.response);
+            block.lengths.push(sequence.response.len());
+            starts.push(sequence.prompt.len() - 1);
+        }
+        block.longest = block.rows.iter().map(Vec::len).max().unwrap_or(0);
+        for (row, (start, length)) in starts.iter().zip(&block.lengths).enumerate() {
+            block.places.extend((0..*length).map(|token| (row * block.longest + start + token) as u32));
+        }
+        block
+    }
+
+    /// What is run, `[rows, longest]`.
+    pub fn tokens<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
+        padded_tokens(&self.rows, device)
+    }
+
+    /// Tokens of the longest row that is run.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// The states that predict response tokens, `[tokens, hidden]`, of all states `[rows, longest, hidden]`.
+    pub fn predicting<B: Backend>(&self, states: Tensor<B, 3>) -> Tensor<B, 2> {
+        let [rows, longest, hidden] = states.dims();
+        let device = states.device();
+        states.reshape([rows * longest, hidden]).select(0, token_tensor(&self.places, &device))
+    }
+
+    /// Cuts per-token values into one slice per response.
+    pub fn split<'a, T>(&'a self, mut values: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+        self.lengths.iter().map(move |length| {
+            let (response, rest) = values.split_at(*length);
+            values = rest;
+            response
+        })
+    }
+}

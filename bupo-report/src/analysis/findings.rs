@@ -1,0 +1,61 @@
+//! What was found, in words and numbers.
+
+use bupo_analysis::Analysis;
+
+use crate::page::{Part, Section, Table};
+
+pub(super) fn section(analyses: &[Analysis]) -> Section {
+    let header = std::iter::once(String::new()).chain(analyses.iter().map(|a| a.subject.model.clone())).collect();
+    let row = |name: &str, value: &dyn Fn(&Analysis) -> Option<String>| {
+        let values: Vec<Option<String>> = analyses.iter().map(value).collect();
+        let known = values.iter().any(Option::is_some);
+        let cells = values.into_iter().map(|value| value.unwrap_or_else(|| "\u{2013}".into()));
+        known.then(|| std::iter::once(name.to_string()).chain(cells).collect::<Vec<_>>())
+    };
+    let stage = |analysis: &Analysis, wanted: &str| {
+        let stages = analysis.boundary.as_ref()?.stages.named();
+        let (_, first, last) = stages.into_iter().find(|(name, ..)| *name == wanted)?;
+        Some(if first == last { format!("layer {first}") } else { format!("layers {first} to {last}") })
+    };
+    let rows = [
+        row("layers", &|a| Some(a.subject.num_layers.to_string())),
+        row("vocabulary", &|a| Some(a.subject.vocab_size.to_string())),
+        row("responses", &|a| Some(a.responses.to_string())),
+        row("tokens", &|a| Some(a.tokens.to_string())),
+        row("mean score", &|a| a.mean_score.map(|score| format!("{score:.3}"))),
+        row("exploration", &|a| stage(a, "exploration")),
+        row("integration", &|a| stage(a, "integration")),
+        row("convergence", &|a| stage(a, "convergence")),
+        row("boundary layer", &|a| Some(a.boundary.as_ref()?.layer.map_or("none".into(), |layer| layer.to_string()))),
+        row("sure", &|a| Some(if a.boundary.as_ref()?.is_sure() { "yes" } else { "no" }.into())),
+    ];
+    let mut parts = vec![Part::Table(Table {
+        caption: "Stages by the entropy change of the feed-forward".into(),
+        header,
+        rows: rows.into_iter().flatten().collect(),
+    })];
+    parts.extend(analyses.iter().filter_map(|analysis| {
+        let boundary = analysis.boundary.as_ref()?;
+        Some(Part::Listing {
+            name: format!("{}: phases for a training settings file", analysis.subject.model),
+            text: boundary.phases(),
+            folded: false,
+        })
+    }));
+    Section { title: "Findings".into(), text: analyses.iter().map(text).collect::<Vec<_>>().join("\n\n"), parts }
+}
+
+/// A model in a paragraph.
+fn text(analysis: &Analysis) -> String {
+    let model = &analysis.subject.model;
+    let (Some(boundary), Some(convergence)) = (&analysis.boundary, &analysis.convergence) else {
+        return format!("{model}: only its first layers were measured, so nothing is said of its stages.");
+    };
+    let layer = boundary.layer.map_or("no boundary layer".to_string(), |layer| format!("boundary layer {layer}"));
+    format!("{model}: {layer}: {} ({}). {}.", boundary.reason(), boundary.certainty(), capital(&convergence.describe()))
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

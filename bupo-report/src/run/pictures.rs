@@ -1,0 +1,224 @@
+//! The pictures of training runs.
+
+use bupo_analysis::Statistic;
+use bupo_chart::{ColourScale, HeatMap, LineChart, Mark, Point, Series, YScale};
+use bupo_core::PolicySite;
+use serde_json::json;
+
+use super::{Run, number};
+use crate::page::Picture;
+use crate::response_map::rounded;
+
+pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
+    vec![
+        curve(runs, "reward", "Reward", "mean reward", "Mean reward of the responses sampled in each step."),
+        curve(runs, "response_length", "Response length", "tokens", "Mean length of the responses."),
+        curve(runs, "truncated", "Truncated responses", "share", "Share of responses cut by the length limit."),
+        curve(
+            runs,
+            "entropy",
+            "Entropy of the trained policy",
+            "nats",
+            "At the response tokens, before each step's updates. It is of another policy in each phase.",
+        ),
+        curve(
+            runs,
+            "frac_reward_zero_std",
+            "Groups that teach nothing",
+            "share",
+            "Share of groups whose responses all earned the same.",
+        ),
+        curve(runs, "tokens_per_second", "Speed", "tokens / s", "Prompt and response tokens over the step's seconds."),
+    ]
+}
+
+pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
+    let mut pictures = vec![
+        curve(runs, "grad_norm", "Gradient norm", "global norm", "Mean over the step's updates, before clipping."),
+        curve(
+            runs,
+            "clip_ratio",
+            "Clip fraction",
+            "share of tokens",
+            "Share of tokens whose importance ratio was clipped.",
+        ),
+        curve(runs, "kl", "Policy movement", "nats", "Mean of old less new log-probs over the step's updates."),
+        curve(
+            runs,
+            "extreme_ratio",
+            "Most extreme importance ratio",
+            "ratio",
+            "The ratio furthest from 1 in any update.",
+        ),
+    ];
+    if let Some(Picture { chart: bupo_chart::Chart::Line(chart), .. }) = pictures.first_mut() {
+        chart.y_scale = YScale::Log;
+    }
+    if runs.iter().flat_map(|run| &run.metrics).any(|line| number(line, "ref_kl").is_some()) {
+        pictures.push(curve(
+            runs,
+            "ref_kl",
+            "KL to the reference",
+            "nats",
+            "Estimated distance to the model before training.",
+        ));
+    }
+    pictures
+}
+
+/// Entropy, divergence and agreement by layer over steps, and what training did to the feed-forwards.
+pub(super) fn inside(runs: &[Run]) -> Vec<Picture> {
+    let runs: Vec<&Run> = runs.iter().filter(|run| run.probe.len() > 1).collect();
+    let mut pictures = Vec::new();
+    for (statistic, file, title, label, caption) in [
+        (
+            Statistic::Entropy,
+            "inside-entropy",
+            "entropy by layer over steps",
+            "entropy (nats)",
+            "Entropy of each layer's policy. Dark rows are layers that have decided.",
+        ),
+        (
+            Statistic::Kl,
+            "inside-kl",
+            "KL(layer || full) by layer over steps",
+            "nats",
+            "How far each layer's policy is from the full policy of the same step. A trained layer that drives the two apart \
+             harms the model.",
+        ),
+    ] {
+        pictures.extend(runs.iter().enumerate().map(|(index, run)| {
+            heat(run, statistic, format!("{file}-{}", index + 1), format!("{}: {title}", run.name), label, caption)
+        }));
+    }
+    pictures.extend(runs.iter().enumerate().map(|(index, run)| feed_forward(run, index + 1)));
+    pictures.extend(runs.iter().enumerate().map(|(index, run)| similarity(run, index + 1)));
+    pictures
+}
+
+/// A metric over steps, a line a run.
+fn curve(runs: &[Run], metric: &str, title: &str, y_label: &str, caption: &str) -> Picture {
+    let points = |run: &Run| {
+        let point = |line| Some(Point { x: number(line, "step")?, y: number(line, metric)?, interval: None });
+        run.metrics.iter().filter_map(point).collect()
+    };
+    let chart = LineChart {
+        title: title.into(),
+        x_label: "step".into(),
+        y_label: y_label.into(),
+        series: runs.iter().map(|run| Series { name: run.name.clone(), points: points(run) }).collect(),
+        marks: phase_marks(runs),
+        ..LineChart::default()
+    };
+    Picture::new(metric.replace('_', "-"), chart, caption)
+}
+
+/// Where any run's phase changes; runs that change alike share a mark.
+fn phase_marks(runs: &[Run]) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = Vec::new();
+    for run in runs {
+        for pair in run.metrics.windows(2) {
+            if pair[0].get("phase") != pair[1].get("phase") {
+                let site = pair[1].get("site").and_then(|site| site.as_str()).unwrap_or_default();
+                let mark = Mark { x: number(&pair[1], "step").unwrap_or(f64::NAN) - 0.5, label: site.to_string() };
+                if !marks.contains(&mark) {
+                    marks.push(mark);
+                }
+            }
+        }
+    }
+    marks
+}
+
+/// The layers a probe has.
+fn layers(run: &Run) -> usize {
+    let Some(line) = run.probe.first() else { return 0 };
+    let sites = line.means.get(&Statistic::Entropy).into_iter().flat_map(|means| means.keys());
+    let numbers = sites.filter_map(|site| site.parse::<PolicySite>().ok()?.layer());
+    numbers.max().unwrap_or(0)
+}
+
+fn mean(line: &bupo_rl::ProbeLine, statistic: Statistic, site: PolicySite) -> f64 {
+    line.means.get(&statistic).and_then(|means| means.get(&site.to_string())).copied().unwrap_or(f64::NAN)
+}
+
+fn heat(run: &Run, statistic: Statistic, name: String, title: String, label: &str, caption: &str) -> Picture {
+    let sites: Vec<PolicySite> = (1..=layers(run)).map(PolicySite::Layer).collect();
+    let values: Vec<Vec<f64>> =
+        sites.iter().map(|site| run.probe.iter().map(|line| mean(line, statistic, *site)).collect()).collect();
+    let rows: Vec<String> = sites.iter().map(ToString::to_string).collect();
+    let columns: Vec<String> = run.probe.iter().map(|line| line.step.to_string()).collect();
+    let cells = json!({
+        "columns": columns.iter().map(|step| format!("step {step}")).collect::<Vec<_>>(),
+        "rows": rows,
+        "value": label,
+        "values": rounded(&values),
+    });
+    let chart = HeatMap {
+        title,
+        x_label: "step".into(),
+        y_label: "policy".into(),
+        value_label: label.into(),
+        columns,
+        rows,
+        values,
+        range: None,
+        scale: ColourScale::Sequential,
+    };
+    Picture { cells: Some(cells), ..Picture::new(name, chart, caption) }
+}
+
+/// The feed-forwards' entropy change before training and after it.
+fn feed_forward(run: &Run, number: usize) -> Picture {
+    before_and_after(
+        run,
+        Statistic::EntropyChange,
+        PolicySite::Ffn,
+        format!("inside-change-{number}"),
+        format!("{}: feed-forward entropy change", run.name),
+        "entropy change (nats)",
+        "Above zero a layer opens possibilities, below it closes them: what training changed.",
+    )
+}
+
+/// Cosine of the feed-forwards with the stream before training and after it.
+fn similarity(run: &Run, number: usize) -> Picture {
+    before_and_after(
+        run,
+        Statistic::Cosine,
+        PolicySite::Ffn,
+        format!("inside-cosine-{number}"),
+        format!("{}: feed-forward and stream", run.name),
+        "cosine",
+        "Cosine of what the feed-forward adds with the state it is added to.",
+    )
+}
+
+fn before_and_after(
+    run: &Run,
+    statistic: Statistic,
+    site: fn(usize) -> PolicySite,
+    name: String,
+    title: String,
+    y_label: &str,
+    caption: &str,
+) -> Picture {
+    let line = |line: &bupo_rl::ProbeLine| Series {
+        name: format!("step {}", line.step),
+        points: (1..=layers(run))
+            .map(|layer| Point { x: layer as f64, y: mean(line, statistic, site(layer)), interval: None })
+            .collect(),
+    };
+    // The first, the one in the middle, the last.
+    let (middle, last) = (run.probe.len() / 2, run.probe.len() - 1);
+    let shown = if middle == last { vec![0, last] } else { vec![0, middle, last] };
+    let chart = LineChart {
+        title,
+        x_label: "layer".into(),
+        y_label: y_label.into(),
+        series: shown.into_iter().map(|index| line(&run.probe[index])).collect(),
+        zero_line: true,
+        ..LineChart::default()
+    };
+    Picture::new(name, chart, caption)
+}

@@ -1,0 +1,74 @@
+//! Reading a run's folder.
+
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Run;
+use crate::ReportError;
+
+pub(super) fn read(folder: &Path) -> Result<Run, ReportError> {
+    let missing = |reason: &str| ReportError::NotARun { path: folder.to_path_buf(), reason: reason.into() };
+    if !folder.is_dir() {
+        return Err(missing("there is no such folder; give the folder of a training run"));
+    }
+    let settings_path = folder.join("config.toml");
+    if !settings_path.is_file() || !folder.join("metrics.jsonl").is_file() {
+        return Err(missing("this is not the folder of a training run, which has config.toml and metrics.jsonl"));
+    }
+    let settings_text = text(&settings_path)?;
+    let settings = settings_text.parse().map_err(|error: toml::de::Error| {
+        wrong(&settings_path, error.to_string().lines().next().unwrap_or_default())
+    })?;
+    Ok(Run {
+        name: name(folder),
+        settings,
+        settings_text,
+        metrics: lines(&folder.join("metrics.jsonl"))?,
+        probe: lines(&folder.join("probe.jsonl"))?,
+        completions: lines(&folder.join("completions.jsonl"))?,
+        evaluation: optional(&folder.join("evaluation.json"))?,
+        boundary: optional(&folder.join("boundary.json"))?,
+    })
+}
+
+/// The folder's own name, also where it was written as `.` or with a slash at its end.
+fn name(folder: &Path) -> String {
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    whole.file_name().map_or_else(|| whole.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn text(path: &Path) -> Result<String, ReportError> {
+    fs::read_to_string(path).map_err(|source| ReportError::Io { path: path.to_path_buf(), source })
+}
+
+fn wrong(path: &Path, reason: &str) -> ReportError {
+    ReportError::NotARun { path: path.to_path_buf(), reason: reason.to_string() }
+}
+
+fn optional(path: &Path) -> Result<Option<Value>, ReportError> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    serde_json::from_str(&text(path)?).map(Some).map_err(|error| wrong(path, &error.to_string()))
+}
+
+/// The lines of a file, none where there is no such file.
+fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = text(path)?;
+    let count = text.lines().count();
+    let mut lines = Vec::with_capacity(count);
+    for (index, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(line) => lines.push(line),
+            Err(_) if index + 1 == count && !text.ends_with('\n') => {}
+            Err(error) => return Err(wrong(path, &format!("line {}: {error}", index + 1))),
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,277 @@
+//! `bupo analyze` and `bupo report` from outside.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+
+mod program;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use program::{fail, fixture, lines, succeed, text};
+use serde_json::{Value, json};
+
+const SMALL: [&str; 6] = ["--limit", "4", "--samples", "2", "--max-new-tokens", "24"];
+
+fn analyze(out: &Path, more: &[&str]) -> String {
+    succeed(&[&["analyze", "--out", text(out)], more].concat())
+}
+
+fn refuse(out: &Path, more: &[&str]) -> String {
+    fail(&[&["analyze", "--out", text(out)], more].concat())
+}
+
+fn summary(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("summary.json")).unwrap()).unwrap()
+}
+
+/// (model, site, statistic, slice) -> the row's cells after them.
+fn csv(folder: &Path) -> BTreeMap<(String, String, String, String), Vec<String>> {
+    let text = fs::read_to_string(folder.join("measures.csv")).unwrap();
+    let mut rows = text.lines().map(|line| line.split(',').map(String::from).collect::<Vec<_>>());
+    let header = rows.next().unwrap();
+    assert_eq!(header[..4], ["model", "norm", "site", "kind"]);
+    rows.map(|row| ((row[0].clone(), row[2].clone(), row[5].clone(), row[7].clone()), row[8..].to_vec())).collect()
+}
+
+/// A page that asks for nothing outside itself.
+fn check_page(path: &Path) -> String {
+    let page = fs::read_to_string(path).unwrap();
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    for outside in ["http:", "https:", "src=", "@import", "url("] {
+        let at = page.find(outside).map(|at| page[at.saturating_sub(40)..(at + 60).min(page.len())].to_string());
+        assert_eq!(at, None, "{outside}");
+    }
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    page
+}
+
+#[test]
+fn an_analysis_leaves_numbers_pictures_and_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("analysis");
+    let shown = analyze(&out, &SMALL);
+    for wanted in ["norm none", "boundary layer", "[[phases]]", "convergence", "feed-forward change"] {
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
+    let responses = lines(&out.join("completions.jsonl"));
+    let tokens: usize = responses.iter().map(|line| line["response_tokens"].as_array().unwrap().len()).sum();
+    let summary = summary(&out);
+    let model = &summary["models"][0];
+    assert_eq!((&summary["schema"], &summary["complete"]), (&json!(1), &json!(true)));
+    assert_eq!((model["responses"].as_u64(), model["tokens"].as_u64()), (Some(8), Some(tokens as u64)));
+    assert_eq!((&model["norm"], &model["num_layers"], &model["scored"]), (&json!("none"), &json!(6), &json!(8)));
+    let rows = csv(&out);
+    // 18 policies with 13 statistics; the full one reads nothing and adds nothing to a stream.
+    assert_eq!(model["measures"].as_array().unwrap().len(), 18 * 13 + 8, "{:?}", model["measures"]);
+    let name = "the embedded model".to_string();
+    let row = |site: &str, statistic: &str| &rows[&(name.clone(), site.into(), statistic.into(), "all".into())];
+    assert_eq!(row("full", "kl")[0], "0");
+    assert_eq!(row("layer:3", "entropy")[4], tokens.to_string());
+    let page = check_page(&out.join("report.html"));
+    for picture in fs::read_dir(out.join("pictures")).unwrap().map(|entry| entry.unwrap().path()) {
+        let bytes = fs::read(&picture).unwrap();
+        match picture.extension().and_then(|e| e.to_str()).unwrap() {
+            "svg" => assert!(bytes.starts_with(b"<svg")),
+            "png" => assert!(bytes.starts_with(b"\x89PNG")),
+            other => panic!("{other}"),
+        }
+    }
+    for picture in ["entropy-flow-1", "entropy-change-ffn", "response-1", "agreement-1", "norms-1", "cosines-1"] {
+        assert!(out.join("pictures").join(format!("{picture}.svg")).is_file(), "{picture}");
+        assert!(out.join("pictures").join(format!("{picture}.png")).is_file(), "{picture}");
+        assert!(page.contains(&format!("{picture}-")) || page.contains(picture), "{picture}");
+    }
+}
+
+#[test]
+fn given_responses_are_analysed_as_they_were_when_they_were_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, again) = (folder.path().join("first"), folder.path().join("again"));
+    analyze(&first, &SMALL);
+    let completions = first.join("completions.jsonl");
+    analyze(&again, &["--completions", text(&completions)]);
+    assert_eq!(fs::read(&completions).unwrap(), fs::read(again.join("completions.jsonl")).unwrap());
+    assert_eq!(summary(&first), summary(&again));
+}
+
+#[test]
+fn models_stand_side_by_side_on_the_same_responses() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let completions = folder.path().join("responses.jsonl");
+    // The second has an end-of-sequence id, 2, in its middle: three tokens count.
+    fs::write(
+        &completions,
+        "{\"prompt\": [5, 6], \"response\": [7, 8]}\n{\"prompt\": [9], \"response\": [1, 3, 2, 5, 5]}\n",
+    )
+    .unwrap();
+    let (a, b) = (fixture("qwen3-tied"), fixture("llama3-scaled"));
+    let args = ["--model", text(&a), "--model", text(&b), "--completions", text(&completions), "--norm", "final"];
+    let shown = analyze(&out, &args);
+    assert!(shown.contains(text(&a)) && shown.contains(text(&b)) && shown.contains("norm final"), "{shown}");
+    let summary = summary(&out);
+    let models = summary["models"].as_array().unwrap();
+    assert_eq!(models.len(), 2);
+    for model in models {
+        assert_eq!((model["tokens"].as_u64(), &model["mean_score"]), (Some(5), &Value::Null), "{model}");
+        let last = format!("layer:{}", model["num_layers"]);
+        let of = |statistic: &str| {
+            let rows = model["measures"].as_array().unwrap();
+            rows.iter().find(|row| row["site"] == *last && row["statistic"] == *statistic).unwrap()["mean"].as_f64()
+        };
+        // The last layer with the final norm is the full policy.
+        assert_eq!((of("kl"), of("agreement")), (Some(0.0), Some(1.0)));
+    }
+    check_page(&out.join("report.html"));
+}
+
+#[test]
+fn the_first_layers_alone_can_be_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let shown = analyze(&out, &[&SMALL[..], &["--layers", "2"]].concat());
+    assert!(shown.contains("only layers 1 to 2"), "{shown}");
+    let model = &summary(&out)["models"][0];
+    assert!(model["boundary"].is_null() && model["convergence"].is_null());
+    assert!(csv(&out).keys().all(|(_, site, statistic, _)| !site.ends_with(":3") && statistic != "kl"));
+    check_page(&out.join("report.html"));
+}
+
+#[test]
+fn prompts_of_a_file_are_answered_without_grades() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, prompts) = (folder.path().join("out"), folder.path().join("prompts.txt"));
+    fs::write(&prompts, "1+2=\n\n3+4=\n").unwrap();
+    analyze(&out, &["--prompts", text(&prompts), "--samples", "1", "--max-new-tokens", "8"]);
+    let responses = lines(&out.join("completions.jsonl"));
+    assert_eq!(responses.iter().map(|line| &line["prompt"]).collect::<Vec<_>>(), ["1+2=", "3+4="]);
+    assert!(responses.iter().all(|line| line["score"].is_null()));
+}
+
+#[test]
+fn bad_input_is_named_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let file = |name: &str, contents: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    };
+    let foreign = file(
+        "foreign.jsonl",
+        "{\"prompt\": \"1+1=\", \"response\": \"2\"}\n{\"prompt\": [1], \"response\": [99999]}\n",
+    );
+    let empty = file("empty.jsonl", "");
+    let broken = file("broken.jsonl", "{\"prompt\": \"1+1=\"\n");
+    for (args, wanted) in [
+        (&["--completions", text(&foreign)][..], "line 2: token id 99999"),
+        (&["--completions", text(&empty)], "no responses"),
+        (&["--prompts", text(&empty)], "no prompts"),
+        (&["--completions", text(&broken)], "line 1"),
+        (&["--completions", "/nowhere/at/all.jsonl"], "/nowhere/at/all.jsonl"),
+        (&["--data", "/nowhere/at/all.parquet"], "/nowhere/at/all.parquet"),
+        (&["--model", "/nowhere/at/all"], "/nowhere/at/all"),
+        (&["--model", "a/b", "--model", "a/b"], "twice"),
+        (&["--samples", "0"], "at least 1"),
+        (&["--layers", "7"], "layers 1 to 6"),
+        (&["--tolerance", "1.5"], "--tolerance"),
+        (&["--temperature", "-1"], "--temperature"),
+    ] {
+        let message = refuse(&out, args);
+        assert!(message.contains(wanted), "{args:?}: {message}");
+        assert!(!out.exists(), "{args:?} left a folder");
+    }
+    // A tokenizer of 257 tokens beside a model of 151.
+    let mixed = folder.path().join("mixed");
+    fs::create_dir(&mixed).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(fixture("qwen3-tied").join(name), mixed.join(name)).unwrap();
+    }
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/arithmetic-1m/tokenizer.json");
+    fs::copy(embedded, mixed.join("tokenizer.json")).unwrap();
+    let message = refuse(&out, &["--model", text(&mixed)]);
+    assert!(message.contains("not this model's tokenizer"), "{message}");
+
+    let kept = out.join("thesis.tex");
+    fs::create_dir(&out).unwrap();
+    fs::write(&kept, "all of it").unwrap();
+    assert!(refuse(&out, &SMALL).contains("--force"));
+    analyze(&out, &[&SMALL[..], &["--force"]].concat());
+    analyze(&out, &[&SMALL[..], &["--force"]].concat());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "all of it");
+    assert_eq!(lines(&out.join("completions.jsonl")).len(), 8);
+}
+
+/// A run of three steps, its layer left open.
+fn short_run(out: &Path, seed: &str) -> String {
+    let mut args = vec!["train", "--seed", seed, "--out", text(out)];
+    for setting in [
+        "phases.0.layer=auto",
+        "phases.0.steps=2",
+        "phases.1.steps=1",
+        "rollout.prompts=4",
+        "update.mini_batch_prompts=2",
+        "rollout.group_size=4",
+        "rollout.max_new_tokens=16",
+        "evaluation.problems=4",
+        "evaluation.samples=2",
+        "probe.every=2",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    succeed(&args)
+}
+
+#[test]
+fn a_run_finds_its_layer_watches_itself_and_makes_its_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let shown = short_run(&a, "1");
+    short_run(&b, "2");
+    assert!(shown.contains("layer = \"auto\""), "{shown}");
+    let boundary: Value = serde_json::from_slice(&fs::read(a.join("boundary.json")).unwrap()).unwrap();
+    let expected = boundary["layer"].as_u64().map_or("full".to_string(), |layer| format!("layer:{layer}"));
+    let metrics = lines(&a.join("metrics.jsonl"));
+    assert_eq!(metrics[0]["site"], *expected);
+    assert_eq!(boundary["changes"].as_array().unwrap().len(), 6);
+    let probe = lines(&a.join("probe.jsonl"));
+    assert_eq!(probe.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(probe[0]["means"]["entropy"].as_object().unwrap().len(), 19);
+    assert_eq!((probe[0]["tokens"].as_u64(), &probe[0]["tokens"]), (probe[1]["tokens"].as_u64(), &probe[1]["tokens"]));
+    assert_ne!(probe[0]["means"], probe[1]["means"], "training changes the model");
+    let page = check_page(&a.join("report.html"));
+    for wanted in ["Seen from inside", "Sample completions", "Gradient norm", "inside-entropy-1", "settled on"] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    let both = folder.path().join("both.html");
+    let pictures = folder.path().join("pictures");
+    succeed_report(&[text(&a), text(&b), "--out", text(&both), "--pictures", text(&pictures)]);
+    let page = check_page(&both);
+    assert!(page.contains("Differences between the runs"));
+    assert!(pictures.join("reward.svg").is_file() && pictures.join("reward.png").is_file());
+    assert!(fail_report(&[text(&a), text(&b), "--out", text(&both)]).contains("--force"));
+    // One that was stopped has metrics only, the last line cut.
+    fs::remove_file(b.join("evaluation.json")).unwrap();
+    let metrics = fs::read_to_string(b.join("metrics.jsonl")).unwrap();
+    fs::write(b.join("metrics.jsonl"), &metrics[..metrics.len() - 20]).unwrap();
+    succeed_report(&[text(&b)]);
+    assert!(check_page(&b.join("report.html")).contains("not finished: 2 steps"));
+}
+
+#[test]
+fn a_folder_that_is_no_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(fail_report(&[text(folder.path())]).contains("not the folder of a training run"));
+    assert!(fail_report(&[text(&folder.path().join("nowhere"))]).contains("no such folder"));
+    fs::write(folder.path().join("config.toml"), "seed = 1\n").unwrap();
+    fs::write(folder.path().join("metrics.jsonl"), "{\"step\": 1}\nnonsense\n{}\n").unwrap();
+    assert!(fail_report(&[text(folder.path())]).contains("metrics.jsonl: line 2"));
+}
+
+fn succeed_report(args: &[&str]) {
+    succeed(&[&["report"], args].concat());
+}
+
+fn fail_report(args: &[&str]) -> String {
+    fail(&[&["report"], args].concat())
+}

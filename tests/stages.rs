@@ -1,0 +1,191 @@
+//! Stages, boundary and verdict of models whose answer is known by construction.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+
+use bupo::analysis::{Analysis, Boundary, Convergence, DEFAULT_TOLERANCE, Slice, Statistic, Subject, Tally};
+use bupo::core::{Norm, PolicySite};
+use bupo::models::decoder::ParamSource;
+use bupo::models::{Decoder, MeasureOptions, ModelConfig, ModelError, Sequence};
+use burn::backend::Flex;
+use burn::tensor::{Tensor, TensorData};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Width of the stream and size of the vocabulary, which the unembedding maps one to one.
+const WIDTH: usize = 64;
+const LAYERS: usize = 8;
+
+/// What a layer's feed-forward writes, having read the normed state x, which points at one token.
+#[derive(Clone, Copy)]
+enum Writes {
+    /// Nothing: a uniform policy, so the entropy rises.
+    Nothing,
+    /// x again: the entropy stays.
+    Same,
+    /// A hundred times x: the entropy falls to 0.
+    Much,
+}
+use Writes::{Much, Nothing, Same};
+
+struct Constructed {
+    layers: [Writes; LAYERS],
+    /// How large the embeddings are.
+    embedding: f32,
+    /// The weight of the norm before the feed-forward: how decided what it reads is.
+    norm: f32,
+    /// Every weight is off by up to this share of the largest in its matrix.
+    noise: f32,
+    rng: ChaCha8Rng,
+}
+
+impl Constructed {
+    fn decoder(layers: [Writes; LAYERS], embedding: f32, norm: f32, noise: f32, seed: u64) -> Decoder<Flex> {
+        let config = format!(
+            r#"{{"model_type": "llama", "vocab_size": {WIDTH}, "hidden_size": {WIDTH}, "intermediate_size": {WIDTH},
+                "num_hidden_layers": {LAYERS}, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": {WIDTH},
+                "tie_word_embeddings": false, "rms_norm_eps": 1e-9}}"#
+        );
+        let mut source = Self { layers, embedding, norm, noise, rng: ChaCha8Rng::seed_from_u64(seed) };
+        Decoder::build(&ModelConfig::from_json(&config).unwrap(), &mut source).unwrap()
+    }
+
+    /// The multiple of the identity that a matrix is, or the number that a vector is full of.
+    fn scale(&self, name: &str) -> f32 {
+        let layer =
+            name.split('.').nth(2).and_then(|layer| layer.parse::<usize>().ok()).map(|layer| self.layers[layer]);
+        // The normed state is x = 8 norm at its token and 0 elsewhere. With gate 4 and up 1 / 32 norm, silu(4 x) up x is x again,
+        // but for silu's distance from the identity.
+        match name.rsplit_once('.').map_or("", |(path, _)| path).rsplit('.').next().unwrap() {
+            "embed_tokens" => self.embedding,
+            "lm_head" | "input_layernorm" | "norm" => 1.0,
+            "post_attention_layernorm" => self.norm,
+            "gate_proj" => 4.0,
+            "up_proj" => 1.0 / (32.0 * self.norm),
+            "down_proj" => match layer.unwrap() {
+                Nothing => 0.0,
+                Same => 1.0,
+                Much => 100.0,
+            },
+            _ => 0.0,
+        }
+    }
+}
+
+impl ParamSource<Flex> for Constructed {
+    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<Flex, D>, ModelError> {
+        let scale = self.scale(name);
+        let mut noisy = |value: f32| value + self.noise * scale * self.rng.random_range(-1.0..1.0_f32);
+        let values: Vec<f32> = match shape[..] {
+            [rows, columns] => {
+                (0..rows * columns).map(|at| noisy(if at / columns == at % columns { scale } else { 0.0 })).collect()
+            }
+            _ => (0..shape.iter().product()).map(|_| noisy(scale)).collect(),
+        };
+        Ok(Tensor::from_data(TensorData::new(values, shape), &Default::default()))
+    }
+}
+
+fn analyse(decoder: &Decoder<Flex>) -> Analysis {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let responses: Vec<(Sequence, Option<f64>)> = (0..12)
+        .map(|_| {
+            let mut tokens = |count: usize| (0..count).map(|_| rng.random_range(0..WIDTH as u32)).collect();
+            (Sequence { prompt: tokens(3), response: tokens(5) }, None)
+        })
+        .collect();
+    let mut tally = Tally::default();
+    tally.measure(decoder, &responses, MeasureOptions::default()).unwrap();
+    let subject = Subject {
+        model: "constructed".into(),
+        norm: Norm::None,
+        num_layers: LAYERS,
+        vocab_size: WIDTH,
+        tolerance: DEFAULT_TOLERANCE,
+    };
+    Analysis::new(subject, &tally).unwrap()
+}
+
+/// Stages as (name, first, last), the boundary layer, and the convergence.
+type Expected<'a> = (&'a [(&'a str, usize, usize)], Option<usize>, Convergence);
+
+/// Checks a construction, then the same with noise in every weight.
+fn check(layers: [Writes; LAYERS], embedding: f32, norm: f32, expected: Expected<'_>) {
+    for (noise, seeds) in [(0.0, 0..1), (0.003, 1..6)] {
+        for seed in seeds {
+            let analysis = analyse(&Constructed::decoder(layers, embedding, norm, noise, seed));
+            let Boundary { layer, stages, changes, .. } = analysis.boundary.clone().unwrap();
+            let found: Expected<'_> = (&stages.named(), layer, analysis.convergence.unwrap());
+            let entropies = analysis.stream_entropies();
+            assert_eq!(found, expected, "noise {noise}, seed {seed}: {changes:.3?} {entropies:.3?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_converges_at_layer_3() {
+    let layers = [Nothing, Nothing, Much, Same, Same, Same, Same, Same];
+    let stages = [("exploration", 1, 2), ("convergence", 3, 8)];
+    check(layers, 0.1, 0.5, (&stages, Some(2), Convergence::Abrupt { from: 3, to: 3 }));
+}
+
+#[test]
+fn a_stream_that_converges_only_at_the_end() {
+    let layers = [Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Much];
+    let stages = [("exploration", 1, 7), ("convergence", 8, 8)];
+    check(layers, 0.1, 0.5, (&stages, Some(7), Convergence::Abrupt { from: 8, to: 8 }));
+}
+
+#[test]
+fn a_stream_of_three_stages() {
+    let layers = [Nothing, Nothing, Same, Same, Same, Same, Much, Much];
+    let analysis = analyse(&Constructed::decoder(layers, 0.1, 0.5, 0.0, 0));
+    let stages = analysis.boundary.unwrap().stages.named();
+    assert_eq!(stages, [("exploration", 1, 2), ("integration", 3, 6), ("convergence", 7, 8)]);
+}
+
+#[test]
+fn a_flat_stream() {
+    check([Same; LAYERS], 400.0, 0.5, (&[("integration", 1, 8)], None, Convergence::None));
+}
+
+#[test]
+fn a_stream_that_converges_little_by_little() {
+    let analysis = analyse(&Constructed::decoder([Same; LAYERS], 0.1, 0.125, 0.0, 0));
+    let convergence = analysis.convergence.unwrap();
+    assert!(
+        matches!(convergence, Convergence::Progressive { .. }),
+        "{convergence:?} {:?}",
+        analysis.stream_entropies()
+    );
+}
+
+#[test]
+fn every_mean_lies_in_its_interval_and_in_its_bounds() {
+    let layers = [Nothing, Same, Much, Same, Nothing, Much, Same, Same];
+    let analysis = analyse(&Constructed::decoder(layers, 0.1, 0.3, 0.05, 4));
+    let most = (WIDTH as f64).ln() + 1e-5;
+    for row in &analysis.rows {
+        let mean = row.estimate.mean;
+        let (low, high) = row.estimate.interval.unwrap();
+        assert!(low <= mean + 1e-9 && mean <= high + 1e-9, "{row:?}");
+        let bounds = match row.statistic {
+            Statistic::Entropy | Statistic::InputEntropy => 0.0..=most,
+            Statistic::EntropyChange => -most..=most,
+            Statistic::Js => 0.0..=std::f64::consts::LN_2 + 1e-6,
+            Statistic::Agreement | Statistic::Probability => 0.0..=1.0,
+            Statistic::Cosine => -1.0..=1.0,
+            Statistic::Rank => 1.0..=WIDTH as f64,
+            Statistic::LogProb => f64::NEG_INFINITY..=0.0,
+            Statistic::Kl | Statistic::ReverseKl | Statistic::Norm | Statistic::Participation => 0.0..=f64::INFINITY,
+        };
+        assert!(bounds.contains(&mean), "{row:?}");
+    }
+    let positions = |slice: &Slice| matches!(slice, Slice::Positions { .. });
+    assert_eq!(analysis.slices().iter().filter(|slice| positions(slice)).count(), 3, "positions 1, 2-3, 4-7");
+    let by_position = |slice: Slice| analysis.row(PolicySite::Layer(2), Statistic::Entropy, slice).unwrap();
+    let parts: Vec<_> = analysis.slices().into_iter().filter(positions).map(by_position).collect();
+    let whole = by_position(Slice::All);
+    assert_eq!(parts.iter().map(|row| row.tokens).sum::<usize>(), whole.tokens);
+    let weighted: f64 =
+        parts.iter().map(|row| row.estimate.mean * row.tokens as f64).sum::<f64>() / whole.tokens as f64;
+    assert!((weighted - whole.estimate.mean).abs() < 1e-9);
+}
