@@ -110,7 +110,12 @@ impl<'a> Reader<'a> {
             let parts = common.into_iter().map(|(from, to)| self.side(from, to, depth + 1));
             return parts.collect::<Option<_>>().map(Answer::Intersection);
         }
-        if let Some(at) = source.find(start, end, |token| *token == Token::Mark('∖')) {
+        let without = source.find(start, end, |token| *token == Token::Mark('∖')).or_else(|| {
+            // `\mathbb{R} - \{0\}`
+            let set = source.find(start, end, |token| *token == Token::Open(Bracket::Curly))?;
+            (set > start + 1 && source.tokens[set - 1] == Token::Mark('-')).then(|| set - 1)
+        });
+        if let Some(at) = without {
             let (left, right) = (self.side(start, at, depth + 1)?, self.side(at + 1, end, depth + 1)?);
             return Some(Answer::Without(Box::new(left), Box::new(right)));
         }

@@ -205,7 +205,9 @@ impl<'a> Lexer<'a> {
         }
         let quantity = self.after_number() || matches!(self.out.tokens.last(), Some(Token::Word(_)));
         if quantity
-            && (length >= 2 && (unit::is_known(run) || unit::multiplier(run).is_some()) || length >= 4 && self.space)
+            && (length >= 2 && (unit::is_known(run) || unit::multiplier(run).is_some())
+                || length >= 4 && self.space
+                || run == "per")
         {
             return self.push(Token::Word(run.to_owned()));
         }
@@ -452,7 +454,8 @@ impl<'a> Lexer<'a> {
             self.push(Token::Function(function));
         } else if !content.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             // `\mathrm{m/s^2}`
-            let head = content.split('^').next().filter(|_| self.after_number()).unwrap_or(content);
+            let unit = |head: &&str| self.after_number() && head.split(['/', ' ', '~']).any(unit::is_known);
+            let head = content.split('^').next().filter(unit).unwrap_or(content);
             let words = head.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b'/' | b'~'));
             return if words { self.prose(content) } else { self.inside(content) };
         } else if content.len() == 1 {
