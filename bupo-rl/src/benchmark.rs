@@ -71,7 +71,7 @@ impl EvaluationFolder {
         let (settings_path, lines_path) = (path.join(SETTINGS), path.join(COMPLETIONS));
         let empty = fs::read_dir(path).map_err(RlError::io("read", path))?.next().is_none();
         if empty {
-            fs::write(&settings_path, format!("{settings:#}\n")).map_err(RlError::io("write", &settings_path))?;
+            replace(&settings_path, &format!("{settings:#}\n"))?;
             return Ok(Self { path: path.to_path_buf(), lines: JsonLines::create(&lines_path)?, done: Vec::new() });
         }
         if !settings_path.is_file() {
@@ -85,7 +85,9 @@ impl EvaluationFolder {
                 path.display()
             )));
         }
-        let done = whole_problems(read_lines(&lines_path)?, samples);
+        // An evaluation that was stopped at its very beginning has no completions yet.
+        let lines = if lines_path.exists() { read_lines(&lines_path)? } else { Vec::new() };
+        let done = whole_problems(lines, samples);
         let kept: String = done.iter().map(line).collect::<Result<_, _>>().map_err(RlError::io("read", &lines_path))?;
         replace(&lines_path, &kept)?;
         Ok(Self { path: path.to_path_buf(), lines: JsonLines::open(&lines_path)?, done })
@@ -103,7 +105,7 @@ impl EvaluationFolder {
     pub fn write_results(&self, results: &[BenchmarkResult]) -> Result<PathBuf, RlError> {
         let path = self.path.join(RESULTS);
         let text = serde_json::to_string_pretty(results).map_err(|error| RlError::io("write", &path)(error.into()))?;
-        fs::write(&path, format!("{text}\n")).map_err(RlError::io("write", &path))?;
+        replace(&path, &format!("{text}\n"))?;
         Ok(path)
     }
 }
@@ -243,14 +245,18 @@ fn line(line: &BenchmarkCompletion) -> std::io::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(line)?))
 }
 
-/// Puts a text in a file's place at once, so that what was done is not lost.
+/// Puts a text in a file's place at once, so that what was done is not lost; where that fails, nothing is left beside it.
 fn replace(path: &Path, text: &str) -> Result<(), RlError> {
-    let beside = path.with_extension("jsonl.new");
+    let beside = path.with_extension("new");
     let written = fs::File::create(&beside).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&beside, path)).map_err(RlError::io("write", path))
+    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+        // The failure that is told is the first one.
+        let _ = fs::remove_file(&beside);
+        RlError::io("write", path)(error)
+    })
 }
 
 /// The first setting whose value is another.
@@ -300,6 +306,20 @@ mod tests {
         assert_eq!(results(&last.done)[0].evaluation.avg_at_k, 0.5);
         let other = EvaluationFolder::open(&path, &json!({"samples": 2, "seed": 1}), 2).err();
         assert!(other.is_some_and(|error| error.to_string().contains("another seed")));
+        Ok(())
+    }
+
+    #[test]
+    fn an_evaluation_goes_on_that_was_stopped_at_its_beginning() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("eval");
+        let settings = json!({"samples": 2, "seed": 0});
+        EvaluationFolder::open(&path, &settings, 2)?;
+        fs::remove_file(path.join(COMPLETIONS))?;
+        let mut again = EvaluationFolder::open(&path, &settings, 2)?;
+        assert_eq!(again.resumed(2), 0);
+        again.lines.append(&completion("a", 1, 1, 1.0))?;
+        assert_eq!(fs::read_dir(&path)?.count(), 2);
         Ok(())
     }
 

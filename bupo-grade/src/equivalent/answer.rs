@@ -3,7 +3,7 @@
 use super::formula::{Source, formula, partners};
 use super::lexer::{Lexed, Reading, lex};
 use super::number::Fuel;
-use super::token::{Bracket, Relation, Token};
+use super::token::{Bracket, Relation, Token, key};
 use super::tree::{Answer, Expr};
 use super::unit;
 use super::words;
@@ -53,16 +53,8 @@ impl<'a> Reader<'a> {
                 parts.push(self.statement(from, to, depth)?);
             }
         }
-        let order = |part: &Answer| matches!(part, Answer::Relation { relations, .. } if relations.iter().all(|relation| relation.is_order()));
-        let or = Token::Word("or".to_owned());
-        match parts.len() {
-            0 => None,
-            1 => parts.pop(),
-            _ if parts.iter().all(order) && self.source.find(start, end, |token| *token == or).is_none() => {
-                Some(Answer::Every(parts))
-            }
-            _ => Some(Answer::List(parts)),
-        }
+        let either = self.source.find(start, end, |token| *token == Token::Word("or".to_owned())).is_some();
+        joined_by(parts, either)
     }
 
     /// Sides joined by relations.
@@ -77,13 +69,15 @@ impl<'a> Reader<'a> {
                 relations.push(*relation);
             }
             if from < to {
-                sides.push(self.side(from, to, depth)?);
+                let side = self.side(from, to, depth);
+                let named = || (from == start && to < end).then(|| self.operation(from, to))?;
+                sides.push(side.or_else(named)?);
             } else if from > start {
                 return None;
             }
         }
-        // `= 5` says what `5` says.
-        if relations.first() == Some(&Relation::Equal) && sides.len() == relations.len() {
+        // `= 5` and `\approx 5` say what `5` says.
+        if matches!(relations.first(), Some(Relation::Equal | Relation::About)) && sides.len() == relations.len() {
             relations.remove(0);
         }
         match (sides.len(), relations.len()) {
@@ -91,6 +85,13 @@ impl<'a> Reader<'a> {
             (sides_count, count) if sides_count == count + 1 => Some(Answer::Relation { sides, relations }),
             _ => None,
         }
+    }
+
+    /// A limit or an integral, which is not worked out: left of a relation it only names what stands right of it.
+    fn operation(&self, start: usize, end: usize) -> Option<Answer> {
+        let tokens = &self.source.tokens[start..end];
+        let Token::Command(name) = tokens.first()? else { return None };
+        matches!(name.as_str(), "lim" | "int" | "iint" | "iiint" | "oint").then(|| Answer::Words(key(tokens)))
     }
 
     /// What stands on one side of a relation.
@@ -109,7 +110,12 @@ impl<'a> Reader<'a> {
             let parts = common.into_iter().map(|(from, to)| self.side(from, to, depth + 1));
             return parts.collect::<Option<_>>().map(Answer::Intersection);
         }
-        if let Some(at) = source.find(start, end, |token| *token == Token::Mark('∖')) {
+        let without = source.find(start, end, |token| *token == Token::Mark('∖')).or_else(|| {
+            // `\mathbb{R} - \{0\}`
+            let set = source.find(start, end, |token| *token == Token::Open(Bracket::Curly))?;
+            (set > start + 1 && source.tokens[set - 1] == Token::Mark('-')).then(|| set - 1)
+        });
+        if let Some(at) = without {
             let (left, right) = (self.side(start, at, depth + 1)?, self.side(at + 1, end, depth + 1)?);
             return Some(Answer::Without(Box::new(left), Box::new(right)));
         }
@@ -146,6 +152,9 @@ impl<'a> Reader<'a> {
         let (from, to) = (start + 1, end - 1);
         match open {
             Bracket::Group => self.answer(from, to, depth + 1),
+            Bracket::Environment(name) if matches!(name.as_str(), "cases" | "aligned" | "gathered" | "split") => {
+                self.lines(from, to, depth)
+            }
             Bracket::Environment(name) => self.matrix(name, from, to),
             Bracket::Curly => self.set(from, to, depth),
             Bracket::Round | Bracket::Square | Bracket::Angle => {
@@ -158,6 +167,20 @@ impl<'a> Reader<'a> {
             }
             Bracket::Floor | Bracket::Ceil => None,
         }
+    }
+
+    /// Statements one below the other.
+    fn lines(&self, start: usize, end: usize, depth: usize) -> Option<Answer> {
+        let mut parts = Vec::new();
+        for (from, to) in self.split(start, end, |token| *token == Token::Mark('\n')) {
+            if from < to {
+                match self.answer(from, to, depth + 1)? {
+                    Answer::List(several) | Answer::Every(several) => parts.extend(several),
+                    one => parts.push(one),
+                }
+            }
+        }
+        joined_by(parts, false)
     }
 
     fn items(&self, start: usize, end: usize, depth: usize) -> Option<Vec<Answer>> {
@@ -174,9 +197,14 @@ impl<'a> Reader<'a> {
         if let Some(at) = self.source.find(start, end, divider)
             && let Some(condition) = self.answer(at + 1, end, depth + 1)
             && matches!(condition, Answer::Relation { .. })
-            && matches!(self.source.tokens[start], Token::Name(_))
+            && let Some(Token::Name(_)) = self.source.tokens[start..at].first()
         {
-            return Some(condition);
+            return match &self.source.tokens[start + 1..at] {
+                [] => Some(condition),
+                [Token::Relation(Relation::In), Token::Name(set)] if set == "bb R" => Some(condition),
+                // Among whole or complex numbers the condition describes no interval.
+                _ => Some(Answer::List(vec![self.statement(start, at, depth + 1)?, condition])),
+            };
         }
         self.items(start, end, depth).map(Answer::Set)
     }
@@ -246,15 +274,21 @@ impl<'a> Reader<'a> {
         let words_start = unit_start + usize::from(multiplier.is_some());
         let mut unit = if words_start < end { self.unit(words_start, end)? } else { None };
         let (mut from, mut to, mut negative) = (start, unit_start, false);
-        if tokens[from] == Token::Mark('-') && tokens.get(from + 1) == Some(&Token::Mark('$')) {
+        let currency = |at: usize| match tokens.get(at) {
+            Some(Token::Mark(sign)) => unit::currency(*sign),
+            _ => None,
+        };
+        if tokens[from] == Token::Mark('-') && currency(from + 1).is_some() {
             (from, negative) = (from + 1, true);
         }
-        if tokens.get(from) == Some(&Token::Mark('$')) {
+        if let Some(money) = currency(from) {
             from += 1;
-            unit = unit.or_else(|| Some(unit::dollar()));
-        } else if to > from && tokens[to - 1] == Token::Mark('$') {
+            unit = unit.or(Some(money));
+        } else if to > from
+            && let Some(money) = currency(to - 1)
+        {
             to -= 1;
-            unit = unit.or_else(|| Some(unit::dollar()));
+            unit = unit.or(Some(money));
         }
         let value = formula(source, from, to, 0)?;
         let value = if negative { Expr::Negative(Box::new(value)) } else { value };
@@ -312,6 +346,30 @@ impl<'a> Reader<'a> {
         }
         pieces.push((from, end));
         pieces
+    }
+}
+
+/// The answer that parts are together; bounds all hold, unless `either` says that one of them does.
+fn joined_by(mut parts: Vec<Answer>, either: bool) -> Option<Answer> {
+    // `x \ne -1, 1`
+    if let Some(Answer::Relation { sides, relations }) = parts.first().cloned()
+        && relations == [Relation::NotEqual]
+        && parts[1..].iter().all(|part| matches!(part, Answer::Value { .. }))
+    {
+        for part in &mut parts[1..] {
+            *part = Answer::Relation { sides: vec![sides[0].clone(), part.clone()], relations: relations.clone() };
+        }
+    }
+    let bounds = |part: &Answer| match part {
+        Answer::Relation { relations, .. } => {
+            relations.iter().all(|relation| relation.is_order() || *relation == Relation::NotEqual)
+        }
+        _ => false,
+    };
+    match parts.len() {
+        0 | 1 => parts.pop(),
+        _ if !either && parts.iter().all(bounds) => Some(Answer::Every(parts)),
+        _ => Some(Answer::List(parts)),
     }
 }
 

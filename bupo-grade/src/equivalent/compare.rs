@@ -5,7 +5,7 @@ use super::scalar;
 use super::signs;
 use super::statement::{same_region, same_relations, same_statements, value_of};
 use super::token::Bracket;
-use super::tree::{Answer, Expr};
+use super::tree::{Answer, Constant, Expr};
 
 /// Elements of a list, a set or a tuple more than this are only compared one by one in the order they are written.
 const MOST_UNORDERED: usize = 64;
@@ -40,9 +40,9 @@ pub(super) fn same(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
             same(&letter, other, fuel) || same(&Answer::Value { value: value.clone(), unit: None }, other, fuel)
         }
         (Answer::Every(mine), Answer::Every(theirs)) if same_sets(mine, theirs, fuel) => true,
-        (Answer::Words(words), Answer::Value { value: Expr::Variable(name), unit: None })
-        | (Answer::Value { value: Expr::Variable(name), unit: None }, Answer::Words(words)) => {
-            name.len() == 1 && name.eq_ignore_ascii_case(words)
+        (Answer::Words(words), Answer::Value { value, unit: None })
+        | (Answer::Value { value, unit: None }, Answer::Words(words)) => {
+            letters(value).is_some_and(|letters| letters.eq_ignore_ascii_case(words))
         }
         (Answer::Value { .. }, Answer::Value { .. }) => same_quantities(a, b, fuel),
         (Answer::List(mine) | Answer::Set(mine), Answer::List(theirs) | Answer::Set(theirs)) => {
@@ -89,6 +89,17 @@ pub(super) fn same(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
             ratio.len() == 2 && scalar::same(&quotient(&ratio[0], &ratio[1]), value, fuel)
         }
         _ => same_region(a, b, fuel),
+    }
+}
+
+/// The letters that a product of variables is written with: `Amy` is no formula beside `\text{Amy}`.
+fn letters(value: &Expr) -> Option<String> {
+    match value {
+        Expr::Variable(name) if name.len() == 1 => Some(name.clone()),
+        Expr::Constant(Constant::E) => Some("e".to_owned()),
+        Expr::Constant(Constant::I) => Some("i".to_owned()),
+        Expr::Product(parts) => parts.iter().map(letters).collect(),
+        _ => None,
     }
 }
 

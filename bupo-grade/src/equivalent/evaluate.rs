@@ -27,6 +27,8 @@ pub(super) enum Sampling {
     Positive,
     /// Real numbers of both signs.
     Signed,
+    /// Real numbers far from zero, all of one sign at the first two points.
+    Far,
     /// `z` and `w` are complex, the others real.
     Complex,
 }
@@ -50,6 +52,8 @@ pub(super) struct Convention {
     pub(super) decimal_log: bool,
 }
 
+/// How many times further out the points are that look for bends.
+const FAR: i64 = 1 << 12;
 /// Different arguments of unknown functions, at most.
 const MOST_UNKNOWN: usize = 32;
 
@@ -193,7 +197,13 @@ impl Place<'_> {
         }
         let among = |names: &[String]| names.iter().any(|other| other == name);
         let counts = among(&self.whole.counts);
-        let negative = self.sampling != Sampling::Positive && seed & 1 == 0 && !counts;
+        let far = self.sampling == Sampling::Far;
+        let negative = !counts
+            && match (self.sampling, self.point % 100) {
+                (Sampling::Positive, _) | (Sampling::Far, 0) => false,
+                (Sampling::Far, 1) => true,
+                _ => seed & 1 == 0,
+            };
         let size = if counts || among(&self.whole.names) {
             // `n` is above `k`, as in a binomial.
             let large = matches!(name, "n" | "N" | "M");
@@ -203,6 +213,7 @@ impl Place<'_> {
             let part = |bits: u64| ((seed >> bits) & 0xf_ffff) as i64 * 2 + 1;
             Number::from(part(4)).div(&(part(28) / 2 + (1 << 17)).into(), &self.working)?
         };
+        let size = if far && !counts { size.mul(&FAR.into(), &self.working)? } else { size };
         let size = if negative { size.neg() } else { size };
         if self.sampling == Sampling::Complex && matches!(name, "z" | "w") {
             let height = Number::from((seed >> 50) as i64 + 1).div(&(1 << 12).into(), &self.working)?;

@@ -19,8 +19,8 @@ pub(super) fn solved(left: &Expr, relation: Relation, right: &Expr, fuel: &Fuel)
         half_line(&slope, relation, difference(bound, shift), fuel)
     };
     let region = match (left, right.is_closed()) {
-        // `|x - 1| < 2` and `x^2 < 9`
-        (Expr::Call(Function::Abs, inside), true) => {
+        // `|x - 1| < 2` and `x^2 < 9`; but `|z| < 2` is a disc.
+        (Expr::Call(Function::Abs, inside), true) if !matches!(&label, Expr::Variable(name) if name == "z") => {
             around(|relation, bound| of(inside, relation, bound), relation, right, fuel)?
         }
         (Expr::Power(inside, degree), true) if **degree == Expr::integer(2) => {

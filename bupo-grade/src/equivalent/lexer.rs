@@ -81,6 +81,11 @@ impl<'a> Lexer<'a> {
     }
 
     fn push(&mut self, token: Token) {
+        // `&` before a relation only aligns it.
+        if matches!(token, Token::Relation(_)) && self.out.tokens.last() == Some(&Token::Mark('&')) {
+            self.out.tokens.pop();
+            self.out.spaced.pop();
+        }
         match token {
             Token::Open(Bracket::Round | Bracket::Square | Bracket::Curly | Bracket::Angle) => self.depth += 1,
             Token::Close(Bracket::Round | Bracket::Square | Bracket::Curly | Bracket::Angle) => {
@@ -94,6 +99,13 @@ impl<'a> Lexer<'a> {
 
     fn after_number(&self) -> bool {
         matches!(self.out.tokens.last(), Some(Token::Number(_)))
+    }
+
+    fn after_degree(&self) -> bool {
+        matches!(
+            self.out.tokens.as_slice(),
+            [.., Token::Mark('°')] | [.., Token::Mark('°'), Token::Close(Bracket::Group)]
+        )
     }
 
     fn number(&mut self) -> Option<()> {
@@ -122,7 +134,9 @@ impl<'a> Lexer<'a> {
             let fraction = 1 + digits(end + 1);
             number.push_str(&self.rest()[end..end + fraction]);
             end += fraction;
-        } else if bytes.get(end) == Some(&b'.') && self.rest()[end + 1..].starts_with("\\overline") {
+        } else if bytes.get(end) == Some(&b'.')
+            && ["\\overline", "\\bar", "\\dot"].iter().any(|bar| self.rest()[end + 1..].starts_with(bar))
+        {
             number.push('.');
             end += 1;
         }
@@ -174,13 +188,26 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let run = &rest[..length];
+        // `3:45 p.m.`
+        if let [.., Token::Number(_), Token::Mark(':'), Token::Number(_)] = self.out.tokens.as_slice()
+            && let Some(half) = ["a.m.", "p.m.", "am", "pm"].iter().find(|half| starts_with(rest, half))
+        {
+            self.at += half.len();
+            return self.push(Token::Word(half.replace('.', "")));
+        }
         self.at += length;
+        // `20^\circ C`
+        if matches!(run, "C" | "F") && self.after_degree() {
+            return self.push(Token::Word(run.to_owned()));
+        }
         if let Some(token) = symbol::plain_word(run) {
             return self.push(token);
         }
         let quantity = self.after_number() || matches!(self.out.tokens.last(), Some(Token::Word(_)));
         if quantity
-            && (length >= 2 && (unit::is_known(run) || unit::multiplier(run).is_some()) || length >= 4 && self.space)
+            && (length >= 2 && (unit::is_known(run) || unit::multiplier(run).is_some())
+                || length >= 4 && self.space
+                || run == "per")
         {
             return self.push(Token::Word(run.to_owned()));
         }
@@ -240,7 +267,7 @@ impl<'a> Lexer<'a> {
                 }
                 Some(())
             }
-            "hspace" | "vspace" | "phantom" | "label" | "tag" | "color" => self.argument().map(|_| ()),
+            "hspace" | "vspace" | "phantom" | "label" | "tag" | "color" | "textcolor" => self.argument().map(|_| ()),
             _ => {
                 match symbol::command(name) {
                     Some(tokens) => tokens.into_iter().for_each(|token| self.push(token)),
@@ -397,6 +424,17 @@ impl<'a> Lexer<'a> {
         if !letters || !opens_with_letter {
             return self.inside(trimmed);
         }
+        if let Some(choices) = choices(&trimmed[..end])
+            && end == trimmed.len()
+        {
+            for choice in choices {
+                self.push(Token::Word(choice.to_owned()));
+                self.push(Token::Mark(','));
+            }
+            self.out.tokens.pop();
+            self.out.spaced.pop();
+            return Some(());
+        }
         let bare = trimmed[..end].trim();
         let bare = bare.strip_prefix('(').and_then(|bare| bare.strip_suffix(')')).unwrap_or(bare);
         self.push(symbol::separator(bare).unwrap_or_else(|| Token::Word(bare.to_owned())));
@@ -415,10 +453,14 @@ impl<'a> Lexer<'a> {
         if let Some(function) = Function::named(content) {
             self.push(Token::Function(function));
         } else if !content.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-            let words = content.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b'/' | b'~'));
+            // `\mathrm{m/s^2}`
+            let unit = |head: &&str| self.after_number() && head.split(['/', ' ', '~']).any(unit::is_known);
+            let head = content.split('^').next().filter(unit).unwrap_or(content);
+            let words = head.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b'/' | b'~'));
             return if words { self.prose(content) } else { self.inside(content) };
         } else if content.len() == 1 {
-            let unit = name == "mathrm" && self.after_number() && !matches!(content, "e" | "i");
+            let quantity = self.after_number() || self.after_degree();
+            let unit = name == "mathrm" && quantity && !matches!(content, "e" | "i");
             self.push(if unit { Token::Word(content.to_owned()) } else { Token::Name(content.to_owned()) });
         } else if name == "operatorname" {
             self.push(Token::Operator(content.to_owned()));
@@ -452,4 +494,23 @@ impl<'a> Lexer<'a> {
         self.push(Token::Name(name));
         Some(())
     }
+}
+
+/// Whether `text` starts with `word`, in either case and with nothing alphabetic behind it.
+fn starts_with(text: &str, word: &str) -> bool {
+    let start = text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    start && !text[word.len()..].starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// The letters of `A, B and (D)`, where there are several and nothing else.
+fn choices(text: &str) -> Option<Vec<&str>> {
+    let parts = text.split(',').flat_map(|part| part.split(" and ")).flat_map(|part| part.split(" or "));
+    let mut letters = Vec::new();
+    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+        let part = part.strip_prefix("and ").unwrap_or(part).trim();
+        let letter = part.strip_prefix('(').and_then(|part| part.strip_suffix(')')).unwrap_or(part);
+        let one = letter.len() == 1 && letter.bytes().all(|byte| byte.is_ascii_uppercase());
+        letters.push(one.then_some(letter)?);
+    }
+    (letters.len() > 1).then_some(letters)
 }

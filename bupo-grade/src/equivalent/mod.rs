@@ -118,7 +118,7 @@ fn bare(tokens: &[Token]) -> Vec<Token> {
     let mut out: Vec<Token> = Vec::with_capacity(tokens.len());
     for token in tokens {
         match token {
-            Token::Word(word) => out.push(Token::Word(word.to_lowercase())),
+            Token::Word(word) => out.push(Token::Word(word.to_lowercase().replace('.', ""))),
             Token::Close(Bracket::Group)
                 if out.len() >= 2
                     && out[out.len() - 2] == Token::Open(Bracket::Group)

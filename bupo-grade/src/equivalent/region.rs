@@ -5,6 +5,7 @@ use num_bigint::Sign;
 use super::inequality;
 use super::number::Fuel;
 use super::scalar;
+use super::signs;
 use super::token::{Bracket, Relation};
 use super::tree::{Answer, Constant, Expr};
 
@@ -28,6 +29,10 @@ pub(super) fn of_set(answer: &Answer, fuel: &Fuel) -> Option<Vec<Interval>> {
             ([low, high], Some(low_closed), Some(high_closed)) => {
                 Some(vec![Interval { low: (number(low)?, low_closed), high: (number(high)?, high_closed) }])
             }
+            _ => None,
+        },
+        Answer::Set(_) if signs::expanded(answer).is_some() => match signs::expanded(answer)? {
+            Answer::List(items) => of_set(&Answer::Set(items), fuel),
             _ => None,
         },
         Answer::Set(items) => items.iter().map(|item| Some(point(number(item)?))).collect(),

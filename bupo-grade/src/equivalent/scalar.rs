@@ -14,6 +14,8 @@ const LAST_BITS: u64 = 1152;
 /// Points where all variables are positive, and points where they are not.
 const POSITIVE_POINTS: u64 = 3;
 const SIGNED_POINTS: u64 = 3;
+/// Points far from zero, for formulas that may bend there.
+const FAR_POINTS: u64 = 4;
 
 /// Whether `a` and `b` have the same value wherever they are defined.
 pub(super) fn same(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
@@ -53,7 +55,8 @@ fn conventions(a: &Expr, b: &Expr) -> Vec<Convention> {
     let log = |expr: &Expr| expr.any(&mut |part| matches!(part, Expr::Call(Function::Log, _)));
     let mut all = Vec::new();
     for bare_degrees in choices(one_has(Constant::Degree)) {
-        for bare_percent in choices(one_has(Constant::Percent)) {
+        // Both at once would make `50\%` and `50^\circ` one.
+        for bare_percent in choices(one_has(Constant::Percent) && !bare_degrees) {
             for decimal_log in choices(log(a) || log(b)) {
                 all.push(Convention { bare_degrees, bare_percent, decimal_log });
             }
@@ -100,15 +103,22 @@ struct Comparison<'a> {
     signs_matter: bool,
     /// Whether complex variables are conjugated, or split into parts.
     conjugates: bool,
+    /// Whether an absolute value, a root or a rounding may change its course far out: `|x - 100|`.
+    bends: bool,
 }
 
 impl<'a> Comparison<'a> {
     fn new(formulas: &[&Expr], convention: Convention, fuel: &'a Fuel) -> Self {
         let closed = formulas.iter().all(|formula| formula.is_closed());
         let mut whole = Whole::default();
-        let (mut signs_matter, mut conjugates) = (false, false);
+        let (mut signs_matter, mut conjugates, mut bends) = (false, false, false);
         for formula in formulas.iter().filter(|_| !closed) {
             formula.any(&mut |part| {
+                bends |= match part {
+                    Expr::Call(Function::Abs | Function::Floor | Function::Ceil, inside) => !inside.is_closed(),
+                    Expr::Root(inside, _) => !inside.is_closed(),
+                    _ => false,
+                };
                 match part {
                     Expr::Variable(name) if matches!(name.as_str(), "n" | "m" | "k" | "j" | "l" | "N" | "M") => {
                         whole.names.push(name.clone());
@@ -129,7 +139,7 @@ impl<'a> Comparison<'a> {
                 false
             });
         }
-        Self { fuel, convention, whole, closed, signs_matter, conjugates }
+        Self { fuel, convention, whole, closed, signs_matter, conjugates, bends }
     }
 
     fn place(&self, point: u64, sampling: Sampling, bits: u64) -> Place<'_> {
@@ -166,6 +176,7 @@ impl<'a> Comparison<'a> {
             move |point| self.agrees_beyond(a, b, &self.place(SIGNED_POINTS * 100 + point, sampling, FIRST_BITS))
         };
         (0..SIGNED_POINTS).all(elsewhere(Sampling::Signed))
+            && (!self.bends || (0..FAR_POINTS).all(elsewhere(Sampling::Far)))
             && (!self.conjugates || (0..SIGNED_POINTS).all(elsewhere(Sampling::Complex)))
     }
 

@@ -1,13 +1,14 @@
 //! Compares statements: assignments, equations, inequalities, memberships.
 
 use super::compare::{same, same_in_order};
-use super::number::Fuel;
+use super::number::{Fuel, Function};
 use super::region;
 use super::scalar;
 use super::token::Relation;
 use super::tree::{Answer, Expr};
 
-/// The name that a statement gives a value to, and the value: `x = 5`, `f(x) = x^2`, `x \in [0, 1]`, `S = 2 + 3 = 5`.
+/// The name that a statement gives a value to, and the value: `x = 5`, `f(x) = x^2`, `x \in [0, 1]`, `S = 2 + 3 = 5`;
+/// also `\frac{3}{5} = 0.6`, where both are the same.
 pub(super) fn value_of(statement: &Answer, fuel: &Fuel) -> Option<(Answer, Answer)> {
     let Answer::Relation { sides, relations } = statement else { return None };
     let (sides, relations) = without_rounding(sides, relations);
@@ -21,8 +22,7 @@ pub(super) fn value_of(statement: &Answer, fuel: &Fuel) -> Option<(Answer, Answe
         // Every step of a chain has to be right, or any guess could be added to it.
         _ if all(Relation::Equal) => {
             let steps = if names_value(label, is_number(value)) { values } else { sides };
-            (values.len() > 1 || names_value(label, is_number(value)))
-                && steps.iter().all(|step| same(step, value, fuel))
+            steps.iter().all(|step| same(step, value, fuel))
         }
         _ => false,
     };
@@ -169,6 +169,10 @@ fn names_value(label: &Answer, number: bool) -> bool {
         Answer::Value { value, unit: None } => match value {
             Expr::Variable(_) | Expr::Apply(..) => true,
             Expr::Product(parts) => parts.iter().all(|part| matches!(part, Expr::Variable(_))),
+            // `\tan\theta = \frac{3}{4}` and `|AB| = 5`; but `|x| = 5` is an equation.
+            Expr::Call(function, part) if function.is_circular() => number && matches!(**part, Expr::Variable(_)),
+            Expr::Call(Function::Abs, part) => number && is_segment(part),
+            Expr::Series { bounds, .. } => bounds.1.infinity().is_some(),
             Expr::Sum(parts) => number && parts.iter().all(|part| names_value(&plain(part), number)),
             Expr::Quotient(above, below) => {
                 let names = names_value(&plain(above), number) && names_value(&plain(below), number);
@@ -177,8 +181,16 @@ fn names_value(label: &Answer, number: bool) -> bool {
             _ => false,
         },
         Answer::Tuple { items, .. } => items.iter().all(|item| names_value(item, false)),
+        Answer::Ratio(parts) => parts.iter().all(|part| names_value(&plain(part), number)),
         _ => false,
     }
+}
+
+/// `AB`
+fn is_segment(value: &Expr) -> bool {
+    let point =
+        |part: &Expr| matches!(part, Expr::Variable(name) if name.starts_with(|c: char| c.is_ascii_uppercase()));
+    matches!(value, Expr::Product(parts) if parts.len() == 2 && parts.iter().all(point))
 }
 
 /// `dy` or `\partial f`

@@ -116,7 +116,10 @@ pub(super) fn separator(word: &str) -> Option<Token> {
         "and" | "And" | "," | "or" | "Or" => Token::Word(word.to_lowercase()),
         "degrees" | "degree" => Token::Mark('°'),
         "percent" => Token::Mark('%'),
+        "infinity" => Token::Mark('∞'),
         "in" => Token::Relation(Relation::In),
+        // `2 \text{ to } 3`
+        "to" => Token::Mark(':'),
         _ => return None,
     })
 }

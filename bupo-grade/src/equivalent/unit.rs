@@ -49,7 +49,7 @@ const UNITS: &[(&str, &[&str], (i64, i64))] = &[
     ("dollar", &["cent", "cents"], (1, 100)),
     ("euro", &["euro", "euros", "EUR"], (1, 1)),
     ("angle", &["rad", "radian", "radians"], (1, 1)),
-    ("speed", &["mph"], (44_704, 100_000)),
+    ("length/time", &["mph"], (44_704, 100_000)),
     ("volt", &["V", "volt", "volts"], (1, 1)),
     ("ampere", &["A", "amp", "amps"], (1, 1)),
     ("newton", &["N", "newton", "newtons"], (1, 1)),
@@ -81,8 +81,16 @@ pub(super) fn multiplier(word: &str) -> Option<i64> {
     })
 }
 
-pub(super) fn dollar() -> Unit {
-    Unit { kind: "dollar".to_owned(), size: 1.into() }
+/// The unit of a currency's sign.
+pub(super) fn currency(sign: char) -> Option<Unit> {
+    let kind = match sign {
+        '$' => "dollar",
+        '€' => "euro",
+        '£' => "sterling",
+        '¥' => "yen",
+        _ => return None,
+    };
+    Some(Unit { kind: kind.to_owned(), size: 1.into() })
 }
 
 pub(super) fn is_known(word: &str) -> bool {
