@@ -234,6 +234,10 @@ fn a_run_finds_its_layer_watches_itself_and_makes_its_page() {
     let metrics = lines(&a.join("metrics.jsonl"));
     assert_eq!(metrics[0]["site"], *expected);
     assert_eq!(boundary["changes"].as_array().unwrap().len(), 6);
+    assert!(
+        shown.contains(boundary["reason"].as_str().unwrap())
+            && boundary["certainty"].as_str().unwrap().contains("tolerance")
+    );
     let probe = lines(&a.join("probe.jsonl"));
     assert_eq!(probe.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(probe[0]["means"]["entropy"].as_object().unwrap().len(), 19);

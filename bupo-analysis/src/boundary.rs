@@ -75,9 +75,13 @@ impl Boundary {
             }
             None => String::new(),
         };
-        let first = if layer == 1 { "layer 1 raises".to_string() } else { format!("layers 1 to {layer} raise") };
+        let first = if layer == 1 {
+            "feed-forward of layer 1 raises".to_string()
+        } else {
+            format!("feed-forwards of layers 1 to {layer} raise")
+        };
         format!(
-            "the feed-forward of {first} the entropy by {:.3} nats on average, more than the tolerance of {tolerance:.3}{after}",
+            "the {first} the entropy by {:.3} nats on average, more than the tolerance of {tolerance:.3}{after}",
             mean(&self.changes[..layer])
         )
     }

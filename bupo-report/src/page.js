@@ -2,7 +2,6 @@
 (() => {
   const hover = JSON.parse(document.getElementById("hover").textContent);
   const tip = document.getElementById("tip");
-  const SVG = "http://www.w3.org/2000/svg";
 
   // A number in few signs.
   const show = (value) => (Math.abs(value) >= 1000 || (value !== 0 && Math.abs(value) < 0.001)
@@ -49,7 +48,7 @@
   document.querySelectorAll("[data-plot]").forEach((plot, number) => {
     const svg = plot.querySelector("svg");
     const { chart, cells, x_label } = hover[number];
-    const cursor = document.createElementNS(SVG, "rect");
+    const cursor = document.createElementNS(svg.namespaceURI, "rect");
     cursor.setAttribute("class", "cursor");
     let index = null;
 

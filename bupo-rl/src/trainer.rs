@@ -189,6 +189,15 @@ struct KeptCompletion<'a> {
     completion: &'a Completion,
 }
 
+/// `boundary.json`.
+#[derive(Serialize)]
+struct Settled<'a> {
+    reason: String,
+    certainty: String,
+    #[serde(flatten)]
+    boundary: &'a Boundary,
+}
+
 impl<'a, A: AutodiffBackend> Trainer<'a, A> {
     fn new(config: &'a TrainConfig, files: &ModelFiles, folder: &Path, device: &A::Device) -> Result<Self, RlError> {
         let num_layers = bupo_models::checkpoint::load_config(files)?.num_hidden_layers;
@@ -286,7 +295,8 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
     fn settle(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
         let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
         self.schedule.settle(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));
-        self.run.boundary(&boundary)?;
+        let (reason, certainty) = (boundary.reason(), boundary.certainty());
+        self.run.boundary(&Settled { reason, certainty, boundary: &boundary })?;
         progress.boundary(&boundary);
         Ok(())
     }

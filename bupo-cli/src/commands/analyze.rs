@@ -135,7 +135,7 @@ fn measure_all<B: Backend>(
     let Named { name, source, tokenizer, .. } = named;
     println!("{name}: {}", source.describe(args));
     let options = MeasureOptions { norm: args.norm, layers: args.layers };
-    let (mut tally, mut first) = (Tally::default(), Vec::new());
+    let (mut tally, mut first) = (Tally::default(), Vec::<RecordedResponse>::new());
     let bar = StepBar::new(source.len(args));
     while tally.responses() < source.len(args) && !stop.load(Ordering::Relaxed) {
         let responses = source.next(tally.responses(), model, tokenizer.as_ref(), args)?;
@@ -151,7 +151,13 @@ fn measure_all<B: Backend>(
                 break;
             }
         }
-        first.extend(responses.into_iter().take(MAPS - first.len().min(MAPS)));
+        for response in responses {
+            // One of each prompt: others to the same would look alike.
+            let seen = |other: &RecordedResponse| other.sequence.prompt == response.sequence.prompt;
+            if first.len() < MAPS && !first.iter().any(seen) {
+                first.push(response);
+            }
+        }
     }
     bar.finish();
     Ok((tally, first))

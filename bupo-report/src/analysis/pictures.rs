@@ -24,7 +24,7 @@ impl Pictures<'_> {
             let chart = LineChart {
                 title: analysis.subject.model.clone(),
                 y_range: Some((0.0, most)),
-                ..by_layer("entropy (nats)", kinds(analysis, Statistic::Entropy, &KINDS))
+                ..by_layer("entropy (nats)", kinds(analysis, Statistic::Entropy))
             };
             let caption = format!("Mean entropy of each layer's three policies. ln V is {most:.2}.");
             Picture::new(format!("entropy-flow-{number}"), staged(chart, analysis), caption)
@@ -87,7 +87,7 @@ impl Pictures<'_> {
             let chart = LineChart {
                 title: format!("{}: agreement with the full policy", analysis.subject.model),
                 y_range: Some((0.0, 1.0)),
-                ..by_layer("share of tokens", kinds(analysis, Statistic::Agreement, &KINDS))
+                ..by_layer("share of tokens", kinds(analysis, Statistic::Agreement))
             };
             Picture::new(
                 format!("agreement-{number}"),
@@ -103,7 +103,7 @@ impl Pictures<'_> {
             let chart = LineChart {
                 title: format!("{}: probability of the response's token", analysis.subject.model),
                 y_range: Some((0.0, 1.0)),
-                ..by_layer("probability", kinds(analysis, Statistic::Probability, &KINDS))
+                ..by_layer("probability", kinds(analysis, Statistic::Probability))
             };
             Picture::new(
                 format!("probability-{number}"),
@@ -115,7 +115,7 @@ impl Pictures<'_> {
             let chart = LineChart {
                 title: format!("{}: rank of the response's token", analysis.subject.model),
                 y_scale: YScale::Log,
-                ..by_layer("mean rank", kinds(analysis, Statistic::Rank, &KINDS))
+                ..by_layer("mean rank", kinds(analysis, Statistic::Rank))
             };
             Picture::new(format!("rank-{number}"), chart, "Means, so that a few far tokens weigh much.")
         }));
@@ -127,7 +127,7 @@ impl Pictures<'_> {
             let chart = LineChart {
                 title: format!("{}: norms", analysis.subject.model),
                 y_scale: YScale::Log,
-                ..by_layer("Euclidean norm", kinds(analysis, Statistic::Norm, &KINDS))
+                ..by_layer("Euclidean norm", kinds(analysis, Statistic::Norm))
             };
             Picture::new(format!("norms-{number}"), chart, "The stream, and what is added to it.")
         });
@@ -135,17 +135,17 @@ impl Pictures<'_> {
             let chart = LineChart {
                 title: format!("{}: cosines", analysis.subject.model),
                 zero_line: true,
-                ..by_layer("cosine", kinds(analysis, Statistic::Cosine, &KINDS[1..]))
+                ..by_layer("cosine", kinds(analysis, Statistic::Cosine))
             };
             let caption =
-                "Attention against the state before the layer, feed-forward against the state between the halves.";
+                "The stream against itself a layer before, attention against the state before the layer, feed-forward against the state between the halves.";
             Picture::new(format!("cosines-{number}"), chart, caption)
         }));
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
                 title: format!("{}: directions", analysis.subject.model),
                 zero_line: true,
-                ..by_layer("participation ratio", kinds(analysis, Statistic::Participation, &KINDS))
+                ..by_layer("participation ratio", kinds(analysis, Statistic::Participation))
             };
             Picture::new(
                 format!("directions-{number}"),
@@ -217,8 +217,8 @@ fn by_layer(y_label: &str, series: Vec<Series>) -> LineChart {
     LineChart { x_label: "layer".into(), y_label: y_label.into(), series, ..LineChart::default() }
 }
 
-fn kinds(analysis: &Analysis, statistic: Statistic, kinds: &[(&str, Site)]) -> Vec<Series> {
-    kinds.iter().map(|(name, site)| series(name, &analysis.by_layer(*site, statistic, Slice::All))).collect()
+fn kinds(analysis: &Analysis, statistic: Statistic) -> Vec<Series> {
+    KINDS.iter().map(|(name, site)| series(name, &analysis.by_layer(*site, statistic, Slice::All))).collect()
 }
 
 fn series(name: &str, values: &[(usize, Estimate)]) -> Series {

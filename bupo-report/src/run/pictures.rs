@@ -1,7 +1,7 @@
 //! The pictures of training runs.
 
 use bupo_analysis::Statistic;
-use bupo_chart::{ColourScale, HeatMap, LineChart, Mark, Point, Series, YScale};
+use bupo_chart::{Chart, ColourScale, HeatMap, LineChart, Mark, Point, Series, YScale};
 use bupo_core::PolicySite;
 use serde_json::json;
 
@@ -10,10 +10,11 @@ use crate::page::Picture;
 use crate::response_map::rounded;
 
 pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
+    let share = |picture: Picture| line(picture, |chart| chart.y_range = Some((0.0, 1.0)));
     vec![
         curve(runs, "reward", "Reward", "mean reward", "Mean reward of the responses sampled in each step."),
         curve(runs, "response_length", "Response length", "tokens", "Mean length of the responses."),
-        curve(runs, "truncated", "Truncated responses", "share", "Share of responses cut by the length limit."),
+        share(curve(runs, "truncated", "Truncated responses", "share", "Share of responses cut by the length limit.")),
         curve(
             runs,
             "entropy",
@@ -21,20 +22,22 @@ pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
             "nats",
             "At the response tokens, before each step's updates. It is of another policy in each phase.",
         ),
-        curve(
+        share(curve(
             runs,
             "frac_reward_zero_std",
             "Groups that teach nothing",
             "share",
             "Share of groups whose responses all earned the same.",
-        ),
+        )),
         curve(runs, "tokens_per_second", "Speed", "tokens / s", "Prompt and response tokens over the step's seconds."),
     ]
 }
 
 pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
+    let gradient =
+        curve(runs, "grad_norm", "Gradient norm", "global norm", "Mean over the step's updates, before clipping.");
     let mut pictures = vec![
-        curve(runs, "grad_norm", "Gradient norm", "global norm", "Mean over the step's updates, before clipping."),
+        line(gradient, |chart| chart.y_scale = YScale::Log),
         curve(
             runs,
             "clip_ratio",
@@ -51,9 +54,6 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
             "The ratio furthest from 1 in any update.",
         ),
     ];
-    if let Some(Picture { chart: bupo_chart::Chart::Line(chart), .. }) = pictures.first_mut() {
-        chart.y_scale = YScale::Log;
-    }
     if runs.iter().flat_map(|run| &run.metrics).any(|line| number(line, "ref_kl").is_some()) {
         pictures.push(curve(
             runs,
@@ -94,6 +94,14 @@ pub(super) fn inside(runs: &[Run]) -> Vec<Picture> {
     pictures.extend(runs.iter().enumerate().map(|(index, run)| feed_forward(run, index + 1)));
     pictures.extend(runs.iter().enumerate().map(|(index, run)| similarity(run, index + 1)));
     pictures
+}
+
+/// A line chart with something changed.
+fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
+    if let Chart::Line(chart) = &mut picture.chart {
+        change(chart);
+    }
+    picture
 }
 
 /// A metric over steps, a line a run.

@@ -11,6 +11,8 @@ use crate::page::{Part, Table};
 const NOTHING: &str = "\u{2013}";
 /// Problems whose completions are shown of each run.
 const SHOWN: usize = 4;
+/// Letters of a completion that are shown.
+const LONGEST: usize = 800;
 
 pub(super) fn subtitle(runs: &[Run]) -> String {
     let model = |run: &Run| {
@@ -26,7 +28,12 @@ pub(super) fn outcome_text(runs: &[Run]) -> String {
             let layer = boundary.get("layer").and_then(Value::as_u64);
             let layer =
                 layer.map_or("the full policy, since no layer explores".into(), |layer| format!("layer {layer}"));
-            format!(" Its first phase left the layer open; by the first step's responses it was settled on {layer}.")
+            let said = |name: &str| boundary.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
+            format!(
+                " Its first phase left the layer open; by the first step's responses it was settled on {layer}: {} ({}).",
+                said("reason"),
+                said("certainty")
+            )
         });
         let state = match &run.evaluation {
             Some(_) => "finished".to_string(),
@@ -112,11 +119,11 @@ pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
                 let prompt = text(before, "prompt");
                 let said = |line: &Value| {
                     let score = number(line, "score").unwrap_or(f64::NAN);
-                    format!("{} [{score}]", text(line, "response"))
+                    format!("{} [{score}]", shortened(&text(line, "response")))
                 };
                 let after =
                     at(false).rfind(|line| text(line, "prompt") == prompt).map_or(NOTHING.into(), |line| said(line));
-                vec![prompt, said(before), after]
+                vec![shortened(&prompt), said(before), after]
             })
             .collect();
         (!rows.is_empty()).then(|| {
@@ -128,6 +135,17 @@ pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
         })
     };
     runs.iter().filter_map(part).collect()
+}
+
+/// The beginning and the end of a long text.
+fn shortened(text: &str) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= LONGEST {
+        return text.to_string();
+    }
+    let half = LONGEST / 2;
+    let part = |letters: &[char]| letters.iter().collect::<String>();
+    format!("{} \u{2026} {}", part(&letters[..half]), part(&letters[letters.len() - half..]))
 }
 
 pub(super) fn settings(runs: &[Run]) -> Vec<Part> {
