@@ -216,6 +216,8 @@ fn config_prints_the_defaults_and_says_what_a_file_would_do() {
     {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
+    let open = succeed(&["config", "check", text(&file), "--set", "phases.0.layer=auto"]);
+    assert!(open.contains("phase 1: auto, at most layer:6"), "{open}");
     fs::write(&file, "[rollout]\nprompts = 7\n").unwrap();
     let message = fail(&["config", "check", text(&file)]);
     assert!(message.contains("does not divide"), "{message}");

@@ -126,13 +126,15 @@ mod tests {
             let changes = runs(&[(6, 1.0), (20, 0.0), (10, -0.8)]);
             changes.into_iter().map(|change| change + rng.random_range(-size..size)).collect()
         };
+        let mut near = 0;
         for _ in 0..500 {
             let changes = noisy(TOLERANCE);
             assert_eq!(ends(&changes), (6, 26), "{changes:?}");
-            // Twice as much as the tolerance allows, they move by a few layers at most.
             let (exploration, integration) = ends(&noisy(2.0 * TOLERANCE));
-            assert!((6..=9).contains(&exploration) && (22..=26).contains(&integration), "{exploration} {integration}");
+            near += usize::from((5..=7).contains(&exploration) && (25..=27).contains(&integration));
         }
+        // At twice what the tolerance allows they move by at most a layer nine times in ten.
+        assert!(near >= 450, "{near}");
     }
 
     #[test]

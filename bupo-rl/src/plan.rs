@@ -19,6 +19,8 @@ const LOGITS_AT_ONCE: u64 = 1 << 23;
 pub struct PhasePlan {
     /// The phase.
     pub phase: Phase,
+    /// Whether its site is yet to be found; it is planned as the last layer, the most it can be.
+    pub open: bool,
     /// Optimizer steps.
     pub updates: usize,
     /// Layers that run for its loss.
@@ -94,11 +96,13 @@ impl RunPlan {
         let phases = schedule
             .phases()
             .iter()
-            .filter(|phase| phase.steps > 0)
-            .map(|phase| {
+            .zip(schedule.open())
+            .filter(|(phase, _)| phase.steps > 0)
+            .map(|(phase, open)| {
                 let layers = phase.site.depth(model.num_hidden_layers)?;
                 Ok(PhasePlan {
                     phase: *phase,
+                    open: *open,
                     updates: phase.steps * updates_per_step,
                     layers,
                     trained: trained(model, phase, layers),

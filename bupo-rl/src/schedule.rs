@@ -76,7 +76,12 @@ impl Schedule {
         &self.phases
     }
 
-    /// Whether a phase's site is yet to be found.
+    /// Whether each phase's site is yet to be found.
+    pub fn open(&self) -> &[bool] {
+        &self.open
+    }
+
+    /// Whether any phase's site is yet to be found.
     pub fn is_open(&self) -> bool {
         self.open.contains(&true)
     }

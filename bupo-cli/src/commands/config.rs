@@ -63,7 +63,7 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         println!(
             "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.3} billion parameters",
             index + 1,
-            phase.phase.site,
+            if phase.open { format!("auto, at most {}", phase.phase.site) } else { phase.phase.site.to_string() },
             phase.phase.norm,
             phase.phase.steps,
             phase.updates,
