@@ -133,8 +133,8 @@ mod tests {
             let (exploration, integration) = ends(&noisy(2.0 * TOLERANCE));
             near += usize::from((5..=7).contains(&exploration) && (25..=27).contains(&integration));
         }
-        // At twice what the tolerance allows they move by at most a layer nine times in ten.
-        assert!(near >= 450, "{near}");
+        // At twice what the tolerance allows they move by at most a layer three times in four.
+        assert!(near >= 375, "{near}");
     }
 
     #[test]
