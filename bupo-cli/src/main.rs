@@ -1,5 +1,8 @@
 //! The `bupo` command: trace, sample and train the policies inside a language model.
 
+#[macro_use]
+mod say;
+
 mod args;
 mod backend;
 mod commands;

@@ -133,7 +133,7 @@ fn measure_all<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<(Tally, Vec<RecordedResponse>), CliError> {
     let Named { name, source, tokenizer, .. } = named;
-    println!("{name}: {}", source.describe(args));
+    say!("{name}: {}", source.describe(args));
     let options = MeasureOptions { norm: args.norm, layers: args.layers };
     let (mut tally, mut first) = (Tally::default(), Vec::<RecordedResponse>::new());
     let bar = StepBar::new(source.len(args));

@@ -18,7 +18,7 @@ const DEFAULTS: &str = include_str!("../../../configs/arithmetic.toml");
 pub fn run(args: ConfigArgs) -> Result<(), CliError> {
     match args.command {
         None => {
-            print!("{DEFAULTS}");
+            say_on!("{DEFAULTS}");
             Ok(())
         }
         Some(ConfigCommand::Check(args)) => check(&args),
@@ -31,14 +31,14 @@ fn check(args: &CheckArgs) -> Result<(), CliError> {
     let model = args.model.as_deref().or(config.model.as_deref());
     let sizes = load_config(&model_files(model, Wanted::Config)?).map_err(CliError::from)?;
     print_plan(&config, model.unwrap_or("the model inside the program"), &sizes)?;
-    println!("device: {}", device_name(args.device.device)?);
+    say!("device: {}", device_name(args.device.device)?);
     Ok(())
 }
 
 fn print_files(config: &TrainConfig) {
     let named = |name: &str, files: &[std::path::PathBuf]| {
         for file in files {
-            println!(
+            say!(
                 "{name} {}{}",
                 file.display(),
                 if Path::new(file).is_file() { "" } else { "  (there is no such file)" }
@@ -48,19 +48,15 @@ fn print_files(config: &TrainConfig) {
     named("trains on", &config.data.train);
     named("measures on", &config.data.validation);
     if config.data.train.is_empty() {
-        println!("trains on the embedded arithmetic problems");
+        say!("trains on the embedded arithmetic problems");
     }
 }
 
 fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<(), CliError> {
     let plan = RunPlan::new(config, sizes)?;
-    println!(
-        "model {model}: {} layers, {:.3} billion parameters",
-        sizes.num_hidden_layers,
-        plan.parameters as f64 / 1e9
-    );
+    say!("model {model}: {} layers, {:.3} billion parameters", sizes.num_hidden_layers, plan.parameters as f64 / 1e9);
     for (index, phase) in plan.phases.iter().enumerate() {
-        println!(
+        say!(
             "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.3} billion parameters",
             index + 1,
             if phase.open { format!("auto, at most {}", phase.phase.site) } else { phase.phase.site.to_string() },
@@ -71,7 +67,7 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
             phase.trained as f64 / 1e9
         );
     }
-    println!(
+    say!(
         "each step: {} prompts x {} responses = {} responses, {} tokens at most; mini-batches of {} prompts, micro-batches of {} responses",
         config.rollout.prompts,
         config.rollout.group_size,
@@ -81,10 +77,10 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         config.update.micro_batch
     );
     if config.rollout.max_draws > 1 {
-        println!("dynamic sampling draws up to {} times as many", config.rollout.max_draws);
+        say!("dynamic sampling draws up to {} times as many", config.rollout.max_draws);
     }
     let memory = plan.memory;
-    println!("memory at the longest sequences, estimated, all in f32");
+    say!("memory at the longest sequences, estimated, all in f32");
     for (name, bytes) in [
         ("weights", memory.weights),
         ("gradients", memory.gradients),
@@ -99,7 +95,7 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         ("while updating", memory.update()),
         ("peak", memory.peak()),
     ] {
-        println!("  {name:<18} {:>10.3} GB", bytes as f64 / 1e9);
+        say!("  {name:<18} {:>10.3} GB", bytes as f64 / 1e9);
     }
     Ok(())
 }

@@ -21,35 +21,35 @@ pub fn run(args: DataArgs) -> Result<(), CliError> {
         PromptRenderer::new(&model_files(args.model.as_deref(), Wanted::Text)?, &data.chat_template, data.thinking)?;
     for path in &args.files {
         let description = describe(path)?;
-        println!("{}: {}, {} rows", path.display(), description.format, description.rows);
-        println!("columns");
+        say!("{}: {}, {} rows", path.display(), description.format, description.rows);
+        say!("columns");
         let width = description.columns.iter().map(|column| column.name.len()).max().unwrap_or(0);
         for column in &description.columns {
-            println!("  {:<width$}  {}", column.name, column.kind);
+            say!("  {:<width$}  {}", column.name, column.kind);
         }
     }
     let columns = Columns { prompt: data.prompt_column, answer: data.answer_column, data_source: data.source_column };
     let problems = read_problems(&args.files, &columns)?;
     let mut sources: BTreeMap<&str, usize> = BTreeMap::new();
     problems.iter().for_each(|problem| *sources.entry(&problem.data_source).or_default() += 1);
-    println!("sources");
+    say!("sources");
     for (source, rows) in sources {
-        println!("  {:<24} {rows}", if source.is_empty() { "(none)" } else { source });
+        say!("  {:<24} {rows}", if source.is_empty() { "(none)" } else { source });
     }
     let chat = problems.iter().filter(|problem| matches!(problem.prompt, Prompt::Chat(_))).count();
-    println!("prompts: {chat} of chat messages, {} of text", problems.len() - chat);
+    say!("prompts: {chat} of chat messages, {} of text", problems.len() - chat);
     let rendered = problems.iter().map(|problem| renderer.render(&problem.prompt)).collect::<Result<Vec<_>, _>>()?;
-    println!("lengths in tokens of {}", args.model.as_deref().unwrap_or("the model inside the program"));
+    say!("lengths in tokens of {}", args.model.as_deref().unwrap_or("the model inside the program"));
     let limit = args.prompts.max_prompt_tokens;
     print_lengths("prompt", rendered.iter().map(|(_, tokens)| tokens.len()).collect());
     let answers =
         problems.iter().map(|problem| renderer.tokenizer().encode_rendered(&problem.answer).map(|ids| ids.len()));
     print_lengths("answer", answers.collect::<Result<_, _>>()?);
     let over = rendered.iter().filter(|(_, tokens)| tokens.len() > limit).count();
-    println!("  {over} prompts are longer than --max-prompt-tokens {limit}");
+    say!("  {over} prompts are longer than --max-prompt-tokens {limit}");
     for (index, (problem, (prompt, tokens))) in problems.iter().zip(&rendered).take(SHOWN).enumerate() {
-        println!("\nprompt {} ({} tokens; answer {})", index + 1, tokens.len(), problem.answer);
-        println!("{}", shortened(prompt));
+        say!("\nprompt {} ({} tokens; answer {})", index + 1, tokens.len(), problem.answer);
+        say!("{}", shortened(prompt));
     }
     Ok(())
 }
@@ -58,7 +58,7 @@ fn print_lengths(name: &str, mut lengths: Vec<usize>) {
     lengths.sort_unstable();
     let at = |share: f64| lengths.get(((lengths.len().max(1) - 1) as f64 * share).round() as usize).unwrap_or(&0);
     let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
-    println!("  {name:<8} least {}, median {}, mean {mean:.1}, 95% {}, most {}", at(0.0), at(0.5), at(0.95), at(1.0));
+    say!("  {name:<8} least {}, median {}, mean {mean:.1}, 95% {}, most {}", at(0.0), at(0.5), at(0.95), at(1.0));
 }
 
 fn shortened(text: &str) -> String {

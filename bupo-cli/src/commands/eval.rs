@@ -54,7 +54,7 @@ impl Job for Eval {
         let mut folder = EvaluationFolder::open(&out, &settings(&args, &benchmarks), args.samples)?;
         let resumed = folder.resumed(args.samples);
         if resumed > 0 {
-            println!("{resumed} problems are done already in {}", out.display());
+            say!("{resumed} problems are done already in {}", out.display());
         }
         let model = load_model::<A::InnerBackend>(&files, device)?;
         let tokenizer = TextTokenizer::load(&files)?;
@@ -73,8 +73,8 @@ impl Job for Eval {
         bar.finish();
         print_results(&results, &args.rule.to_string());
         report_failures(&grader);
-        println!("results      {}", folder.write_results(&results)?.display());
-        println!("completions  {}", out.join(COMPLETIONS).display());
+        say!("results      {}", folder.write_results(&results)?.display());
+        say!("completions  {}", out.join(COMPLETIONS).display());
         Ok(())
     }
 }
@@ -92,7 +92,7 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
         let mut prepared = read_questions(std::slice::from_ref(path), &data, renderer)?;
         for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
             if count > 0 {
-                println!("{name}: {count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
+                say!("{name}: {count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
             }
         }
         prepared.questions.truncate(args.limit.unwrap_or(usize::MAX));

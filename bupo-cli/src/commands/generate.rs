@@ -79,8 +79,8 @@ fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTok
         return write_whole(path, format!("{}\n", Value::Object(by_site)).as_bytes());
     }
     let texts = responses.iter().flatten().map(|said| tokenizer.decode(&said.tokens)).collect::<Result<Vec<_>, _>>()?;
-    println!("{}", args.prompt.as_deref().unwrap_or_default());
-    print!("{}", side_by_side(&names, &texts, screen_width()));
+    say!("{}", args.prompt.as_deref().unwrap_or_default());
+    say_on!("{}", side_by_side(&names, &texts, screen_width()));
     Ok(())
 }
 
@@ -88,8 +88,8 @@ fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTok
 fn print(responses: &[Response], prompt: Option<&str>, tokenizer: Option<&TextTokenizer>) -> Result<(), CliError> {
     for response in responses {
         match tokenizer {
-            Some(tokenizer) => println!("{}{}", prompt.unwrap_or_default(), tokenizer.decode(&response.tokens)?),
-            None => println!("{:?}", response.tokens),
+            Some(tokenizer) => say!("{}{}", prompt.unwrap_or_default(), tokenizer.decode(&response.tokens)?),
+            None => say!("{:?}", response.tokens),
         }
     }
     Ok(())

@@ -39,7 +39,7 @@ impl Job for Lens {
                 write_whole(path, format!("{out}\n").as_bytes())
             }
             None => {
-                print!("norm {}; entropy H in nats\n{}", args.norm, page(&ids, &sites, &tokenizer)?);
+                say_on!("norm {}; entropy H in nats\n{}", args.norm, page(&ids, &sites, &tokenizer)?);
                 Ok(())
             }
         }

@@ -49,7 +49,7 @@ impl Job for Replay {
         let loss =
             LossSpec { policy, objective: Objective::default(), norm_length: None, micro_batch: args.micro_batch };
         replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
-            println!(
+            say!(
                 "update {update}/{}  loss {:.6}  grad_norm {:.6}  clip_ratio {:.4}{}",
                 args.updates,
                 stats.loss,
@@ -61,7 +61,7 @@ impl Job for Replay {
         })?;
         let options = SaveOptions { dtype: Some(args.save_dtype), ..SaveOptions::default() };
         save_checkpoint(&args.out, &decoder, &companions, options)?;
-        println!("wrote the updated model and updates.jsonl to {}", args.out.display());
+        say!("wrote the updated model and updates.jsonl to {}", args.out.display());
         Ok(())
     }
 }

@@ -28,10 +28,10 @@ pub fn run(args: ReportArgs) -> Result<(), CliError> {
     check_writable(&out)?;
     let report = run_report(&runs);
     write_whole(&out, report.html()?.as_bytes())?;
-    println!("wrote {}", out.display());
+    say!("wrote {}", out.display());
     if let Some(folder) = &args.pictures {
         write_pictures(&report, folder)?;
-        println!("wrote pictures into {}", folder.display());
+        say!("wrote pictures into {}", folder.display());
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ impl Job for Trace {
             .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))
             .collect();
         write_safetensors(&args.out, &stored)?;
-        println!("wrote {} tensors to {}", stored.len(), args.out.display());
+        say!("wrote {} tensors to {}", stored.len(), args.out.display());
         Ok(())
     }
 }

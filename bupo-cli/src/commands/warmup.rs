@@ -48,7 +48,7 @@ impl Job for Warmup {
             }
         })?;
         bar.finish();
-        println!("wrote the model to {}", args.out.display());
+        say!("wrote the model to {}", args.out.display());
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ const SIDE: usize = 6;
 
 pub fn print_analysis(analysis: &Analysis) {
     let subject = &analysis.subject;
-    println!();
+    say!();
     let score = analysis.mean_score.map_or(String::new(), |score| format!(", mean score {score:.3}"));
-    println!(
+    say!(
         "{}: {} responses, {} tokens{score}; norm {}, entropies in nats, ln V = {:.2}",
         subject.model,
         analysis.responses,
@@ -24,14 +24,14 @@ pub fn print_analysis(analysis: &Analysis) {
         (Some(boundary), Some(convergence)) => {
             let stages = boundary.stages.named().into_iter();
             let stages: Vec<String> = stages.map(|(name, first, last)| format!("{name} {first}-{last}")).collect();
-            println!("stages: {} (tolerance {:.3} nats)", stages.join(", "), boundary.tolerance);
-            println!("boundary layer: {}", boundary.layer.map_or("none".into(), |layer| layer.to_string()));
-            println!("  {}", boundary.reason());
-            println!("  {}", boundary.certainty());
-            println!("{}", convergence.describe());
-            println!("\nfor a training settings file:\n\n{}", boundary.phases());
+            say!("stages: {} (tolerance {:.3} nats)", stages.join(", "), boundary.tolerance);
+            say!("boundary layer: {}", boundary.layer.map_or("none".into(), |layer| layer.to_string()));
+            say!("  {}", boundary.reason());
+            say!("  {}", boundary.certainty());
+            say!("{}", convergence.describe());
+            say!("\nfor a training settings file:\n\n{}", boundary.phases());
         }
-        _ => println!("only layers 1 to {} were measured, so nothing is said of stages", layers(analysis)),
+        _ => say!("only layers 1 to {} were measured, so nothing is said of stages", layers(analysis)),
     }
 }
 
@@ -48,9 +48,13 @@ fn print_layers(analysis: &Analysis) {
         .flatten()
         .fold(0.0, |most: f64, change| most.max(change.abs()));
     let bar_title = "layer policy's entropy";
-    println!(
+    say!(
         "{:>5}  {bar_title:<24}  {:<20}  {:<20}  {:>9}  {:>6}",
-        "layer", "feed-forward change", "attention change", "KL to end", "agrees"
+        "layer",
+        "feed-forward change",
+        "attention change",
+        "KL to end",
+        "agrees"
     );
     for layer in 1..=layers(analysis) {
         let entropy = value(PolicySite::Layer(layer), Statistic::Entropy).unwrap_or(f64::NAN);
@@ -59,7 +63,7 @@ fn print_layers(analysis: &Analysis) {
         let optional = |statistic, digits: usize| {
             value(PolicySite::Layer(layer), statistic).map_or("-".into(), |value| format!("{value:.digits$}"))
         };
-        println!(
+        say!(
             "{layer:>5}  {entropy:>6.2} {:<BAR$}   {:<20}  {:<20}  {:>9}  {:>6}",
             bar(entropy / most, BAR),
             signed(PolicySite::Ffn),

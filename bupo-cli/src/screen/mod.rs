@@ -77,7 +77,7 @@ impl StepBar {
     }
 
     pub fn line(&self, line: &str) {
-        self.0.suspend(|| println!("{line}"));
+        self.0.suspend(|| say!("{line}"));
     }
 
     pub fn finish(&self) {
@@ -101,32 +101,32 @@ impl TrainScreen {
     /// Before and after, and where everything is.
     pub fn outcome(&self, outcome: &Outcome, page: &Path) {
         let (before, after) = (&outcome.before, &outcome.after);
-        println!();
-        println!("{} held-out problems, {} samples each", after.problems, after.samples);
-        println!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
+        say!();
+        say!("{} held-out problems, {} samples each", after.problems, after.samples);
+        say!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
         for (name, before, after) in [
             (format!("Avg@{}", after.samples), before.avg_at_k, after.avg_at_k),
             (format!("Pass@{}", after.samples), before.pass_at_k, after.pass_at_k),
             ("response length".to_string(), before.response_length, after.response_length),
             ("truncated".to_string(), before.truncated, after.truncated),
         ] {
-            println!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
+            say!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
         }
-        println!();
-        println!("took {:.0} s", self.started.elapsed().as_secs_f64());
+        say!();
+        say!("took {:.0} s", self.started.elapsed().as_secs_f64());
         let folder = outcome.folder.display();
-        println!("page         {}", page.display());
-        println!("settings     {folder}/config.toml");
-        println!("metrics      {folder}/metrics.jsonl");
-        println!("completions  {folder}/completions.jsonl");
-        println!("evaluations  {folder}/evaluation.json");
-        println!("model        {}", outcome.model.display());
+        say!("page         {}", page.display());
+        say!("settings     {folder}/config.toml");
+        say!("metrics      {folder}/metrics.jsonl");
+        say!("completions  {folder}/completions.jsonl");
+        say!("evaluations  {folder}/evaluation.json");
+        say!("model        {}", outcome.model.display());
     }
 
     fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.line(line),
-            None => println!("{line}"),
+            None => say!("{line}"),
         }
     }
 }
@@ -135,13 +135,13 @@ impl Progress for TrainScreen {
     fn ready(&mut self, plan: &Plan<'_>) {
         let config = plan.config;
         let model = config.model.as_deref().unwrap_or("the embedded model");
-        println!(
+        say!(
             "training {model}: {} layers, {:.2} M parameters, on {}",
             plan.num_layers,
             plan.num_params as f64 / 1e6,
             self.device
         );
-        println!(
+        say!(
             "{} steps of {} prompts x {} responses, seed {}, into {}",
             plan.steps,
             config.rollout.prompts,
@@ -149,7 +149,7 @@ impl Progress for TrainScreen {
             config.seed,
             plan.folder.display()
         );
-        println!("{}", plan.questions);
+        say!("{}", plan.questions);
         self.steps = plan.steps;
     }
 
@@ -157,11 +157,11 @@ impl Progress for TrainScreen {
         if let Some(bar) = self.bar.take() {
             bar.finish();
         }
-        println!("evaluating {when} training ...");
+        say!("evaluating {when} training ...");
     }
 
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
-        println!(
+        say!(
             "{when}: Avg@{k} {:.3}, Pass@{k} {:.3}, mean length {:.1}, truncated {:.3}",
             evaluation.avg_at_k,
             evaluation.pass_at_k,
@@ -217,7 +217,7 @@ pub fn print_results(results: &[BenchmarkResult], rule: &str) {
     let width = results.iter().map(|result| result.benchmark.len()).max().unwrap_or(0).max(15) + 2;
     let print = |name: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|cell| format!("{cell:>width$}")).collect();
-        println!("{name:<16}{cells}");
+        say!("{name:<16}{cells}");
     };
     let several = results.len() > 1;
     // A value with the half width of its interval; the mean over benchmarks, of which there are few, has none.
@@ -231,7 +231,7 @@ pub fn print_results(results: &[BenchmarkResult], rule: &str) {
         let cells = results.iter().map(|result| value(&result.evaluation));
         print(name, cells.chain(several.then(String::new)).collect());
     };
-    println!("graded by {rule}; ± is half a 95% interval over problems");
+    say!("graded by {rule}; ± is half a 95% interval over problems");
     let names = results.iter().map(|result| result.benchmark.clone());
     print("", names.chain(several.then(|| "mean".to_string())).collect());
     plain("problems", &|evaluation| evaluation.problems.to_string());

@@ -74,9 +74,9 @@ impl Output {
         write_whole(&place("summary.json"), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
         write_pictures(report, &place("pictures"))?;
         write_whole(&place("report.html"), report.html()?.as_bytes())?;
-        println!();
+        say!();
         if !complete {
-            println!("stopped early: this is of the responses measured so far");
+            say!("stopped early: this is of the responses measured so far");
         }
         for (name, file) in [
             ("page", "report.html"),
@@ -86,7 +86,7 @@ impl Output {
             ("summary", "summary.json"),
             ("responses", COMPLETIONS),
         ] {
-            println!("{name:<12} {}", place(file).display());
+            say!("{name:<12} {}", place(file).display());
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ fn questions(
         let prepared = read_questions(&args.data, &data, &renderer)?;
         for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
             if count > 0 {
-                println!("{count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
+                say!("{count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
             }
         }
         return Ok((prepared.questions, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?))));
