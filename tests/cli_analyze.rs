@@ -131,7 +131,7 @@ fn the_first_layers_alone_can_be_measured() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let shown = analyze(&out, &[&SMALL[..], &["--layers", "2"]].concat());
-    assert!(shown.contains("only layers 1 to 2"), "{shown}");
+    assert!(shown.contains("only the first 2 of 6 layers"), "{shown}");
     let model = &summary(&out)["models"][0];
     assert!(model["boundary"].is_null() && model["convergence"].is_null());
     assert!(csv(&out).keys().all(|(_, site, statistic, _)| !site.ends_with(":3") && statistic != "kl"));

@@ -70,8 +70,12 @@ impl Boundary {
         let after = match self.stages.named().get(1) {
             Some((name, first, last)) => {
                 let change = mean(&self.changes[first - 1..*last]);
-                let plural = if first == last { format!("layer {first}") } else { format!("layers {first} to {last}") };
-                format!("; {plural} ({name}) change it by {change:+.3}")
+                let (layers, change_it) = if first == last {
+                    (format!("layer {first}"), "changes it")
+                } else {
+                    (format!("layers {first} to {last}"), "change it")
+                };
+                format!("; {layers} ({name}) {change_it} by {change:+.3}")
             }
             None => String::new(),
         };

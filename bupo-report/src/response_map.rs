@@ -12,8 +12,7 @@ use crate::page::Picture;
 
 /// Tokens shown of each place's policy.
 const TOP: usize = 5;
-/// The most cells and the most tokens of a map: with what the layers would say a cell takes about a hundred bytes.
-const CELLS: usize = 2400;
+/// The most tokens of a map, which would be too narrow to read with more.
 const TOKENS: usize = 96;
 
 /// What each layer would say at each token of a response's beginning.
@@ -42,7 +41,8 @@ pub struct MapCell {
     pub top: Vec<(String, f32)>,
 }
 
-/// Looks at the beginning of a response through every layer.
+/// Looks at the beginning of a response through every layer, `most_cells` at the most: with what its layer would say, a cell
+/// takes about a hundred bytes of the page.
 ///
 /// # Errors
 /// If the response cannot be run or its tokens have no text.
@@ -52,8 +52,9 @@ pub fn response_map<B: Backend>(
     model: &str,
     sequence: &Sequence,
     norm: Norm,
+    most_cells: usize,
 ) -> Result<ResponseMap, ReportError> {
-    let shown = sequence.response.len().min(TOKENS).min(CELLS / (decoder.layers.len() + 1)).max(1);
+    let shown = sequence.response.len().min(TOKENS).min(most_cells / (decoder.layers.len() + 1)).max(1);
     let response = &sequence.response[..shown.min(sequence.response.len())];
     let ids = [&sequence.prompt[..], &response[..response.len().saturating_sub(1)]].concat();
     let first = sequence.prompt.len() - 1;
@@ -118,8 +119,15 @@ impl ResponseMap {
             "Each column is the place that predicts the token under it; dark cells are policies that have decided. Point at a \
              cell for the layer's most probable tokens.{cut}"
         );
-        let top: Vec<Vec<&Vec<(String, f32)>>> =
-            self.cells.iter().map(|row| row.iter().map(|cell| &cell.top).collect()).collect();
+        let top: Vec<Vec<Vec<(&str, f64)>>> = self
+            .cells
+            .iter()
+            .map(|row| {
+                row.iter()
+                    .map(|cell| cell.top.iter().map(|(token, prob)| (token.as_str(), short(*prob))).collect())
+                    .collect()
+            })
+            .collect();
         let cells: Value = json!({
             "columns": self.tokens.iter().enumerate().map(|(place, token)| format!("{} {token}", place + 1)).collect::<Vec<_>>(),
             "rows": rows,
@@ -131,7 +139,12 @@ impl ResponseMap {
     }
 }
 
-/// Values to four places, which is more than a tooltip shows.
+/// Values as short as a tooltip shows them.
 pub(crate) fn rounded(values: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    values.iter().map(|row| row.iter().map(|value| (value * 1e4).round() / 1e4).collect()).collect()
+    values.iter().map(|row| row.iter().map(|value| short(*value)).collect()).collect()
+}
+
+/// Four places, one more than a tooltip shows.
+fn short(value: impl Into<f64>) -> f64 {
+    (value.into() * 1e4).round() / 1e4
 }

@@ -25,8 +25,10 @@ use crate::screen::analysis::print_analysis;
 
 /// Responses of each model that the page shows token by token.
 const MAPS: usize = 3;
-/// With more models than this, fewer.
+/// With several models fewer, but one each.
 const MAPS_IN_ALL: usize = 6;
+/// Cells of all of them, which keep the page below 3 MB.
+const CELLS_IN_ALL: usize = 12_000;
 
 pub fn run(args: AnalyzeArgs) -> Result<(), CliError> {
     let message = |text: String| Err(CliError::Message(text));
@@ -173,7 +175,8 @@ fn look_closely<B: Backend>(
     let Some(tokenizer) = &named.tokenizer else { return Ok(Vec::new()) };
     let count = (MAPS_IN_ALL / models).clamp(1, MAPS);
     let map = |response: &RecordedResponse| {
-        response_map(&model.decoder, tokenizer, &named.name, &response.sequence, norm).map_err(CliError::from)
+        response_map(&model.decoder, tokenizer, &named.name, &response.sequence, norm, CELLS_IN_ALL / (models * count))
+            .map_err(CliError::from)
     };
     first.iter().take(count).map(map).collect()
 }

@@ -23,7 +23,9 @@ pub fn print_analysis(analysis: &Analysis) {
     match (&analysis.boundary, &analysis.convergence) {
         (Some(boundary), Some(convergence)) => {
             let stages = boundary.stages.named().into_iter();
-            let stages: Vec<String> = stages.map(|(name, first, last)| format!("{name} {first}-{last}")).collect();
+            let range = |first, last| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+            let stages: Vec<String> =
+                stages.map(|(name, first, last)| format!("{name} {}", range(first, last))).collect();
             say!("stages: {} (tolerance {:.3} nats)", stages.join(", "), boundary.tolerance);
             say!("boundary layer: {}", boundary.layer.map_or("none".into(), |layer| layer.to_string()));
             say!("  {}", boundary.reason());
@@ -31,7 +33,10 @@ pub fn print_analysis(analysis: &Analysis) {
             say!("{}", convergence.describe());
             say!("\nfor a training settings file:\n\n{}", boundary.phases());
         }
-        _ => say!("only layers 1 to {} were measured, so nothing is said of stages", layers(analysis)),
+        _ => {
+            let (measured, all) = (layers(analysis), subject.num_layers);
+            say!("only the first {measured} of {all} layers were measured, so nothing is said of stages");
+        }
     }
 }
 

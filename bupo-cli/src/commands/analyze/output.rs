@@ -65,15 +65,16 @@ impl Output {
     /// Writes numbers, pictures and the page, and says where they are.
     pub fn write(&self, analyses: &[Analysis], report: &Report, complete: bool) -> Result<(), CliError> {
         let place = |name: &str| self.folder.join(name);
+        // What says most comes first, in case the disk fills.
+        write_whole(&place("summary.json"), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
+        write_whole(&place("report.html"), report.html()?.as_bytes())?;
         let mut csv = Vec::new();
         write_csv(analyses, &mut csv)?;
         write_whole(&place("measures.csv"), &csv)?;
         let mut parquet = Vec::new();
         write_parquet(analyses, &mut parquet)?;
         write_whole(&place("measures.parquet"), &parquet)?;
-        write_whole(&place("summary.json"), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
         write_pictures(report, &place("pictures"))?;
-        write_whole(&place("report.html"), report.html()?.as_bytes())?;
         say!();
         if !complete {
             say!("stopped early: this is of the responses measured so far");
