@@ -42,8 +42,12 @@ impl Job for Train {
         let files = model_files(self.config.model.as_deref(), Wanted::Model)?;
         let mut screen = TrainScreen::new(A::InnerBackend::name(device));
         let outcome = train::<A>(&self.config, &files, &self.folder, device, &mut screen)?;
-        let page = super::report::write_page(&outcome.folder)?;
-        screen.outcome(&outcome, &page);
+        screen.outcome(&outcome);
+        // The run is whole without it.
+        match super::report::write_page(&outcome.folder) {
+            Ok(page) => say!("page         {}", page.display()),
+            Err(error) => eprintln!("warning: the run's page could not be made: {error}"),
+        }
         Ok(())
     }
 }

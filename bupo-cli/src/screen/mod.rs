@@ -2,7 +2,6 @@
 
 pub mod analysis;
 
-use std::path::Path;
 use std::time::Instant;
 
 use bupo_analysis::Boundary;
@@ -99,7 +98,7 @@ impl TrainScreen {
     }
 
     /// Before and after, and where everything is.
-    pub fn outcome(&self, outcome: &Outcome, page: &Path) {
+    pub fn outcome(&self, outcome: &Outcome) {
         let (before, after) = (&outcome.before, &outcome.after);
         say!();
         say!("{} held-out problems, {} samples each", after.problems, after.samples);
@@ -115,7 +114,6 @@ impl TrainScreen {
         say!();
         say!("took {:.0} s", self.started.elapsed().as_secs_f64());
         let folder = outcome.folder.display();
-        say!("page         {}", page.display());
         say!("settings     {folder}/config.toml");
         say!("metrics      {folder}/metrics.jsonl");
         say!("completions  {folder}/completions.jsonl");
