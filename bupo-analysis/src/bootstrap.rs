@@ -63,8 +63,10 @@ impl Resamples {
             blocks.iter().flat_map(of_block).collect()
         };
         thread::scope(|scope| {
-            let parts: Vec<_> =
-                blocks.chunks(blocks.len().div_ceil(threads)).map(|part| scope.spawn(move || run(part))).collect();
+            let parts: Vec<_> = blocks
+                .chunks(blocks.len().div_ceil(threads).max(1))
+                .map(|part| scope.spawn(move || run(part)))
+                .collect();
             // A panic in a part is a panic here.
             parts
                 .into_iter()

@@ -57,10 +57,13 @@ impl Probe {
     }
 }
 
-/// The boundary layer by the first responses of some groups.
+/// The boundary layer by the first responses of some groups; nothing where dynamic sampling left none.
 pub(crate) fn find_boundary<B: Backend>(decoder: &Decoder<B>, groups: &[Group]) -> Result<Option<Boundary>, RlError> {
     let mut tally = Tally::default();
     let first: Vec<_> = responses(groups, usize::MAX).take(BOUNDARY_RESPONSES).collect();
+    if first.is_empty() {
+        return Ok(None);
+    }
     tally.measure(decoder, &first, MeasureOptions::default())?;
     let subject = Subject {
         model: String::new(),
