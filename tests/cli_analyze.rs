@@ -174,6 +174,7 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
         (&["--model", "/nowhere/at/all"], "/nowhere/at/all"),
         (&["--model", "a/b", "--model", "a/b"], "twice"),
         (&["--samples", "0"], "at least 1"),
+        (&["--prompts", text(&broken), "--max-prompt-tokens", "2"], "no prompt has at most 2"),
         (&["--layers", "7"], "layers 1 to 6"),
         (&["--tolerance", "1.5"], "--tolerance"),
         (&["--temperature", "-1"], "--temperature"),
@@ -200,6 +201,10 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     analyze(&out, &[&SMALL[..], &["--force"]].concat());
     analyze(&out, &[&SMALL[..], &["--force"]].concat());
     assert_eq!(fs::read_to_string(&kept).unwrap(), "all of it");
+    assert_eq!(lines(&out.join("completions.jsonl")).len(), 8);
+    // Completions that are not an analysis's own, of a run say, are not written over either.
+    fs::remove_file(out.join("summary.json")).unwrap();
+    assert!(refuse(&out, &[&SMALL[..], &["--force"]].concat()).contains("not of an analysis"));
     assert_eq!(lines(&out.join("completions.jsonl")).len(), 8);
 }
 

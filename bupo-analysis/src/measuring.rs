@@ -1,6 +1,6 @@
 //! Measuring many responses, some at a time.
 
-use bupo_models::{Decoder, MeasureOptions, Sequence, measure};
+use bupo_models::{Decoder, MeasureOptions, ResponseMeasures, Sequence, measure};
 use burn::tensor::backend::Backend;
 
 use crate::{AnalysisError, Tally};
@@ -19,18 +19,23 @@ impl Tally {
         responses: &[(Sequence, Option<f64>)],
         options: MeasureOptions,
     ) -> Result<(), AnalysisError> {
-        let mut order: Vec<&(Sequence, Option<f64>)> = responses.iter().collect();
-        order.sort_by_key(|(sequence, _)| sequence.len());
+        let mut order: Vec<usize> = (0..responses.len()).collect();
+        order.sort_by_key(|index| responses[*index].0.len());
+        let mut measured: Vec<Option<ResponseMeasures>> = vec![None; responses.len()];
         let mut rest = &order[..];
         while !rest.is_empty() {
             // The last of a run is its longest.
-            let fits = |count: &usize| count * rest[count - 1].0.len() <= TOKENS_AT_ONCE;
+            let fits = |count: &usize| count * responses[rest[count - 1]].0.len() <= TOKENS_AT_ONCE;
             let (block, others) = rest.split_at((1..=rest.len()).take_while(fits).last().unwrap_or(1));
-            let sequences: Vec<Sequence> = block.iter().map(|(sequence, _)| sequence.clone()).collect();
-            for (measures, (_, score)) in measure(decoder, &sequences, options)?.iter().zip(block) {
-                self.push(measures, *score)?;
+            let sequences: Vec<Sequence> = block.iter().map(|index| responses[*index].0.clone()).collect();
+            for (index, measures) in block.iter().zip(measure(decoder, &sequences, options)?) {
+                measured[*index] = Some(measures);
             }
             rest = others;
+        }
+        // In the order given, so that intervals do not depend on what was run together.
+        for (measures, (_, score)) in measured.iter().flatten().zip(responses) {
+            self.push(measures, *score)?;
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ impl Tally {
     /// Adds a response, with what it is worth where that is known.
     ///
     /// # Errors
-    /// If it was measured at other policies than those before it, or a policy's entropy is not finite.
+    /// If it was measured at other policies than those before it, or a policy's log-probs are not finite.
     pub fn push(&mut self, measures: &ResponseMeasures, score: Option<f64>) -> Result<(), AnalysisError> {
         let named = measures.sites.iter().map(|site| site.site).chain(measures.full.as_ref().map(|_| PolicySite::Full));
         if self.responses.is_empty() {
@@ -57,7 +57,8 @@ impl Tally {
             .chain(measures.full.as_ref().map(|full| (full, None)))
             .collect();
         for (site, (policy, _)) in self.sites.iter().zip(&policies) {
-            if policy.entropy.iter().any(|entropy| !entropy.is_finite()) {
+            // Entropies and divergences are clamped, which makes numbers of what is none; log-probs are not.
+            if policy.log_probs.iter().any(|log_prob| !log_prob.is_finite()) {
                 return Err(AnalysisError::NotFinite { site: *site, response: self.responses.len() + 1 });
             }
         }
@@ -167,6 +168,30 @@ impl ResponseTally {
             Slice::Correct => self.score.is_some_and(|score| score > 0.5),
             Slice::Incorrect => self.score.is_some_and(|score| score <= 0.5),
             _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bupo_core::PolicyComparison;
+
+    use super::*;
+
+    #[test]
+    fn what_has_overflowed_is_refused() {
+        let measured = |log_prob: f32| {
+            let full = PolicyComparison {
+                entropy: vec![0.0],
+                log_probs: vec![log_prob],
+                ranks: vec![1],
+                beside_full: Some(Default::default()),
+            };
+            ResponseMeasures { sites: Vec::new(), full: Some(full) }
+        };
+        for log_prob in [f32::NAN, f32::NEG_INFINITY] {
+            let refused = Tally::default().push(&measured(log_prob), None);
+            assert!(matches!(refused, Err(AnalysisError::NotFinite { site: PolicySite::Full, response: 1 })));
         }
     }
 }

@@ -186,7 +186,7 @@ pub struct AnalyzeArgs {
     #[arg(long, value_name = "FILE.jsonl", group = "input")]
     pub completions: Option<PathBuf>,
     /// Responses per prompt
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "completions")]
     pub samples: usize,
     /// The most prompts, or given responses
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -201,10 +201,16 @@ pub struct AnalyzeArgs {
     #[arg(long, value_name = "SHARE", default_value_t = bupo_analysis::DEFAULT_TOLERANCE)]
     pub tolerance: f64,
     /// strict, equivalent, exact, numeric or command:PROGRAM, for the answers to --data
-    #[arg(long, default_value = "strict")]
+    #[arg(long, default_value = "strict", requires = "data")]
     pub rule: Rule,
     /// Divides the logits when sampling; what is measured is at temperature 1
-    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true,
+        conflicts_with = "completions"
+    )]
     pub temperature: f64,
     /// The longest response, in tokens
     #[arg(long, value_name = "N", default_value_t = 512)]

@@ -58,7 +58,9 @@ pub fn response_map<B: Backend>(
     let response = &sequence.response[..shown.min(sequence.response.len())];
     let ids = [&sequence.prompt[..], &response[..response.len().saturating_sub(1)]].concat();
     let first = sequence.prompt.len() - 1;
-    let text = |id: u32| -> Result<String, ReportError> { Ok(visible(&tokenizer.token_text(id)?)) };
+    let text = |id: u32| -> Result<String, ReportError> {
+        Ok(visible(&tokenizer.token_text(id)?).chars().take(LETTERS).collect())
+    };
     let mut cells = Vec::new();
     for site in lens(decoder, &ids, norm, TOP)? {
         let mut row = Vec::with_capacity(response.len());
@@ -78,7 +80,10 @@ pub fn response_map<B: Backend>(
     })
 }
 
-/// A token's text with its spaces and line ends made visible.
+/// Letters of a token that are shown.
+const LETTERS: usize = 16;
+
+/// A text with its spaces and line ends made visible.
 fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {

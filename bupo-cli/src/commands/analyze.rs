@@ -3,7 +3,6 @@
 mod output;
 mod source;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,6 +56,8 @@ struct Named {
     files: ModelFiles,
     tokenizer: Option<TextTokenizer>,
     source: Source,
+    /// The last layer measured, where it is not the model's.
+    layers: Option<usize>,
 }
 
 impl Job for Analyze {
@@ -71,26 +72,54 @@ impl Job for Analyze {
         let mut output = Output::open(args.out.as_deref(), args.force)?;
         let stop = stop_on_interrupt()?;
         let (mut analyses, mut maps) = (Vec::new(), Vec::new());
+        let mut complete = true;
+        let mut failed = None;
         for named in &models {
-            if stop.load(Ordering::Relaxed) {
+            match analyze::<A::InnerBackend>(named, &args, device, models.len(), &mut output, &stop) {
+                Ok(Some((analysis, looked, whole))) => {
+                    print_analysis(&analysis);
+                    analyses.push(analysis);
+                    maps.extend(looked);
+                    complete &= whole;
+                }
+                Ok(None) => complete = false,
+                // What the models before it came to is kept.
+                Err(error) => failed = Some(error),
+            }
+            complete &= failed.is_none();
+            if !complete {
                 break;
             }
-            let model = load_model::<A::InnerBackend>(&named.files, device)?;
-            let (tally, first) = measure_all(named, &model, &args, &mut output, &stop)?;
-            if tally.responses() == 0 {
-                break;
-            }
-            let analysis = Analysis::new(subject(named, &model, &args), &tally)?;
-            print_analysis(&analysis);
-            analyses.push(analysis);
-            maps.extend(look_closely(named, &model, &first, args.norm, models.len())?);
         }
         if analyses.is_empty() {
-            return Err(CliError::Message("stopped before any response was measured; nothing is written".into()));
+            output.abandon();
+            let stopped = || CliError::Message("stopped before any response was measured; nothing is written".into());
+            return Err(failed.unwrap_or_else(stopped));
         }
-        let complete = !stop.load(Ordering::Relaxed);
-        output.write(&analyses, &analysis_report(&analyses, &maps, complete), complete)
+        output.write(&analyses, &analysis_report(&analyses, &maps, complete), complete)?;
+        failed.map_or(Ok(()), Err)
     }
+}
+
+/// A model's analysis, its responses looked at closely, and whether all that was asked for was measured; nothing where none was.
+fn analyze<B: Backend>(
+    named: &Named,
+    args: &AnalyzeArgs,
+    device: &B::Device,
+    models: usize,
+    output: &mut Output,
+    stop: &AtomicBool,
+) -> Result<Option<(Analysis, Vec<ResponseMap>, bool)>, CliError> {
+    let model = load_model::<B>(&named.files, device)?;
+    let (tally, first) = measure_all(named, &model, args, output, stop)?;
+    if tally.responses() == 0 {
+        return Ok(None);
+    }
+    let analysis = Analysis::new(subject(named, &model, args), &tally)?;
+    // A map needs every layer.
+    let maps =
+        if named.layers.is_some() { Vec::new() } else { look_closely(named, &model, &first, args.norm, models)? };
+    Ok(Some((analysis, maps, tally.responses() == named.source.len(args))))
 }
 
 impl Named {
@@ -112,7 +141,8 @@ impl Named {
         };
         let eos = bupo_models::checkpoint::load_eos_token_ids(&files, &config)?;
         let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
-        Ok(Self { name: model.unwrap_or("the embedded model").to_string(), files, tokenizer, source })
+        let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
+        Ok(Self { name: model.unwrap_or("the embedded model").to_string(), files, tokenizer, source, layers })
     }
 }
 
@@ -134,20 +164,20 @@ fn measure_all<B: Backend>(
     output: &mut Output,
     stop: &AtomicBool,
 ) -> Result<(Tally, Vec<RecordedResponse>), CliError> {
-    let Named { name, source, tokenizer, .. } = named;
+    let Named { name, source, tokenizer, layers, .. } = named;
     say!("{name}: {}", source.describe(args));
-    let options = MeasureOptions { norm: args.norm, layers: args.layers };
+    let options = MeasureOptions { norm: args.norm, layers: *layers };
     let (mut tally, mut first) = (Tally::default(), Vec::<RecordedResponse>::new());
     let bar = StepBar::new(source.len(args));
     while tally.responses() < source.len(args) && !stop.load(Ordering::Relaxed) {
         let responses = source.next(tally.responses(), model, tokenizer.as_ref(), args)?;
-        for response in &responses {
-            output.completion(name, response, tokenizer.as_ref())?;
-        }
         // As many as one block at a time, so that Ctrl-C is heard and the bar moves.
         for part in responses.chunks(16) {
-            let part: Vec<_> = part.iter().map(|response| (response.sequence.clone(), response.score)).collect();
-            tally.measure(&model.decoder, &part, options)?;
+            let measured: Vec<_> = part.iter().map(|response| (response.sequence.clone(), response.score)).collect();
+            tally.measure(&model.decoder, &measured, options)?;
+            for response in part {
+                output.completion(name, response, tokenizer.as_ref())?;
+            }
             bar.advance(part.len());
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -194,9 +224,4 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, CliError> {
     })
     .map_err(|error| CliError::Message(format!("Ctrl-C cannot be listened for: {error}")))?;
     Ok(stop)
-}
-
-/// The folder, or the first free one.
-fn folder(out: Option<&Path>) -> PathBuf {
-    out.map_or_else(|| super::free_folder("analysis"), Path::to_path_buf)
 }

@@ -9,11 +9,14 @@ use bupo_report::Report;
 use bupo_rl::{JsonLines, RecordedResponse, make_empty_folder};
 use serde_json::json;
 
-use super::folder;
-use crate::commands::{write_pictures, write_whole};
+use crate::commands::{free_folder, write_pictures, write_whole};
 use crate::error::CliError;
 
 const COMPLETIONS: &str = "completions.jsonl";
+/// Its name until the analysis is written, so that an earlier one stays until then.
+const UNFINISHED: &str = "completions.jsonl.new";
+const SUMMARY: &str = "summary.json";
+const PICTURES: &str = "pictures";
 
 pub struct Output {
     folder: PathBuf,
@@ -21,14 +24,17 @@ pub struct Output {
 }
 
 impl Output {
-    /// Makes the folder. One that holds anything is left alone, or with `force` loses the files of an earlier analysis.
+    /// Makes the folder. One that holds anything is left alone, unless `force` is given and it holds an earlier analysis or none
+    /// of its files.
     pub fn open(out: Option<&Path>, force: bool) -> Result<Self, CliError> {
-        let folder = folder(out);
+        let folder = out.map_or_else(|| free_folder("analysis"), Path::to_path_buf);
         if force {
             fs::create_dir_all(&folder).map_err(CliError::io("create", &folder))?;
-            let earlier = folder.join(COMPLETIONS);
-            if earlier.is_file() {
-                fs::remove_file(&earlier).map_err(CliError::io("write", &earlier))?;
+            if !folder.join(SUMMARY).is_file() && folder.join(COMPLETIONS).exists() {
+                return Err(CliError::Message(format!(
+                    "{} holds {COMPLETIONS}, but not of an analysis; choose another --out",
+                    folder.display()
+                )));
             }
         } else {
             make_empty_folder(&folder).map_err(|error| match error {
@@ -39,8 +45,18 @@ impl Output {
                 other => other.into(),
             })?;
         }
-        let completions = JsonLines::create(&folder.join(COMPLETIONS))?;
-        Ok(Self { folder, completions })
+        let unfinished = folder.join(UNFINISHED);
+        if unfinished.exists() {
+            fs::remove_file(&unfinished).map_err(CliError::io("write", &unfinished))?;
+        }
+        Ok(Self { completions: JsonLines::create(&unfinished)?, folder })
+    }
+
+    /// Leaves nothing behind where nothing was measured.
+    pub fn abandon(self) {
+        fs::remove_file(self.folder.join(UNFINISHED)).ok();
+        // Only an empty folder goes.
+        fs::remove_dir(&self.folder).ok();
     }
 
     /// Keeps a response, so that it can be analysed again as it is.
@@ -65,8 +81,9 @@ impl Output {
     /// Writes numbers, pictures and the page, and says where they are.
     pub fn write(&self, analyses: &[Analysis], report: &Report, complete: bool) -> Result<(), CliError> {
         let place = |name: &str| self.folder.join(name);
+        fs::rename(place(UNFINISHED), place(COMPLETIONS)).map_err(CliError::io("write", &place(COMPLETIONS)))?;
         // What says most comes first, in case the disk fills.
-        write_whole(&place("summary.json"), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
+        write_whole(&place(SUMMARY), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
         write_whole(&place("report.html"), report.html()?.as_bytes())?;
         let mut csv = Vec::new();
         write_csv(analyses, &mut csv)?;
@@ -74,21 +91,36 @@ impl Output {
         let mut parquet = Vec::new();
         write_parquet(analyses, &mut parquet)?;
         write_whole(&place("measures.parquet"), &parquet)?;
-        write_pictures(report, &place("pictures"))?;
+        remove_pictures(&place(PICTURES))?;
+        write_pictures(report, &place(PICTURES))?;
         say!();
         if !complete {
             say!("stopped early: this is of the responses measured so far");
         }
         for (name, file) in [
             ("page", "report.html"),
-            ("pictures", "pictures"),
+            ("pictures", PICTURES),
             ("numbers", "measures.csv"),
             ("", "measures.parquet"),
-            ("summary", "summary.json"),
+            ("summary", SUMMARY),
             ("responses", COMPLETIONS),
         ] {
             say!("{name:<12} {}", place(file).display());
         }
         Ok(())
     }
+}
+
+/// Those of an earlier analysis, of which this one may not have all.
+fn remove_pictures(folder: &Path) -> Result<(), CliError> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(CliError::io("read", folder))? {
+        let path = entry.map_err(CliError::io("read", folder))?.path();
+        if path.extension().is_some_and(|ending| ending == "svg" || ending == "png") {
+            fs::remove_file(&path).map_err(CliError::io("write", &path))?;
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bupo_core::{Norm, PolicySite};
-use bupo_data::Prompt;
+use bupo_data::{Problem, Prompt};
 use bupo_grade::{Graded, Grader};
 use bupo_models::{LoadedModel, ModelFiles, TextTokenizer};
 use bupo_rl::{
@@ -127,20 +127,32 @@ fn questions(
     tokenizer: Option<&TextTokenizer>,
 ) -> Result<(Vec<Question>, Grading), CliError> {
     let data = data_config(&args.chat);
-    if let Some(path) = &args.prompts {
-        let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
-        return Ok((prompts(path, &renderer)?, Grading::Unknown));
-    }
-    if !args.data.is_empty() {
-        let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
-        let prepared = read_questions(&args.data, &data, &renderer)?;
-        for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
-            if count > 0 {
-                say!("{count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
-            }
+    let renderer = || PromptRenderer::new(files, &data.chat_template, data.thinking);
+    let (prepared, grading) = if let Some(path) = &args.prompts {
+        let prepared = renderer()?.prepare(prompts(path)?, data.max_prompt_tokens, data.overlong)?;
+        (prepared, Grading::Unknown)
+    } else if !args.data.is_empty() {
+        let prepared = read_questions(&args.data, &data, &renderer()?)?;
+        (prepared, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?)))
+    } else {
+        return arithmetic(args, tokenizer);
+    };
+    for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
+        if count > 0 {
+            say!("{count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
         }
-        return Ok((prepared.questions, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?))));
     }
+    if prepared.questions.is_empty() {
+        return Err(CliError::Message(format!(
+            "no prompt has at most {} tokens (--max-prompt-tokens)",
+            data.max_prompt_tokens
+        )));
+    }
+    Ok((prepared.questions, grading))
+}
+
+/// The embedded problems.
+fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(Vec<Question>, Grading), CliError> {
     let tokenizer = tokenizer.ok_or_else(|| CliError::Message("sampling needs the model's tokenizer.json".into()))?;
     let arithmetic = ArithmeticQuestions {
         task: TaskConfig::default().task(),
@@ -153,15 +165,17 @@ fn questions(
 }
 
 /// A prompt a line, empty lines passed over.
-fn prompts(path: &Path, renderer: &PromptRenderer) -> Result<Vec<Question>, CliError> {
+fn prompts(path: &Path) -> Result<Vec<Problem>, CliError> {
     let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
-    let mut questions = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let (prompt, tokens) = renderer.render(&Prompt::Text(line.to_string()))?;
-        questions.push(Question { prompt, tokens, answer: String::new(), data_source: String::new() });
-    }
-    if questions.is_empty() {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let problem = |line: &str| Problem {
+        prompt: Prompt::Text(line.to_string()),
+        answer: String::new(),
+        data_source: String::new(),
+    };
+    let problems: Vec<Problem> = lines.map(problem).collect();
+    if problems.is_empty() {
         return Err(CliError::Message(format!("{}: there are no prompts in it, one a line", path.display())));
     }
-    Ok(questions)
+    Ok(problems)
 }
