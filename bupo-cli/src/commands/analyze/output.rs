@@ -52,9 +52,12 @@ impl Output {
         Ok(Self { completions: JsonLines::create(&unfinished)?, folder })
     }
 
-    /// Leaves nothing behind where nothing was measured.
+    /// Leaves nothing behind where nothing was measured; responses that were stay, under the unfinished file's name.
     pub fn abandon(self) {
-        fs::remove_file(self.folder.join(UNFINISHED)).ok();
+        let unfinished = self.folder.join(UNFINISHED);
+        if fs::metadata(&unfinished).is_ok_and(|file| file.len() == 0) {
+            fs::remove_file(&unfinished).ok();
+        }
         // Only an empty folder goes.
         fs::remove_dir(&self.folder).ok();
     }
