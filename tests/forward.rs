@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder};
+use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits};
 use bupo::models::generate::{generate, padded_tokens};
 use bupo::models::{Decoder, GenerateOptions, ModelConfig, SaveDtype, SaveOptions, lens, save_checkpoint, trace};
 use burn::tensor::Tensor;
@@ -308,7 +308,8 @@ fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
         let mut policies: Vec<_> = stream.by_ref().map(|step| policy(step.resid_post)).collect();
         let full = policy(decoder.final_norm(stream.state()));
         policies.push(full.clone());
-        let compared = InternalPolicy::compare(&policies, Some(&full), ids);
+        let sites: Vec<_> = policies.iter().cloned().map(SiteLogits::Own).collect();
+        let compared = InternalPolicy::compare(&sites, Some(&full), ids);
         let traced = trace(&decoder, &tokens[..1]).unwrap();
         let vocab = decoder.vocab_size() as f32;
         for (index, site) in compared.iter().enumerate() {

@@ -11,7 +11,7 @@ use bupo::rl::{
     AdamWSettings, Aggregation, BatchSize, DecoderOptimizer, LossSpec, Objective, PolicySpec, ResponseValues,
     UpdateStats, group_advantages, read_rollouts, replay,
 };
-use common::{A, fixture, json, load, max_difference, tensors};
+use common::{B, fixture, json, load, max_difference, tensors};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -111,7 +111,7 @@ fn two_updates_are_those_of_pytorch_parameter_by_parameter() {
         let before = parameters(&load(name).decoder);
         for (site, file) in [("full", "replay.full"), ("layer:2", "replay.layer2")] {
             let reference: ReplayReference = json(&fixture(name).join(format!("{file}.json")));
-            let (stats, after) = run(name, site, reference.lr, reference.updates.len(), 32);
+            let (stats, after) = run(name, site, reference.lr, reference.updates.len(), 4096);
             compare(name, &reference, &stats, 1e-4);
             let expected = tensors(&fixture(name).join(format!("{file}.safetensors")));
             assert_eq!(expected.len(), after.len());
@@ -136,7 +136,7 @@ fn two_updates_are_those_of_pytorch_parameter_by_parameter() {
 #[test]
 fn clipped_updates_are_those_of_pytorch() {
     let reference: ReplayReference = json(&fixture("qwen3-tied").join("replay.full-large-lr.json"));
-    let (stats, _) = run("qwen3-tied", "full", reference.lr, reference.updates.len(), 32);
+    let (stats, _) = run("qwen3-tied", "full", reference.lr, reference.updates.len(), 4096);
     compare("qwen3-tied", &reference, &stats, 1e-3);
     assert!(stats[1].clip_ratio > 0.0 && stats[1].dual_clip_ratio > 0.0);
 }
@@ -144,34 +144,44 @@ fn clipped_updates_are_those_of_pytorch() {
 #[test]
 fn the_first_ratio_is_exactly_one() {
     for site in ["full", "layer:2", "attn:2", "ffn:1"] {
-        let (stats, _) = run("qwen3-tied", site, 1e-3, 2, 4);
+        let (stats, _) = run("qwen3-tied", site, 1e-3, 2, 60);
         assert_eq!(stats[0].extreme_ratio, 1.0, "{site}");
         assert_ne!(stats[1].extreme_ratio, 1.0, "{site}");
     }
 }
 
 #[test]
-fn the_update_does_not_depend_on_the_micro_batch() {
+fn the_update_does_not_depend_on_the_tokens_run_at_once() {
     // With so large an epsilon the step is linear in the gradient, so that no rounding is blown up to a whole step.
     let settings = AdamWSettings { learning_rate: 1.0, epsilon: 1.0, max_grad_norm: 1e-2, ..AdamWSettings::default() };
     for site in ["full", "layer:2"] {
-        let (whole, expected) = run_with("qwen3-tied", site, settings, 2, 10);
-        for micro_batch in [1, 3, 7] {
-            let (stats, after) = run_with("qwen3-tied", site, settings, 2, micro_batch);
+        let (whole, expected) = run_with("qwen3-tied", site, settings, 2, 1000, false);
+        for max_tokens in [1, 30, 70] {
+            let (stats, after) = run_with("qwen3-tied", site, settings, 2, max_tokens, false);
             for (a, b) in stats.iter().zip(&whole) {
-                assert!(close(a.loss, b.loss, 1e-5) && close(a.grad_norm, b.grad_norm, 1e-5), "{site} {micro_batch}");
+                assert!(close(a.loss, b.loss, 1e-5) && close(a.grad_norm, b.grad_norm, 1e-5), "{site} {max_tokens}");
             }
             for (key, values) in &expected {
-                assert!(max_difference(&after[key], values) < 1e-6, "{site} {micro_batch} {key}");
+                assert!(max_difference(&after[key], values) < 1e-6, "{site} {max_tokens} {key}");
             }
         }
+    }
+}
+
+#[test]
+fn layers_run_again_are_the_layers_remembered() {
+    let settings = AdamWSettings { learning_rate: 1e-3, ..AdamWSettings::default() };
+    for site in ["full", "layer:2", "attn:2", "ffn:1"] {
+        let [remembered, again] =
+            [false, true].map(|recompute| run_with("qwen3-tied", site, settings, 2, 60, recompute));
+        assert_eq!(remembered, again, "{site}");
     }
 }
 
 /// Two runs of the same update give the same bits.
 #[test]
 fn updates_are_deterministic() {
-    assert_eq!(run("qwen3-tied", "full", 1e-3, 2, 4).1, run("qwen3-tied", "full", 1e-3, 2, 4).1);
+    assert_eq!(run("qwen3-tied", "full", 1e-3, 2, 60).1, run("qwen3-tied", "full", 1e-3, 2, 60).1);
 }
 
 fn run(
@@ -179,9 +189,10 @@ fn run(
     site: &str,
     learning_rate: f64,
     updates: usize,
-    micro_batch: usize,
+    max_tokens_per_batch: usize,
 ) -> (Vec<UpdateStats>, BTreeMap<String, Vec<f32>>) {
-    run_with(name, site, AdamWSettings { learning_rate, ..AdamWSettings::default() }, updates, micro_batch)
+    let settings = AdamWSettings { learning_rate, ..AdamWSettings::default() };
+    run_with(name, site, settings, updates, max_tokens_per_batch, false)
 }
 
 fn run_with(
@@ -189,13 +200,14 @@ fn run_with(
     site: &str,
     settings: AdamWSettings,
     updates: usize,
-    micro_batch: usize,
+    max_tokens_per_batch: usize,
+    recompute: bool,
 ) -> (Vec<UpdateStats>, BTreeMap<String, Vec<f32>>) {
     let mut decoder = load(name).decoder;
     let rollouts = read_rollouts(&fixture(name).join("rollouts.jsonl"), decoder.vocab_size()).unwrap();
-    let mut optimizer = DecoderOptimizer::<A>::new(settings);
+    let mut optimizer = DecoderOptimizer::<B>::new(settings);
     let policy = PolicySpec { site: site.parse::<PolicySite>().unwrap(), norm: Norm::None, temperature: 1.0 };
-    let loss = LossSpec { policy, objective: Objective::default(), norm_length: None, micro_batch };
+    let loss = LossSpec { policy, objective: Objective::default(), norm_length: None, max_tokens_per_batch, recompute };
     let mut stats = Vec::new();
     replay(&mut decoder, &mut optimizer, &rollouts, &loss, updates, |_, update| {
         stats.push(*update);

@@ -265,9 +265,9 @@ pub struct ReplayArgs {
     /// Folder to write the updated model and updates.jsonl to; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Sequences run at once; it changes memory and speed, not the update
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    pub micro_batch: usize,
+    /// Tokens run at once, padding included; it changes memory and speed, not the update
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub max_tokens_per_batch: usize,
     /// Save the updated model as f32, bf16 or f16; f32 shows every change
     #[arg(long, value_name = "DTYPE", default_value = "f32")]
     pub save_dtype: SaveDtype,

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::backend::Autodiff;
-use burn::tensor::backend::AutodiffBackend;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
 use crate::error::CliError;
 
@@ -28,7 +27,7 @@ pub enum DeviceChoice {
 /// Work that runs on any backend.
 pub trait Job {
     /// Does it on `device`.
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError>;
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError>;
 }
 
 /// Runs a job on the chosen device.
@@ -75,12 +74,12 @@ fn best_device() -> Result<DeviceChoice, CliError> {
 
 #[cfg(feature = "cpu")]
 fn cpu(job: impl Job) -> Result<(), CliError> {
-    job.run::<Autodiff<burn::backend::Flex>>(&Default::default())
+    job.run::<burn::backend::Flex>(&Default::default())
 }
 
 #[cfg(feature = "cpu")]
 fn ndarray(job: impl Job) -> Result<(), CliError> {
-    job.run::<Autodiff<burn::backend::NdArray>>(&Default::default())
+    job.run::<burn::backend::NdArray>(&Default::default())
 }
 
 #[cfg(not(feature = "cpu"))]
@@ -116,7 +115,7 @@ fn wgpu(index: Option<usize>, job: impl Job) -> Result<(), CliError> {
             })?
         }
     };
-    job.run::<Autodiff<Wgpu>>(&device)
+    job.run::<Wgpu>(&device)
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -158,7 +157,7 @@ fn cuda(index: usize, job: impl Job) -> Result<(), CliError> {
             "there is no cuda:{index}; this machine has {count} NVIDIA GPUs, counted from 0"
         )));
     }
-    job.run::<Autodiff<burn::backend::Cuda>>(&burn::backend::cuda::CudaDevice::new(index))
+    job.run::<burn::backend::Cuda>(&burn::backend::cuda::CudaDevice::new(index))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -10,6 +10,7 @@
 //! - [`PolicyComparison`] holds a policy beside the full one, and [`cosines`], [`norms`] and [`participation_ratio`] say how states lie.
 
 mod error;
+pub mod kernels;
 mod measure;
 mod policy;
 mod site;
@@ -17,8 +18,8 @@ mod stream;
 mod unembed;
 
 pub use error::CoreError;
-pub use measure::{BesideFull, PolicyComparison, cosines, norms, participation_ratios};
+pub use measure::{BesideFull, PolicyComparison, SiteLogits, cosines, norms, participation_ratios};
 pub use policy::{InternalPolicy, Sampled, TokenProb, token_tensor};
 pub use site::{Norm, PolicySite};
 pub use stream::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder, ResidualStream};
-pub use unembed::{PolicyGradient, TokenDerivatives, TokenStats};
+pub use unembed::{PolicyGradient, Scored, TokenDerivatives, TokenStats};

@@ -1,12 +1,14 @@
 //! What a policy says beside the full policy, and how states lie to one another.
 
+mod beside;
+
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use crate::InternalPolicy;
 use crate::policy::token_tensor;
-use crate::unembed::Chunk;
+use beside::{Beside, compare_chunk};
 
 /// What a policy says at each place, and how far that is from what the full policy says there. Nats.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,85 +36,61 @@ pub struct BesideFull {
     pub js: Vec<f32>,
 }
 
-/// Columns of what is read back of a policy at a chunk, and of the full policy beside it.
-const COLUMNS: usize = 3;
-const BESIDE: usize = 4;
+/// Where the logits of a site come from. Without a norm between a state and the unembedding logits add up as states do,
+/// `logits(H^l) = logits(H^(l-1)) + logits(A^l) + logits(F^l)`, so that two products of a layer serve three sites.
+#[derive(Debug, Clone)]
+pub enum SiteLogits<B: Backend> {
+    /// A product of their own.
+    Own(InternalPolicy<B>),
+    /// A product of their own, which is also added to what has been added so far.
+    Part(InternalPolicy<B>),
+    /// What has been added so far.
+    Sum,
+}
 
 impl<B: Backend> InternalPolicy<B> {
-    /// What each of `policies` says of `targets`, one per place, beside `full` at the same places where one is given. The
-    /// full policy's logits are computed once for all, and no more than a chunk of two policies' is ever held.
+    /// What each site says of `targets`, one per place, beside the policy `full` at the same places where one is given. The
+    /// full policy's logits are computed once for all, and no more than a chunk of a few policies' is ever held.
     ///
     /// # Panics
     /// If a policy has not as many states as there are targets, or a target is outside the vocabulary.
-    pub fn compare(policies: &[Self], full: Option<&Self>, targets: &[u32]) -> Vec<PolicyComparison> {
-        policies.iter().chain(full).for_each(|policy| policy.check_targets(targets));
+    pub fn compare(sites: &[SiteLogits<B>], full: Option<&Self>, targets: &[u32]) -> Vec<PolicyComparison> {
+        let policies = || {
+            let own = |site: &'_ SiteLogits<B>| match site {
+                SiteLogits::Own(policy) | SiteLogits::Part(policy) => Some(policy.clone()),
+                SiteLogits::Sum => None,
+            };
+            sites.iter().filter_map(own).chain(full.cloned())
+        };
+        policies().for_each(|policy| policy.check_targets(targets));
         let blank = PolicyComparison { beside_full: full.map(|_| BesideFull::default()), ..Default::default() };
-        let mut compared = vec![blank; policies.len()];
-        let Some(first) = policies.first() else { return compared };
+        let mut compared = vec![blank; sites.len()];
+        let Some(first) = policies().next() else { return compared };
         for rows in first.chunks() {
-            let index = token_tensor(&targets[rows.clone()], &first.states.device()).unsqueeze_dim(1);
-            let full = full.map(|full| FullChunk::new(full, rows.clone()));
-            for (policy, compared) in policies.iter().zip(&mut compared) {
-                let chunk = Chunk::new(policy, rows.clone());
-                let target = chunk.shifted.clone().gather(1, index.clone());
-                let above = chunk.shifted.clone().greater(target.clone().expand(chunk.shifted.dims()));
-                let mut columns = vec![target - chunk.log_sum.clone(), above.float().sum_dim(1) + 1.0];
-                columns.extend(full.as_ref().map(|full| full.beside(&chunk)));
-                columns.push(chunk.entropy().unsqueeze_dim(1));
-                compared.read(Tensor::cat(columns, 1));
+            let targets = &targets[rows.clone()];
+            let full = full.map(|full| Beside::new(full.logits(rows.clone())));
+            let mut sum: Option<Tensor<B, 2>> = None;
+            for (site, compared) in sites.iter().zip(&mut compared) {
+                let logits = match site {
+                    SiteLogits::Own(policy) => policy.logits(rows.clone()),
+                    SiteLogits::Part(policy) => {
+                        let logits = policy.logits(rows.clone());
+                        sum = Some(match sum.take() {
+                            Some(sum) => sum + logits.clone(),
+                            None => logits.clone(),
+                        });
+                        logits
+                    }
+                    SiteLogits::Sum => sum.clone().unwrap_or_else(|| panic!("a sum has parts before it")),
+                };
+                compare_chunk(logits, full.as_ref(), targets, compared);
             }
         }
         compared
     }
 }
 
-/// What the full policy says at a few places.
-struct FullChunk<B: Backend> {
-    best: Tensor<B, 2, Int>,
-    logs: Tensor<B, 2>,
-    probs: Tensor<B, 2>,
-}
-
-impl<B: Backend> FullChunk<B> {
-    fn new(full: &InternalPolicy<B>, rows: Range<usize>) -> Self {
-        let chunk = Chunk::new(full, rows);
-        let logs = chunk.log_probs();
-        Self { best: chunk.shifted.argmax(1), probs: logs.clone().exp(), logs }
-    }
-
-    /// Agreement, KL both ways and Jensen-Shannon, `[rows, 4]`.
-    fn beside(&self, chunk: &Chunk<B>) -> Tensor<B, 2> {
-        let agrees = chunk.shifted.clone().argmax(1).equal(self.best.clone()).float();
-        let logs = chunk.log_probs();
-        let probs = logs.clone().exp();
-        // Where both probabilities are 0 the mean's logarithm stays finite and is multiplied by 0.
-        let mean_logs = ((probs.clone() + self.probs.clone()) / 2.0).clamp_min(f32::MIN_POSITIVE).log();
-        let expect = |probs: &Tensor<B, 2>, values: Tensor<B, 2>| (probs.clone() * values).sum_dim(1);
-        let js = expect(&probs, logs.clone() - mean_logs.clone()) + expect(&self.probs, self.logs.clone() - mean_logs);
-        let kl = expect(&probs, logs.clone() - self.logs.clone()).clamp_min(0.0);
-        let reverse_kl = expect(&self.probs, self.logs.clone() - logs).clamp_min(0.0);
-        Tensor::cat(vec![agrees, kl, reverse_kl, (js / 2.0).clamp(0.0, std::f32::consts::LN_2)], 1)
-    }
-}
-
 impl PolicyComparison {
-    /// Log-prob and rank, the columns beside the full policy if there are any, entropy.
-    fn read<B: Backend>(&mut self, columns: Tensor<B, 2>) {
-        let width = COLUMNS + if self.beside_full.is_some() { BESIDE } else { 0 };
-        let values: Vec<f32> = columns.into_data().iter::<f32>().collect();
-        for row in values.chunks_exact(width) {
-            self.log_probs.push(row[0]);
-            self.ranks.push(row[1] as u32);
-            self.entropy.push(row[width - 1]);
-            if let Some(beside) = &mut self.beside_full {
-                beside.agrees.push(row[2] > 0.5);
-                beside.kl.push(row[3]);
-                beside.reverse_kl.push(row[4]);
-                beside.js.push(row[5]);
-            }
-        }
-    }
-
     /// The values at some places.
     pub fn part(&self, places: Range<usize>) -> Self {
         Self {
@@ -186,7 +164,7 @@ pub fn participation_ratios<B: Backend>(states: Tensor<B, 2>, lengths: &[usize])
 
 #[cfg(test)]
 mod tests {
-    use burn::backend::Flex;
+    use burn::backend::{Flex, NdArray};
 
     use super::*;
 
@@ -199,11 +177,11 @@ mod tests {
         (0..count).map(|i| ((i as f64 + seed) * 78.233).sin() * size).collect()
     }
 
-    fn matrix(values: &[f64], shape: [usize; 2]) -> Tensor<Flex, 2> {
+    fn matrix<B: Backend>(values: &[f64], shape: [usize; 2]) -> Tensor<B, 2> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
     }
 
-    fn policy(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<Flex> {
+    fn policy<B: Backend>(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<B> {
         let policy = InternalPolicy::new(matrix(states, [TOKENS, HIDDEN]), matrix(unembedding, [VOCAB, HIDDEN]));
         InternalPolicy { logits_at_once: rows * VOCAB, ..policy }
     }
@@ -218,11 +196,17 @@ mod tests {
 
     #[test]
     fn every_statistic_is_that_of_its_definition_whatever_the_chunk() {
+        check_statistics::<Flex>();
+        check_statistics::<NdArray>();
+    }
+
+    fn check_statistics<B: Backend>() {
         let unembedding = numbers(VOCAB * HIDDEN, 0.7, 1.5);
         let full_states = numbers(TOKENS * HIDDEN, 3.1, 2.0);
         let sites = [numbers(TOKENS * HIDDEN, 9.4, 0.3), numbers(TOKENS * HIDDEN, 5.5, 3.0)];
         for rows in [1, 4, 100] {
-            let policies: Vec<_> = sites.iter().map(|states| policy(states, &unembedding, rows)).collect();
+            let policies: Vec<_> =
+                sites.iter().map(|states| SiteLogits::Own(policy::<B>(states, &unembedding, rows))).collect();
             let compared =
                 InternalPolicy::compare(&policies, Some(&policy(&full_states, &unembedding, rows)), &TARGETS);
             let alone = InternalPolicy::compare(&policies, None, &TARGETS);
@@ -255,10 +239,24 @@ mod tests {
     }
 
     #[test]
+    fn logits_of_parts_add_up() {
+        let unembedding = numbers(VOCAB * HIDDEN, 0.7, 1.5);
+        let states = [0.3, 8.8, 2.2].map(|seed| numbers(TOKENS * HIDDEN, seed, 1.0));
+        let whole: Vec<f64> = (0..TOKENS * HIDDEN).map(|i| states.iter().map(|states| states[i]).sum()).collect();
+        let [a, b, c] = states.map(|states| SiteLogits::Part(policy::<Flex>(&states, &unembedding, 4)));
+        let sites = [a, b, SiteLogits::Sum, c, SiteLogits::Sum, SiteLogits::Own(policy(&whole, &unembedding, 4))];
+        let compared = InternalPolicy::compare(&sites, None, &TARGETS);
+        assert_ne!(compared[2], compared[4]);
+        for (sum, own) in compared[4].log_probs.iter().zip(&compared[5].log_probs) {
+            assert!((sum - own).abs() < 1e-5, "{sum} for {own}");
+        }
+    }
+
+    #[test]
     fn a_policy_beside_itself_is_the_same() {
         let unembedding = numbers(VOCAB * HIDDEN, 0.7, 30.0);
-        let full = policy(&numbers(TOKENS * HIDDEN, 3.1, 30.0), &unembedding, 2);
-        let [same] = &InternalPolicy::compare(std::slice::from_ref(&full), Some(&full), &TARGETS)[..] else {
+        let full = policy::<Flex>(&numbers(TOKENS * HIDDEN, 3.1, 30.0), &unembedding, 2);
+        let [same] = &InternalPolicy::compare(&[SiteLogits::Own(full.clone())], Some(&full), &TARGETS)[..] else {
             panic!("one policy was compared");
         };
         let beside = same.beside_full.clone().unwrap_or_default();
@@ -275,7 +273,7 @@ mod tests {
         let states = |sign: f32| Tensor::<Flex, 2>::from_floats([[sign * 400.0, 0.0]], &device);
         let unembedding = Tensor::from_floats([[1.0, 0.0], [-1.0, 0.0]], &device);
         let of = |sign| InternalPolicy::new(states(sign), unembedding.clone());
-        let compared = &InternalPolicy::compare(&[of(1.0)], Some(&of(-1.0)), &[1])[0];
+        let compared = &InternalPolicy::compare(&[SiteLogits::Own(of(1.0))], Some(&of(-1.0)), &[1])[0];
         let beside = compared.beside_full.clone().unwrap_or_default();
         assert_eq!((beside.js[0], compared.ranks[0], beside.agrees[0]), (std::f32::consts::LN_2, 2, false));
         assert_eq!((beside.kl[0], beside.reverse_kl[0], compared.entropy[0]), (800.0, 800.0, 0.0));

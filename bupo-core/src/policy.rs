@@ -1,8 +1,13 @@
 //! States and an unembedding, read as a policy.
 
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use std::ops::Range;
+
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+use rayon::prelude::*;
 
 use crate::CoreError;
+use crate::kernels::host::{Host, exp, max, sum, vectorized};
+use crate::kernels::linear;
 
 /// 32 MiB of f32.
 const LOGITS_AT_ONCE: usize = 1 << 23;
@@ -83,24 +88,20 @@ impl<B: Backend> InternalPolicy<B> {
     /// If there are not as many uniforms as states.
     pub fn sample(&self, uniforms: &[f64]) -> Result<Vec<Sampled>, CoreError> {
         assert_eq!(uniforms.len(), self.states.dims()[0], "one uniform per state");
-        let mut uniforms = uniforms.iter();
-        self.per_row(|logits| {
-            let (max, sum) = max_and_sum(logits)?;
-            let threshold = uniforms.next().copied().unwrap_or_default() * sum;
-            let mut cumulative = 0.0;
-            let mut chosen = 0;
-            for (token, logit) in logits.iter().enumerate() {
-                let weight = f64::from((logit - max).exp());
-                if weight > 0.0 {
-                    chosen = token;
-                    cumulative += weight;
-                    if cumulative > threshold {
-                        break;
-                    }
-                }
-            }
-            Ok(sampled(chosen, logits[chosen], max, sum))
-        })
+        self.per_row(|row, logits| logits.draw(uniforms[row]))
+    }
+
+    /// Draws from each state once for every uniform it has, all from one reading of its logits: responses to one prompt begin
+    /// alike.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    ///
+    /// # Panics
+    /// As [`Self::sample`].
+    pub fn sample_several(&self, uniforms: &[Vec<f64>]) -> Result<Vec<Vec<Sampled>>, CoreError> {
+        assert_eq!(uniforms.len(), self.states.dims()[0], "uniforms for each state");
+        self.per_row(|row, logits| uniforms[row].iter().map(|uniform| logits.draw(*uniform)).collect())
     }
 
     /// The most probable token of each state; the first one on a tie.
@@ -108,11 +109,7 @@ impl<B: Backend> InternalPolicy<B> {
     /// # Errors
     /// If a logit is not finite.
     pub fn greedy(&self) -> Result<Vec<Sampled>, CoreError> {
-        self.per_row(|logits| {
-            let (max, sum) = max_and_sum(logits)?;
-            let chosen = logits.iter().position(|logit| *logit == max).unwrap_or_default();
-            Ok(sampled(chosen, max, max, sum))
-        })
+        self.per_row(|_, row| row.sampled(row.logits.iter().position(|logit| *logit == row.max).unwrap_or_default()))
     }
 
     /// The `k` most probable tokens of each state, most probable first.
@@ -120,34 +117,112 @@ impl<B: Backend> InternalPolicy<B> {
     /// # Errors
     /// If a logit is not finite.
     pub fn top_tokens(&self, k: usize) -> Result<Vec<Vec<TokenProb>>, CoreError> {
-        self.per_row(|logits| {
-            let (max, sum) = max_and_sum(logits)?;
-            let k = k.min(logits.len());
-            let mut order: Vec<usize> = (0..logits.len()).collect();
-            let by_logit = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
+        self.per_row(|_, row| {
+            let k = k.min(row.logits.len());
+            let mut order: Vec<usize> = (0..row.logits.len()).collect();
+            let by_logit = |a: &usize, b: &usize| row.logits[*b].total_cmp(&row.logits[*a]).then(a.cmp(b));
             if k > 0 && k < order.len() {
                 order.select_nth_unstable_by(k - 1, by_logit);
             }
             order.truncate(k);
             order.sort_by(by_logit);
-            let prob = |token: usize| (f64::from((logits[token] - max).exp()) / sum) as f32;
-            Ok(order.into_iter().map(|token| TokenProb { token: token as u32, prob: prob(token) }).collect())
+            let prob = |token: usize| (f64::from(exp(row.logits[token] - row.max)) / row.sum) as f32;
+            order.into_iter().map(|token| TokenProb { token: token as u32, prob: prob(token) }).collect()
         })
     }
 
-    /// Reads the logits back chunk by chunk and maps each row.
-    fn per_row<T>(&self, mut f: impl FnMut(&[f32]) -> Result<T, CoreError>) -> Result<Vec<T>, CoreError> {
+    /// Ranges of states whose logits fit into the budget, in order.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let [tokens, _] = self.states.dims();
+        let [vocab, _] = self.unembedding.dims();
+        let rows = (self.logits_at_once / vocab.max(1)).max(1);
+        (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
+    }
+
+    /// `h E_u^T / T` of a few states, in f32, `[rows, vocab]`.
+    pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
+        let logits = linear(self.states.clone().slice([rows]), self.unembedding.clone()).cast(DType::F32);
+        if self.temperature == 1.0 { logits } else { logits / self.temperature }
+    }
+
+    /// Reads the logits back chunk by chunk and maps each row, on all cores.
+    fn per_row<T: Send>(&self, f: impl Fn(usize, &RowLogits<'_>) -> T + Sync) -> Result<Vec<T>, CoreError> {
         let [tokens, _] = self.states.dims();
         let [vocab, _] = self.unembedding.dims();
         let mut rows = Vec::with_capacity(tokens);
         for chunk in self.chunks() {
-            let logits: Vec<f32> = self.logits(chunk).into_data().iter::<f32>().collect();
-            for row in logits.chunks_exact(vocab) {
-                rows.push(f(row)?);
+            let logits = Host::take(self.logits(chunk.clone()));
+            let read = logits.values().par_chunks_exact(vocab).enumerate().map(|(row, logits)| {
+                vectorized(|| RowLogits::read(logits).map(|logits| f(chunk.start + row, &logits)))
+            });
+            let read: Vec<Result<T, CoreError>> = read.collect();
+            for row in read {
+                rows.push(row?);
             }
         }
         Ok(rows)
     }
+}
+
+/// The logits of one state, with what normalises them.
+struct RowLogits<'a> {
+    logits: &'a [f32],
+    max: f32,
+    /// Sum of `exp(logit - max)`.
+    sum: f64,
+}
+
+/// Weights are added up by blocks of this many, so that drawing reads a block's tokens only where the draw falls into it.
+const BLOCK: usize = 256;
+
+impl<'a> RowLogits<'a> {
+    #[inline(always)]
+    fn read(logits: &'a [f32]) -> Result<Self, CoreError> {
+        let max = max(logits);
+        let sum: f64 = logits.chunks(BLOCK).map(|block| f64::from(block_sum(block, max))).sum();
+        // A NaN makes the sum NaN; an infinite maximum makes `inf - inf`.
+        if sum.is_finite() { Ok(Self { logits, max, sum }) } else { Err(CoreError::NonFiniteLogits) }
+    }
+
+    fn draw(&self, uniform: f64) -> Sampled {
+        let mut left = uniform * self.sum;
+        let mut chosen = 0;
+        for (index, block) in self.logits.chunks(BLOCK).enumerate() {
+            let weight = f64::from(block_sum(block, self.max));
+            // The last block that weighs anything is the end whatever rounding says.
+            if weight > 0.0 {
+                chosen = index;
+                if weight > left {
+                    break;
+                }
+                left -= weight;
+            }
+        }
+        let block = &self.logits[chosen * BLOCK..self.logits.len().min((chosen + 1) * BLOCK)];
+        let mut token = 0;
+        let mut cumulative = 0.0;
+        for (index, logit) in block.iter().enumerate() {
+            let weight = f64::from(exp(logit - self.max));
+            if weight > 0.0 {
+                token = index;
+                cumulative += weight;
+                if cumulative > left {
+                    break;
+                }
+            }
+        }
+        self.sampled(chosen * BLOCK + token)
+    }
+
+    fn sampled(&self, token: usize) -> Sampled {
+        let log_prob = f64::from(self.logits[token] - self.max) - self.sum.ln();
+        Sampled { token: token as u32, log_prob: log_prob as f32 }
+    }
+}
+
+#[inline(always)]
+fn block_sum(block: &[f32], max: f32) -> f32 {
+    sum(block.len(), |i| exp(block[i] - max))
 }
 
 /// Token ids as a device tensor.
@@ -155,18 +230,6 @@ pub fn token_tensor<B: Backend>(ids: &[u32], device: &B::Device) -> Tensor<B, 1,
     let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
     let len = ids.len();
     Tensor::from_data(TensorData::new(ids, [len]), device)
-}
-
-/// The largest logit and the sum of `exp(logit - max)`.
-fn max_and_sum(logits: &[f32]) -> Result<(f32, f64), CoreError> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from((logit - max).exp())).sum();
-    // A NaN makes the sum NaN; an infinite maximum makes `inf - inf`.
-    if sum.is_finite() { Ok((max, sum)) } else { Err(CoreError::NonFiniteLogits) }
-}
-
-fn sampled(token: usize, logit: f32, max: f32, sum: f64) -> Sampled {
-    Sampled { token: token as u32, log_prob: (f64::from(logit - max) - sum.ln()) as f32 }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The chunked unembedding: log-probs, entropies and their gradient without ever holding `[tokens, vocab]`.
+//! The unembedding by slices of the vocabulary: log-probs, entropies and their gradient without ever holding
+//! `[tokens, vocab]`.
 //!
+//! Of each token the softmax's maximum, sum and mean are folded slice by slice, so that a slice of logits is read once.
 //! Log-probs depend on the states only through `logits = h E_u^T / T`, so the gradient has a closed form per token:
 //! with `g = d loss / d log_prob`, `e = d loss / d H`, `p = softmax(logits)` and its entropy `H`,
 //!
@@ -8,16 +10,26 @@
 //! d loss / d h      = (d loss / d logits) E_u / T
 //! d loss / d E_u    = (d loss / d logits)^T h / T
 //! ```
+//!
+//! A slice's gradient with respect to E_u is whole when the slice is done: nothing of E_u's size is ever added up, unless
+//! there are more tokens than are run at once.
+
+mod fold;
 
 use std::ops::Range;
 
-use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::InternalPolicy;
-use crate::policy::token_tensor;
+use fold::{Fold, LogitGradient};
+
+/// Tokens whose logits are computed together at most.
+const TOKENS_AT_ONCE: usize = 4096;
+/// Logits that are kept for the way back rather than computed again: 128 MiB of f32.
+const LOGITS_KEPT: usize = 1 << 25;
 
 /// What a policy says of each given token.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenStats {
     /// Log-probabilities of the given tokens, in nats, at the policy's temperature.
     pub log_probs: Vec<f32>,
@@ -43,6 +55,23 @@ pub struct PolicyGradient<B: Backend> {
     pub unembedding: Tensor<B, 2>,
 }
 
+/// A policy that has said what it has to say of some tokens, ready for the way back.
+pub struct Scored<'a, B: Backend> {
+    policy: &'a InternalPolicy<B>,
+    targets: &'a [u32],
+    /// What it said.
+    pub stats: TokenStats,
+    blocks: Vec<Block<B>>,
+}
+
+/// Some tokens, all of their logits folded.
+struct Block<B: Backend> {
+    rows: Range<usize>,
+    fold: Fold<B>,
+    /// Logits by slices, where they are kept.
+    kept: Vec<Tensor<B, 2>>,
+}
+
 impl<B: Backend> InternalPolicy<B> {
     /// Log-probs of `targets` (one per state) and the entropies, from one pass.
     ///
@@ -50,79 +79,67 @@ impl<B: Backend> InternalPolicy<B> {
     /// If there are not as many targets as states, or a target is outside the vocabulary.
     pub fn token_stats(&self, targets: &[u32]) -> TokenStats {
         self.check_targets(targets);
-        let (mut log_probs, mut entropy) = (Vec::new(), Vec::new());
-        for rows in self.chunks() {
-            let chunk = Chunk::new(self, rows.clone());
-            let index = token_tensor(&targets[rows], &self.states.device()).unsqueeze_dim(1);
-            log_probs.push((chunk.shifted.clone().gather(1, index) - chunk.log_sum.clone()).flatten::<1>(0, 1));
-            entropy.push(chunk.entropy());
-        }
-        TokenStats { log_probs: read(log_probs), entropy: read(entropy) }
+        self.score_with(targets, 0).stats
     }
 
     /// The entropies of the policy at each state, in nats.
     pub fn entropy(&self) -> Vec<f32> {
-        read(self.chunks().map(|rows| Chunk::new(self, rows).entropy()).collect())
+        self.blocks().flat_map(|rows| self.fold(rows, None, false).fold.entropy()).collect()
     }
 
-    /// Gradients of a loss with these derivatives with respect to the log-probs of `targets` and the entropies.
+    /// [`Self::token_stats`], ready for the way back from a loss of them.
     ///
     /// # Panics
-    /// If there are not as many targets and derivatives as states, or a target is outside the vocabulary.
-    pub fn backward(&self, targets: &[u32], derivatives: &TokenDerivatives) -> PolicyGradient<B> {
+    /// As [`Self::token_stats`].
+    pub fn score<'a>(&'a self, targets: &'a [u32]) -> Scored<'a, B> {
         self.check_targets(targets);
-        assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
-        assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");
-        let device = self.states.device();
-        let mut d_states = Vec::new();
-        let mut d_unembedding: Option<Tensor<B, 2>> = None;
-        for rows in self.chunks() {
-            let states = self.states.clone().slice([rows.clone()]);
-            let chunk = Chunk::new(self, rows.clone());
-            let index = token_tensor(&targets[rows.clone()], &device).unsqueeze_dim(1);
-            let column = |values: &[f32]| {
-                let scaled: Vec<f32> = values[rows.clone()].iter().map(|d| d / self.temperature as f32).collect();
-                Tensor::<B, 2>::from_data(TensorData::new(scaled, [rows.len(), 1]), &device)
-            };
-            let d = column(&derivatives.log_probs);
-            // What every logit of a row shares: -p g, and -p e (ln p + H).
-            let common = match &derivatives.entropy {
-                None => chunk.exp * (d.clone() / chunk.sum).neg(),
-                Some(d_entropy) => {
-                    let e = column(d_entropy);
-                    let mean = mean(chunk.exp.clone(), chunk.shifted.clone(), chunk.sum.clone());
-                    let entropy = chunk.log_sum.clone() - mean;
-                    let from_entropy = (chunk.shifted - chunk.log_sum + entropy) * e;
-                    (chunk.exp / chunk.sum).neg() * (from_entropy + d.clone())
-                }
-            };
-            let d_logits = common.scatter(1, index, d, IndexingUpdateOp::Add).cast(states.dtype());
-            d_states.push(d_logits.clone().matmul(self.unembedding.clone()));
-            let part = d_logits.transpose().matmul(states);
-            d_unembedding = Some(match d_unembedding {
-                Some(sum) => sum + part,
-                None => part,
-            });
-        }
-        PolicyGradient {
-            states: Tensor::cat(d_states, 0),
-            unembedding: d_unembedding.unwrap_or_else(|| self.unembedding.zeros_like()),
-        }
+        self.score_with(targets, LOGITS_KEPT)
     }
 
-    /// Ranges of states whose logits fit into the budget, in order.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
-        let [tokens, _] = self.states.dims();
-        let [vocab, _] = self.unembedding.dims();
-        let rows = (self.logits_at_once / vocab.max(1)).max(1);
-        (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
+    fn score_with<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> Scored<'a, B> {
+        let keep = self.states.dims()[0] * self.unembedding.dims()[0] <= logits_kept;
+        let mut stats = TokenStats::default();
+        let blocks = self.blocks().map(|rows| {
+            let block = self.fold(rows.clone(), Some(&targets[rows]), keep);
+            stats.log_probs.extend(block.fold.log_probs());
+            stats.entropy.extend(block.fold.entropy());
+            block
+        });
+        let blocks = blocks.collect();
+        Scored { policy: self, targets, stats, blocks }
     }
 
-    /// `h E_u^T / T` of a few states, in f32, `[rows, vocab]`.
-    pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
-        let logits = self.states.clone().slice([rows]).matmul(self.unembedding.clone().transpose());
-        let logits = logits.cast(DType::F32);
-        if self.temperature == 1.0 { logits } else { logits / self.temperature }
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let tokens = self.states.dims()[0];
+        (0..tokens).step_by(TOKENS_AT_ONCE).map(move |start| start..(start + TOKENS_AT_ONCE).min(tokens))
+    }
+
+    /// Slices of the vocabulary whose logits fit into the budget for so many tokens.
+    fn slices(&self, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let vocab = self.unembedding.dims()[0];
+        let width = (self.logits_at_once / tokens.max(1)).max(1);
+        // Slices of like widths, for like speed.
+        let width = vocab.div_ceil(vocab.div_ceil(width).max(1)).max(1);
+        (0..vocab).step_by(width).map(move |start| start..(start + width).min(vocab))
+    }
+
+    fn fold(&self, rows: Range<usize>, targets: Option<&[u32]>, keep: bool) -> Block<B> {
+        let states = self.states.clone().slice([rows.clone()]);
+        let mut fold = Fold::new(rows.len(), self.temperature, &states);
+        let mut kept = Vec::new();
+        for slice in self.slices(rows.len()) {
+            let logits = self.slice_logits(&states, &slice);
+            if keep {
+                kept.push(logits.clone());
+            }
+            fold.read(logits, slice.start, targets);
+        }
+        Block { rows, fold, kept }
+    }
+
+    /// `h E_u^T` of a slice of the vocabulary, undivided by the temperature, `[rows, slice]`.
+    fn slice_logits(&self, states: &Tensor<B, 2>, slice: &Range<usize>) -> Tensor<B, 2> {
+        states.clone().matmul(self.unembedding.clone().slice([slice.clone()]).transpose())
     }
 
     pub(crate) fn check_targets(&self, targets: &[u32]) {
@@ -132,52 +149,52 @@ impl<B: Backend> InternalPolicy<B> {
     }
 }
 
-/// The softmax of a chunk's logits, in the pieces its log and its gradient need.
-pub(crate) struct Chunk<B: Backend> {
-    /// `logits - max`, `[rows, vocab]`.
-    pub(crate) shifted: Tensor<B, 2>,
-    /// `exp(shifted)`.
-    exp: Tensor<B, 2>,
-    /// Row sums of `exp`, `[rows, 1]`.
-    sum: Tensor<B, 2>,
-    /// Their logarithms.
-    pub(crate) log_sum: Tensor<B, 2>,
-}
-
-impl<B: Backend> Chunk<B> {
-    pub(crate) fn new(policy: &InternalPolicy<B>, rows: Range<usize>) -> Self {
-        let logits = policy.logits(rows);
-        let shifted = logits.clone() - logits.max_dim(1);
-        let exp = shifted.clone().exp();
-        let sum = exp.clone().sum_dim(1);
-        let log_sum = sum.clone().log();
-        Self { shifted, exp, sum, log_sum }
+impl<B: Backend> Scored<'_, B> {
+    /// Gradients of a loss with these derivatives with respect to the log-probs and the entropies.
+    ///
+    /// # Panics
+    /// If there are not as many derivatives as targets.
+    pub fn backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
+        let Self { policy, targets, blocks, .. } = self;
+        assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
+        assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");
+        let mut d_states = Vec::with_capacity(blocks.len());
+        let mut d_unembedding = policy.unembedding.zeros_like();
+        let several = blocks.len() > 1;
+        for Block { rows, fold, mut kept } in blocks {
+            let states = policy.states.clone().slice([rows.clone()]);
+            let gradient = LogitGradient {
+                fold: &fold,
+                targets: &targets[rows.clone()],
+                log_probs: &derivatives.log_probs[rows.clone()],
+                entropy: derivatives.entropy.as_ref().map(|d| &d[rows.clone()]),
+            };
+            let mut d_block: Option<Tensor<B, 2>> = None;
+            kept.reverse();
+            for slice in policy.slices(rows.len()) {
+                let logits = kept.pop().unwrap_or_else(|| policy.slice_logits(&states, &slice));
+                let d_logits = gradient.of(logits, slice.start).cast(states.dtype());
+                let part = d_logits.clone().matmul(policy.unembedding.clone().slice([slice.clone()]));
+                d_block = Some(match d_block {
+                    Some(sum) => sum + part,
+                    None => part,
+                });
+                let mut part = d_logits.transpose().matmul(states.clone());
+                if several {
+                    part = part + d_unembedding.clone().slice([slice.clone()]);
+                }
+                d_unembedding = d_unembedding.slice_assign([slice], part);
+            }
+            d_states.extend(d_block);
+        }
+        PolicyGradient { states: Tensor::cat(d_states, 0), unembedding: d_unembedding }
     }
-
-    /// Log-probs of every token, `[rows, vocab]`.
-    pub(crate) fn log_probs(&self) -> Tensor<B, 2> {
-        self.shifted.clone() - self.log_sum.clone()
-    }
-
-    /// `H = log sum - E[shifted]`, clamped at 0 where rounding would make it negative.
-    pub(crate) fn entropy(self) -> Tensor<B, 1> {
-        (self.log_sum - mean(self.exp, self.shifted, self.sum)).clamp_min(0.0).flatten(0, 1)
-    }
-}
-
-/// `E[shifted]` under the softmax, `[rows, 1]`.
-fn mean<B: Backend>(exp: Tensor<B, 2>, shifted: Tensor<B, 2>, sum: Tensor<B, 2>) -> Tensor<B, 2> {
-    (exp * shifted).sum_dim(1) / sum
-}
-
-/// Reads chunks back in one transfer.
-fn read<B: Backend>(chunks: Vec<Tensor<B, 1>>) -> Vec<f32> {
-    if chunks.is_empty() { Vec::new() } else { Tensor::cat(chunks, 0).into_data().iter::<f32>().collect() }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::backend::Flex;
+    use burn::backend::{Flex, NdArray};
+    use burn::tensor::TensorData;
 
     use super::*;
 
@@ -194,7 +211,7 @@ mod tests {
     }
 
     /// A policy that holds the logits of `rows` states at once.
-    fn policy(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<Flex> {
+    fn policy<B: Backend>(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<B> {
         let device = Default::default();
         let matrix = |values: &[f64], shape| Tensor::from_data(TensorData::new(values.to_vec(), shape), &device);
         let policy = InternalPolicy::new(matrix(states, [TOKENS, HIDDEN]), matrix(unembedding, [VOCAB, HIDDEN]));
@@ -217,13 +234,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_and_what_is_computed_again_are_the_same() {
+        let policy = policy::<Flex>(&numbers(TOKENS * HIDDEN, 0.3), &numbers(VOCAB * HIDDEN, 7.7), 2);
+        let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: Some(vec![0.3; TOKENS]) };
+        let [kept, again] = [LOGITS_KEPT, 0].map(|kept| {
+            let scored = policy.score_with(&TARGETS, kept);
+            assert_eq!(scored.stats, policy.token_stats(&TARGETS));
+            let gradient = scored.backward(&derivatives);
+            (gradient.states.into_data(), gradient.unembedding.into_data())
+        });
+        assert_eq!(kept, again);
+    }
+
+    #[test]
     fn log_probs_and_entropies_are_exact_whatever_the_chunk() {
         let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
+        check_stats::<Flex>(&states, &unembedding);
+        check_stats::<NdArray>(&states, &unembedding);
+    }
+
+    fn check_stats<B: Backend>(states: &[f64], unembedding: &[f64]) {
         for rows in [1, 2, 3, 7, 100] {
-            let policy = policy(&states, &unembedding, rows);
+            let policy = policy::<B>(states, unembedding, rows);
             let stats = policy.token_stats(&TARGETS);
             assert_eq!(stats.entropy, policy.entropy());
-            for (row, (log_prob, entropy)) in reference(&states, &unembedding).into_iter().enumerate() {
+            for (row, (log_prob, entropy)) in reference(states, unembedding).into_iter().enumerate() {
                 assert!((f64::from(stats.log_probs[row]) - log_prob).abs() < 1e-5);
                 assert!((f64::from(stats.entropy[row]) - entropy).abs() < 1e-5);
             }
@@ -246,11 +281,13 @@ mod tests {
         let entropy_weights: Vec<f32> = WEIGHTS.iter().map(|d| 0.4 - d).collect();
         // The loss of the log-probs alone is the case of entropies that weigh nothing.
         for with_entropy in [false, true] {
-            check_gradient(&states, &unembedding, with_entropy.then(|| entropy_weights.clone()));
+            let entropy_weights = with_entropy.then(|| entropy_weights.clone());
+            check_gradient::<Flex>(&states, &unembedding, entropy_weights.clone());
+            check_gradient::<NdArray>(&states, &unembedding, entropy_weights);
         }
     }
 
-    fn check_gradient(states: &[f64], unembedding: &[f64], entropy_weights: Option<Vec<f32>>) {
+    fn check_gradient<B: Backend>(states: &[f64], unembedding: &[f64], entropy_weights: Option<Vec<f32>>) {
         let loss = |states: &[f64], unembedding: &[f64]| -> f64 {
             let weights = entropy_weights.clone().unwrap_or_else(|| vec![0.0; TOKENS]);
             let terms = reference(states, unembedding).into_iter().zip(WEIGHTS).zip(weights);
@@ -267,7 +304,8 @@ mod tests {
         };
         let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: entropy_weights.clone() };
         for rows in [1, 3, 100] {
-            let gradient = policy(states, unembedding, rows).backward(&TARGETS, &derivatives);
+            let policy = policy::<B>(states, unembedding, rows);
+            let gradient = policy.score(&TARGETS).backward(&derivatives);
             for (index, ours) in gradient.states.into_data().iter::<f64>().enumerate() {
                 let expected = difference(states, index, &|states| loss(states, unembedding));
                 assert!((ours - expected).abs() < 1e-4, "state {index}: {ours} for {expected}");

@@ -63,6 +63,6 @@ pub use error::ModelError;
 pub use generate::{GenerateOptions, Response, generate};
 pub use lens::{LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, measure};
-pub use sequence::{Block, Sequence};
+pub use sequence::{Block, Sequence, token_batches};
 pub use tokenizer::TextTokenizer;
 pub use trace::trace;

@@ -1,7 +1,8 @@
 //! What every internal policy says of responses, from one forward pass.
 
 use bupo_core::{
-    InternalPolicy, Norm, PolicyComparison, PolicySite, ResidualDecoder, cosines, norms, participation_ratios,
+    InternalPolicy, Norm, PolicyComparison, PolicySite, ResidualDecoder, SiteLogits, cosines, norms,
+    participation_ratios,
 };
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -100,12 +101,20 @@ impl Sites {
             Norm::None => state,
             Norm::Final => decoder.final_norm(state),
         };
-        let policy = |state: Tensor<B, 3>| InternalPolicy::new(block.predicting(state), decoder.unembedding());
+        let predicting = |state: Tensor<B, 3>| block.predicting(state.flatten(0, 1));
+        let policy = |state: Tensor<B, 3>| InternalPolicy::new(predicting(state), decoder.unembedding());
         let mut pass = decoder.whole_pass(block.longest());
         let mut stream = decoder.stream(block.tokens(&decoder.device()), &mut pass);
-        let mut policies = Vec::with_capacity(3 * depth + 1);
+        let mut policies = Vec::with_capacity(3 * depth + 2);
         let mut sites = Vec::with_capacity(3 * depth);
-        let embedding_entropy = policy(normed(stream.state())).entropy();
+        // Without a norm logits add up: the embedding's, and those of every contribution.
+        let adds_up = options.norm == Norm::None;
+        let logits = |site: Option<PolicySite>, state: Tensor<B, 3>| match site {
+            Some(PolicySite::Layer(_)) if adds_up => SiteLogits::Sum,
+            _ if adds_up => SiteLogits::Part(policy(state)),
+            _ => SiteLogits::Own(policy(normed(state))),
+        };
+        policies.push(logits(None, stream.state()));
         for step in stream.by_ref().take(depth) {
             let [attn_in, ffn_in] = [step.attn.input, step.ffn.input].map(|input| policy(input).entropy());
             for (site, state, before, input_entropy) in [
@@ -114,8 +123,8 @@ impl Sites {
                 // Filled in below: it is the layer before's own entropy.
                 (PolicySite::Layer(step.layer), step.resid_post, step.resid_pre, Vec::new()),
             ] {
-                policies.push(policy(normed(state.clone())));
-                let (state, before) = (block.predicting(state), block.predicting(before));
+                policies.push(logits(Some(site), state.clone()));
+                let (state, before) = (predicting(state), predicting(before));
                 sites.push(BlockSite {
                     site,
                     policy: PolicyComparison::default(),
@@ -127,10 +136,11 @@ impl Sites {
             }
         }
         let full = options.layers.is_none().then(|| policy(decoder.final_norm(stream.state())));
-        policies.extend(full.clone());
+        policies.extend(full.clone().map(SiteLogits::Own));
         let mut compared = InternalPolicy::compare(&policies, full.as_ref(), &block.targets);
         let full = full.and_then(|_| compared.pop());
-        let mut layer_entropy = embedding_entropy;
+        let mut compared = compared.into_iter();
+        let mut layer_entropy = compared.next().map(|embedding| embedding.entropy).unwrap_or_default();
         for (site, policy) in sites.iter_mut().zip(compared) {
             if let PolicySite::Layer(_) = site.site {
                 site.input_entropy = std::mem::replace(&mut layer_entropy, policy.entropy.clone());

@@ -1,7 +1,7 @@
 //! Prompts with their responses, padded into blocks.
 
 use bupo_core::token_tensor;
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, backend::Backend};
 
 use crate::generate::padded_tokens;
 
@@ -20,6 +20,24 @@ impl Sequence {
     pub fn len(&self) -> usize {
         self.prompt.len() + self.response.len()
     }
+}
+
+/// Cuts things of some lengths, one after the other, into batches of at most `max_tokens` tokens with their padding; what is
+/// longer alone is a batch alone. Things of like lengths beside one another need little padding.
+pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usize) -> Vec<&[T]> {
+    let mut batches = Vec::new();
+    let (mut start, mut longest) = (0, 0);
+    for (index, thing) in all.iter().enumerate() {
+        longest = longest.max(length(thing));
+        if index > start && longest * (index + 1 - start) > max_tokens {
+            batches.push(&all[start..index]);
+            (start, longest) = (index, length(thing));
+        }
+    }
+    if start < all.len() {
+        batches.push(&all[start..]);
+    }
+    batches
 }
 
 /// Sequences padded on the right, with the places of the states that predict response tokens.
@@ -67,11 +85,17 @@ impl Block {
         self.longest
     }
 
-    /// The states that predict response tokens, `[tokens, hidden]`, of all states `[rows, longest, hidden]`.
-    pub fn predicting<B: Backend>(&self, states: Tensor<B, 3>) -> Tensor<B, 2> {
-        let [rows, longest, hidden] = states.dims();
+    /// The states that predict response tokens, `[tokens, hidden]`, of all states `[rows * longest, hidden]`.
+    pub fn predicting<B: Backend>(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = states.device();
-        states.reshape([rows * longest, hidden]).select(0, token_tensor(&self.places, &device))
+        states.select(0, token_tensor(&self.places, &device))
+    }
+
+    /// The gradient with respect to all states `[rows * longest, hidden]`, from the one with respect to those that predict.
+    pub fn spread<B: Backend>(&self, d_states: Tensor<B, 2>) -> Tensor<B, 2> {
+        let ([_, hidden], device) = (d_states.dims(), d_states.device());
+        let all = Tensor::<B, 2>::zeros([self.rows.len() * self.longest, hidden], &device).cast(d_states.dtype());
+        all.select_assign(0, token_tensor(&self.places, &device), d_states, IndexingUpdateOp::Add)
     }
 
     /// Cuts per-token values into one slice per response.
@@ -81,5 +105,21 @@ impl Block {
             values = rest;
             response
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_of_tokens_with_their_padding() {
+        let cut = |lengths: &[usize], max| -> Vec<Vec<usize>> {
+            token_batches(lengths, |length| *length, max).into_iter().map(<[usize]>::to_vec).collect()
+        };
+        assert_eq!(cut(&[2, 3, 3, 10, 1], 9), [vec![2, 3, 3], vec![10], vec![1]]);
+        assert_eq!(cut(&[4, 4, 5], 10), [vec![4, 4], vec![5]]);
+        assert_eq!(cut(&[1, 1], 1), [vec![1], vec![1]]);
+        assert!(cut(&[], 5).is_empty());
     }
 }

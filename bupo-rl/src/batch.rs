@@ -1,10 +1,9 @@
 //! Blocks of sequences, run up to a policy's site.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenStats};
-use bupo_models::decoder::untracked;
-use bupo_models::{Block, Decoder, Sequence};
+use bupo_models::{Block, Decoder, Sequence, token_batches};
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 
 use crate::RlError;
 
@@ -19,33 +18,23 @@ pub struct PolicySpec {
     pub temperature: f64,
 }
 
-/// The states that predict a block's response tokens, `[tokens, hidden]`; nothing above the site runs.
-pub(crate) fn site_states<B: Backend>(
-    block: &Block,
-    decoder: &Decoder<B>,
-    spec: &PolicySpec,
-) -> Result<Tensor<B, 2>, RlError> {
-    let mut pass = decoder.whole_pass(block.longest());
-    let states = decoder.site_state(block.tokens(&decoder.device()), spec.site, spec.norm, &mut pass)?;
-    Ok(block.predicting(states))
-}
-
-/// Log-probs and entropies of every response token, `micro_batch` sequences at a time: bit for bit those that an
-/// update on the same micro-batches sees before it changes anything.
+/// Log-probs and entropies of every response token, as many sequences at a time as [`token_batches`] puts together: bit for
+/// bit those that an update on the same sequences sees before it changes anything.
 ///
 /// # Errors
 /// If the site is outside the model.
-pub fn response_stats<A: AutodiffBackend>(
-    decoder: &Decoder<A::InnerBackend>,
+pub fn response_stats<B: Backend>(
+    decoder: &Decoder<B>,
     sequences: &[Sequence],
     spec: &PolicySpec,
-    micro_batch: usize,
+    max_tokens_per_batch: usize,
 ) -> Result<Vec<TokenStats>, RlError> {
-    let lifted = untracked::<A>(decoder);
     let mut all = Vec::with_capacity(sequences.len());
-    for part in sequences.chunks(micro_batch.max(1)) {
+    for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
         let block = Block::new(part.iter());
-        let stats = policy(site_states(&block, &lifted, spec)?.inner(), decoder, spec).token_stats(&block.targets);
+        let mut pass = decoder.whole_pass(block.longest());
+        let states = decoder.site_state(block.tokens(&decoder.device()), spec.site, spec.norm, &mut pass)?;
+        let stats = policy(block.predicting(states.flatten(0, 1)), decoder, spec).token_stats(&block.targets);
         all.extend(
             block
                 .split(&stats.log_probs)

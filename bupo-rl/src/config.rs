@@ -135,8 +135,10 @@ pub struct RolloutConfig {
 pub struct UpdateConfig {
     /// Prompts per update, with all their responses; it divides the prompts per step.
     pub mini_batch_prompts: usize,
-    /// Sequences run at once; it changes memory and speed, not the update.
-    pub micro_batch: usize,
+    /// Tokens run at once, padding included; it changes memory and speed, not the update. A longer sequence is run alone.
+    pub max_tokens_per_batch: usize,
+    /// Whether layers are run again on the way back rather than remembered: a third more work, a fraction of the memory.
+    pub recompute: bool,
 }
 
 /// How the model is measured.
@@ -233,7 +235,7 @@ impl Default for RolloutConfig {
 
 impl Default for UpdateConfig {
     fn default() -> Self {
-        Self { mini_batch_prompts: 16, micro_batch: 32 }
+        Self { mini_batch_prompts: 16, max_tokens_per_batch: 4096, recompute: false }
     }
 }
 
@@ -309,7 +311,7 @@ impl TrainConfig {
             ("rollout.max_draws", self.rollout.max_draws),
             ("data.max_prompt_tokens", self.data.max_prompt_tokens),
             ("update.mini_batch_prompts", self.update.mini_batch_prompts),
-            ("update.micro_batch", self.update.micro_batch),
+            ("update.max_tokens_per_batch", self.update.max_tokens_per_batch),
             ("evaluation.problems", self.evaluation.problems),
             ("evaluation.samples", self.evaluation.samples),
             ("probe.prompts", self.probe.prompts),

@@ -37,7 +37,7 @@ pub use error::RlError;
 pub use evaluate::{Completion, Evaluation, Group, ResponseOutcome, Sampler, Sampling, ScoredResponse, pass_at_k};
 pub use loss::LossName;
 pub use objective::{Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseLoss, ResponseValues};
-pub use optimizer::{AdamWSettings, DecoderOptimizer, Gradients};
+pub use optimizer::{AdamWSettings, DecoderOptimizer, Moments};
 pub use plan::{MemoryPlan, PhasePlan, RunPlan, parameters};
 pub use probe::ProbeLine;
 pub use questions::{

@@ -1,12 +1,12 @@
-//! Gradients by parameter, their global norm, and AdamW.
+//! AdamW over a decoder.
 
+use std::collections::BTreeMap;
+
+use bupo_core::kernels::{AdamWStep, adamw};
 use bupo_models::Decoder;
-use bupo_models::decoder::differentiable;
-use burn::module::{AutodiffModule, Module, ModuleVisitor, Param, ParamId};
-use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer};
-use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use bupo_models::decoder::Gradients;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 /// AdamW's settings; the defaults are the paper's, which are PyTorch's. Decay is decoupled and on every parameter.
@@ -33,22 +33,29 @@ impl Default for AdamWSettings {
     }
 }
 
-/// AdamW over a decoder. A parameter without a gradient is left alone: no decay, no moments, no step counted.
-pub struct DecoderOptimizer<A: AutodiffBackend> {
-    adamw: OptimizerAdaptor<AdamW, Decoder<A>, A>,
+/// AdamW over a decoder. A parameter without a gradient is left alone: no decay, no moments, no step counted; moments take
+/// memory from a parameter's first gradient on.
+#[derive(Debug)]
+pub struct DecoderOptimizer<B: Backend> {
     settings: AdamWSettings,
+    moments: BTreeMap<u64, Moments<B>>,
 }
 
-impl<A: AutodiffBackend> DecoderOptimizer<A> {
+/// What AdamW remembers of one parameter.
+#[derive(Debug, Clone)]
+pub struct Moments<B: Backend> {
+    /// The decaying mean of its gradients.
+    pub first: Tensor<B, 1>,
+    /// The decaying mean of their squares.
+    pub second: Tensor<B, 1>,
+    /// Steps made.
+    pub steps: usize,
+}
+
+impl<B: Backend> DecoderOptimizer<B> {
     /// An optimizer that has made no step.
     pub fn new(settings: AdamWSettings) -> Self {
-        let adamw = AdamWConfig::new()
-            .with_beta_1(settings.beta1 as f32)
-            .with_beta_2(settings.beta2 as f32)
-            .with_epsilon(settings.epsilon as f32)
-            .with_weight_decay(settings.weight_decay as f32)
-            .init();
-        Self { adamw, settings }
+        Self { settings, moments: BTreeMap::new() }
     }
 
     /// Changes the step size of the steps to come.
@@ -56,97 +63,59 @@ impl<A: AutodiffBackend> DecoderOptimizer<A> {
         self.settings.learning_rate = learning_rate;
     }
 
-    /// Clips by global norm and steps. Returns the norm before clipping; where it is not finite, nothing changes.
-    pub fn step(&mut self, decoder: &mut Decoder<A::InnerBackend>, gradients: Gradients<A>) -> f64 {
-        let norm = gradients.norm(decoder);
+    /// What is remembered, by parameter id.
+    pub fn moments(&self) -> &BTreeMap<u64, Moments<B>> {
+        &self.moments
+    }
+
+    /// Goes on from what an optimizer remembered.
+    pub fn restore(&mut self, moments: BTreeMap<u64, Moments<B>>) {
+        self.moments = moments;
+    }
+
+    /// Clips by global norm and steps, in place. Returns the norm before clipping; where it is not finite, nothing changes.
+    pub fn step(&mut self, decoder: &mut Decoder<B>, gradients: Gradients<B>) -> f64 {
+        let norm = gradients.norm();
         if !norm.is_finite() {
             return norm;
         }
-        let scale = self.settings.max_grad_norm / (norm + 1e-6);
-        let gradients = if scale < 1.0 { gradients.scaled(decoder, scale) } else { gradients };
-        let stepped = self.adamw.step(self.settings.learning_rate, differentiable::<A>(decoder), gradients.by_param);
-        *decoder = stepped.valid();
+        let scale = (self.settings.max_grad_norm / (norm + 1e-6)).min(1.0);
+        let mut stepping = Stepping { optimizer: self, gradients, scale };
+        // Taken out, so that nobody else holds the weights while they change.
+        let hollow = decoder.hollow();
+        *decoder = std::mem::replace(decoder, hollow).map(&mut stepping);
         norm
     }
 }
 
-/// Gradients of the parameters that have one.
-pub struct Gradients<A: AutodiffBackend> {
-    by_param: GradientsParams,
-    backend: std::marker::PhantomData<A>,
+struct Stepping<'a, B: Backend> {
+    optimizer: &'a mut DecoderOptimizer<B>,
+    gradients: Gradients<B>,
+    scale: f64,
 }
 
-impl<A: AutodiffBackend> Gradients<A> {
-    /// No parameter has a gradient.
-    pub fn new() -> Self {
-        Self { by_param: GradientsParams::new(), backend: std::marker::PhantomData }
-    }
-
-    /// Adds the gradients a backward pass left on `decoder`.
-    pub fn add(&mut self, decoder: &Decoder<A>, mut gradients: A::Gradients) {
-        struct Add<'a, A: AutodiffBackend> {
-            total: &'a mut Gradients<A>,
-            new: &'a mut A::Gradients,
-        }
-        impl<A: AutodiffBackend> ModuleVisitor<A> for Add<'_, A> {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-                if let Some(gradient) = param.val().grad_remove(self.new) {
-                    self.total.add_one(param.id, gradient);
-                }
-            }
-        }
-        decoder.visit(&mut Add { total: self, new: &mut gradients });
-    }
-
-    /// Adds to the gradient of one parameter.
-    pub fn add_one<const D: usize>(&mut self, id: ParamId, gradient: Tensor<A::InnerBackend, D>) {
-        let sum = match self.by_param.remove::<A::InnerBackend, D>(id) {
-            Some(sum) => sum + gradient,
-            None => gradient,
+impl<B: Backend> ModuleMapper<B> for Stepping<'_, B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let Some(gradient) = self.gradients.take(param.id) else { return param };
+        let (id, weights, mapper) = param.consume();
+        let shape = weights.dims();
+        let weights: Tensor<B, 1> = weights.flatten(0, D - 1);
+        let Moments { first, second, steps } = self.optimizer.moments.remove(&id.val()).unwrap_or_else(|| {
+            let zeros = || gradient.zeros_like();
+            Moments { first: zeros(), second: zeros(), steps: 0 }
+        });
+        let settings = &self.optimizer.settings;
+        let step = AdamWStep {
+            learning_rate: settings.learning_rate,
+            beta1: settings.beta1,
+            beta2: settings.beta2,
+            epsilon: settings.epsilon,
+            weight_decay: settings.weight_decay,
+            scale: self.scale,
+            step: steps + 1,
         };
-        self.by_param.register(id, sum);
-    }
-
-    /// The root of the sum of all squares.
-    fn norm(&self, decoder: &Decoder<A::InnerBackend>) -> f64 {
-        struct Squares<'a, B: Backend> {
-            gradients: &'a GradientsParams,
-            sums: Vec<Tensor<B, 1>>,
-        }
-        impl<B: Backend> ModuleVisitor<B> for Squares<'_, B> {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                if let Some(gradient) = self.gradients.get::<B, D>(param.id) {
-                    self.sums.push(gradient.square().sum());
-                }
-            }
-        }
-        let mut squares = Squares { gradients: &self.by_param, sums: Vec::new() };
-        decoder.visit(&mut squares);
-        if squares.sums.is_empty() {
-            return 0.0;
-        }
-        Tensor::cat(squares.sums, 0).into_data().iter::<f64>().sum::<f64>().sqrt()
-    }
-
-    fn scaled(mut self, decoder: &Decoder<A::InnerBackend>, factor: f64) -> Self {
-        struct Scale<'a> {
-            gradients: &'a mut GradientsParams,
-            factor: f64,
-        }
-        impl<B: Backend> ModuleVisitor<B> for Scale<'_> {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                if let Some(gradient) = self.gradients.remove::<B, D>(param.id) {
-                    self.gradients.register(param.id, gradient.mul_scalar(self.factor));
-                }
-            }
-        }
-        decoder.visit(&mut Scale { gradients: &mut self.by_param, factor });
-        self
-    }
-}
-
-impl<A: AutodiffBackend> Default for Gradients<A> {
-    fn default() -> Self {
-        Self::new()
+        let (weights, first, second) = adamw(weights, gradient, first, second, &step);
+        self.optimizer.moments.insert(id.val(), Moments { first, second, steps: steps + 1 });
+        Param::from_mapped_value(id, weights.reshape(shape), mapper)
     }
 }

@@ -11,6 +11,10 @@ use crate::schedule::Phase;
 const F32: u64 = 4;
 /// What the unembedding holds of a chunk of logits while its gradient is computed, in chunks.
 const LOGIT_CHUNKS: u64 = 4;
+/// Queries whose attention scores are held at once.
+const ATTENTION_TILE: u64 = 128;
+/// Prompt tokens run at once.
+const PREFILL_TOKENS: u64 = 1 << 13;
 /// Logits of a chunk.
 const LOGITS_AT_ONCE: u64 = 1 << 23;
 
@@ -53,11 +57,9 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// AdamW's two moments of every parameter that is ever trained.
     pub optimizer: u64,
-    /// The new weights beside the old ones while AdamW steps.
-    pub step: u64,
     /// The frozen reference: a copy of every parameter that is ever trained.
     pub reference: u64,
-    /// What the layers keep for the way back, for one micro-batch.
+    /// What the layers keep for the way back, for one batch of tokens.
     pub activations: u64,
     /// Logits of a chunk and their gradient.
     pub logits: u64,
@@ -75,8 +77,7 @@ impl MemoryPlan {
 
     /// While updating.
     pub fn update(&self) -> u64 {
-        let passing = (self.activations + self.logits).max(self.step);
-        self.weights + self.gradients + self.optimizer + self.reference + passing
+        self.weights + self.gradients + self.optimizer + self.reference + self.activations + self.logits
     }
 
     /// The larger of the two.
@@ -156,33 +157,38 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let weights = F32 * parameters(model);
     let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
     let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
-    let sequences =
-        (config.update.micro_batch as u64).min((config.update.mini_batch_prompts * config.rollout.group_size) as u64);
-    let logits = LOGITS_AT_ONCE.min(sequences * longest as u64 * model.vocab_size as u64);
+    let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
+    // A sequence that is longer than a batch is run alone.
+    let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(sequences * longest as u64);
+    let logits = LOGITS_AT_ONCE.min(tokens * model.vocab_size as u64);
+    let prefill_rows = (PREFILL_TOKENS / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
         weights,
         gradients: F32 * most_trained,
         optimizer: 2 * F32 * most_trained,
-        step: F32 * most_trained,
         reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
-        activations: F32 * sequences * most_layers * activations(model, longest as u64),
+        activations: F32 * activations(model, tokens, longest as u64, most_layers, config.update.recompute),
         logits: F32 * LOGIT_CHUNKS * logits,
         cache: F32 * rows * longest as u64 * keys,
-        prefill: F32 * rows * prefill(model, config.data.max_prompt_tokens as u64),
+        prefill: F32 * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
     }
 }
 
-/// What a layer keeps of one sequence for the way back, in numbers: multiples of the widths that its operations save,
-/// fitted to measured peaks (docs/training.md has them).
-fn activations(model: &ModelConfig, longest: u64) -> u64 {
+/// What the layers keep of so many tokens for the way back, in numbers, and what one layer holds on the way.
+fn activations(model: &ModelConfig, tokens: u64, longest: u64, layers: u64, recompute: bool) -> u64 {
     let [hidden, inner, heads, head_dim] = widths(model);
-    longest * (12 * hidden + 4 * inner + 8 * heads * head_dim) + 3 * heads * longest * longest
+    let keys = model.num_key_value_heads as u64 * head_dim;
+    let inside = tokens * (hidden + 2 * inner + 2 * heads * head_dim + 2 * keys);
+    let kept = if recompute { layers * tokens * hidden + inside } else { layers * (tokens * hidden + inside) };
+    // Scores, weights and their gradients of a tile of queries; gradients beside what they are of.
+    let tile = longest.min(ATTENTION_TILE);
+    kept + 3 * heads * tokens * tile + tokens * (4 * hidden + 3 * inner)
 }
 
-/// What a layer holds while it reads a prompt, in numbers, fitted as the above.
+/// What a layer holds while it reads a prompt, in numbers.
 fn prefill(model: &ModelConfig, prompt: u64) -> u64 {
-    let [hidden, inner, heads, _] = widths(model);
-    prompt * (3 * hidden + 2 * inner) + 7 * heads * prompt * prompt / 4
+    let [hidden, inner, heads, head_dim] = widths(model);
+    prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(ATTENTION_TILE))
 }
 
 fn widths(model: &ModelConfig) -> [u64; 4] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bupo_models::{Decoder, Sequence};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde::Deserialize;
 
 use crate::RlError;
@@ -69,23 +69,23 @@ pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, 
 ///
 /// # Errors
 /// If the policy's site is outside the model, or `report` fails.
-pub fn replay<A: AutodiffBackend>(
-    decoder: &mut Decoder<A::InnerBackend>,
-    optimizer: &mut DecoderOptimizer<A>,
+pub fn replay<B: Backend>(
+    decoder: &mut Decoder<B>,
+    optimizer: &mut DecoderOptimizer<B>,
     rollouts: &[RecordedRollout],
     loss: &LossSpec,
     updates: usize,
     mut report: impl FnMut(usize, &UpdateStats) -> Result<(), RlError>,
 ) -> Result<(), RlError> {
-    let samples = samples::<A>(decoder, rollouts, loss)?;
+    let samples = samples(decoder, rollouts, loss)?;
     for index in 1..=updates {
         report(index, &update(decoder, optimizer, &samples, loss)?)?;
     }
     Ok(())
 }
 
-fn samples<A: AutodiffBackend>(
-    decoder: &Decoder<A::InnerBackend>,
+fn samples<B: Backend>(
+    decoder: &Decoder<B>,
     rollouts: &[RecordedRollout],
     loss: &LossSpec,
 ) -> Result<Vec<Sample>, RlError> {
@@ -106,7 +106,7 @@ fn samples<A: AutodiffBackend>(
         .iter()
         .map(|rollout| Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
         .collect();
-    let stats = response_stats::<A>(decoder, &sequences, &loss.policy, loss.micro_batch)?;
+    let stats = response_stats(decoder, &sequences, &loss.policy, loss.max_tokens_per_batch)?;
     // The model before its first update is its own reference.
     let reference = loss.objective.needs_reference();
     Ok(sequences
@@ -117,7 +117,7 @@ fn samples<A: AutodiffBackend>(
             sequence,
             advantage,
             ref_log_probs: reference.then(|| stats.log_probs.clone()),
-            old_log_probs: stats.log_probs,
+            old_log_probs: Some(stats.log_probs),
         })
         .collect())
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bupo_analysis::Boundary;
-use bupo_core::{Norm, PolicySite};
+use bupo_core::{Norm, PolicySite, TokenStats};
 use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, Sequence, TextTokenizer, load_model};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde::Serialize;
 
 use crate::RlError;
@@ -137,14 +137,14 @@ pub struct StepMetrics {
 /// # Errors
 /// Before work starts: if the model cannot be loaded, a site is outside it, or the folder is taken or cannot be
 /// written. Later: if the policy's logits are no longer finite, or something cannot be written.
-pub fn train<A: AutodiffBackend>(
+pub fn train<B: Backend>(
     config: &TrainConfig,
     files: &ModelFiles,
     folder: &Path,
-    device: &A::Device,
+    device: &B::Device,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RlError> {
-    let mut trainer = Trainer::<A>::new(config, files, folder, device)?;
+    let mut trainer = Trainer::<B>::new(config, files, folder, device)?;
     progress.ready(&trainer.plan());
     progress.evaluating("before");
     let before = trainer.evaluate(0)?;
@@ -164,18 +164,18 @@ pub fn train<A: AutodiffBackend>(
     Ok(outcome)
 }
 
-struct Trainer<'a, A: AutodiffBackend> {
+struct Trainer<'a, B: Backend> {
     config: &'a TrainConfig,
     schedule: Schedule,
-    model: LoadedModel<A::InnerBackend>,
+    model: LoadedModel<B>,
     tokenizer: TextTokenizer,
     questions: Box<dyn Questions>,
     /// Draws of prompts so far.
     draws: usize,
-    optimizer: DecoderOptimizer<A>,
+    optimizer: DecoderOptimizer<B>,
     /// The model before training, where the loss measures the distance to it. What training has not touched is shared
     /// with the model, not copied: while a layer's policy is trained, all that is above it.
-    reference: Option<Decoder<A::InnerBackend>>,
+    reference: Option<Decoder<B>>,
     /// What the internal policies are watched on, from the first evaluation on.
     probe: Option<Probe>,
     run: RunFolder,
@@ -198,8 +198,8 @@ struct Settled<'a> {
     boundary: &'a Boundary,
 }
 
-impl<'a, A: AutodiffBackend> Trainer<'a, A> {
-    fn new(config: &'a TrainConfig, files: &ModelFiles, folder: &Path, device: &A::Device) -> Result<Self, RlError> {
+impl<'a, B: Backend> Trainer<'a, B> {
+    fn new(config: &'a TrainConfig, files: &ModelFiles, folder: &Path, device: &B::Device) -> Result<Self, RlError> {
         let num_layers = bupo_models::checkpoint::load_config(files)?.num_hidden_layers;
         let schedule = config.schedule(num_layers)?;
         let tokenizer = TextTokenizer::load(files)?;
@@ -214,7 +214,7 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         } else {
             Box::new(FileQuestions::new(config, files)?)
         };
-        let model = load_model::<A::InnerBackend>(files, device)?;
+        let model = load_model::<B>(files, device)?;
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
                 "the model names no end-of-sequence token, so no response would ever end; \
@@ -324,7 +324,8 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
             policy: PolicySpec { site: phase.site, norm: phase.norm, temperature: settings.temperature },
             objective: self.config.objective,
             norm_length: Some(settings.max_new_tokens),
-            micro_batch: self.config.update.micro_batch,
+            max_tokens_per_batch: self.config.update.max_tokens_per_batch,
+            recompute: self.config.update.recompute,
         };
         // Old log-probs of all mini-batches come before the first update, at the site this step trains.
         let advantages = advantages(&groups, self.config.objective.advantage, settings);
@@ -332,7 +333,9 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         let mini_batches: Vec<MiniBatch> = groups
             .chunks(per_update)
             .zip(advantages.chunks(per_update))
-            .map(|(groups, advantages)| self.mini_batch(groups, advantages, &loss))
+            .enumerate()
+            // The first update finds the policy as it was before the step: its own log-probs are the old ones.
+            .map(|(index, (groups, advantages))| self.mini_batch(groups, advantages, &loss, index > 0))
             .collect::<Result<_, _>>()?;
         let updates: Vec<UpdateStats> = mini_batches
             .iter()
@@ -341,7 +344,9 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
 
         let seconds = started.elapsed().as_secs_f64();
         let mean = |value: fn(&UpdateStats) -> f64| mean_and_std(&updates.iter().map(value).collect::<Vec<_>>()).0;
-        let entropy: Vec<f64> = mini_batches.iter().flat_map(|batch| batch.entropy.iter().copied()).collect();
+        let first = updates.first().map_or((0.0, 0), |update| (update.entropy, update.tokens));
+        let entropy_sum = first.0 * first.1 as f64 + mini_batches.iter().map(|batch| batch.entropy_sum).sum::<f64>();
+        let tokens: usize = updates.iter().map(|update| update.tokens).sum();
         let metrics = StepMetrics {
             step,
             phase: number,
@@ -352,7 +357,7 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
             responses: summary.responses,
             groups: groups.len(),
             grading_failures: self.questions.failures().count,
-            entropy: mean_and_std(&entropy).0,
+            entropy: entropy_sum / tokens.max(1) as f64,
             kl: mean(|update| update.kl),
             ref_kl: self.reference.is_some().then(|| mean(|update| update.ref_kl)),
             loss: mean(|update| update.loss),
@@ -375,7 +380,13 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
         Ok(metrics)
     }
 
-    fn mini_batch(&self, groups: &[Group], advantages: &[Vec<f64>], loss: &LossSpec) -> Result<MiniBatch, RlError> {
+    fn mini_batch(
+        &self,
+        groups: &[Group],
+        advantages: &[Vec<f64>],
+        loss: &LossSpec,
+        needs_old: bool,
+    ) -> Result<MiniBatch, RlError> {
         let mut scored: Vec<(Sequence, f64)> = groups
             .iter()
             .zip(advantages)
@@ -385,33 +396,34 @@ impl<'a, A: AutodiffBackend> Trainer<'a, A> {
                 group.responses.iter().map(move |response| sequence(&response.tokens)).zip(advantages.iter().copied())
             })
             .collect();
-        // Micro-batches of like lengths need little padding; the update is the same in any order.
+        // Like lengths beside one another need little padding; the update is the same in any order.
         scored.sort_by_key(|(sequence, _)| sequence.len());
         let (sequences, advantages): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
-        let stats_of = |decoder| response_stats::<A>(decoder, &sequences, &loss.policy, loss.micro_batch);
-        let stats = stats_of(&self.model.decoder)?;
+        let stats_of = |decoder| response_stats(decoder, &sequences, &loss.policy, loss.max_tokens_per_batch);
+        let old = if needs_old { Some(stats_of(&self.model.decoder)?) } else { None };
         let reference = self.reference.as_ref().map(stats_of).transpose()?;
-        let mut reference = reference.map(|stats| stats.into_iter().map(|stats| stats.log_probs));
-        Ok(MiniBatch {
-            entropy: stats.iter().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).collect(),
-            samples: sequences
-                .into_iter()
-                .zip(advantages)
-                .zip(stats)
-                .map(|((sequence, advantage), stats)| Sample {
-                    sequence,
-                    advantage,
-                    old_log_probs: stats.log_probs,
-                    ref_log_probs: reference.as_mut().and_then(Iterator::next),
-                })
-                .collect(),
-        })
+        let entropies = old.iter().flatten().flat_map(|stats| stats.entropy.iter().copied().map(f64::from));
+        let entropy_sum = entropies.sum();
+        let log_probs =
+            |stats: Option<Vec<TokenStats>>| stats.map(|stats| stats.into_iter().map(|stats| stats.log_probs));
+        let (mut old, mut reference) = (log_probs(old), log_probs(reference));
+        let samples = sequences
+            .into_iter()
+            .zip(advantages)
+            .map(|(sequence, advantage)| Sample {
+                sequence,
+                advantage,
+                old_log_probs: old.as_mut().and_then(Iterator::next),
+                ref_log_probs: reference.as_mut().and_then(Iterator::next),
+            })
+            .collect();
+        Ok(MiniBatch { samples, entropy_sum })
     }
 }
 
 /// The responses of one update, ready for it.
 struct MiniBatch {
     samples: Vec<Sample>,
-    /// The trained policy's entropy at each response token.
-    entropy: Vec<f64>,
+    /// The trained policy's entropies at the response tokens, added up; 0 for the first update, which finds them itself.
+    entropy_sum: f64,
 }

@@ -1,16 +1,15 @@
 //! One mini-batch: its loss, its gradient by micro-batches, and the optimizer's step.
 
 use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
-use bupo_models::decoder::differentiable;
-use bupo_models::{Block, Decoder, Sequence};
-use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
+use bupo_models::decoder::Gradients;
+use bupo_models::{Block, Decoder, Sequence, token_batches};
+use burn::tensor::backend::Backend;
 use serde::Serialize;
 
 use crate::RlError;
-use crate::batch::{PolicySpec, policy, site_states};
+use crate::batch::{PolicySpec, policy};
 use crate::objective::{BatchSize, Objective, ResponseLoss, ResponseValues};
-use crate::optimizer::{DecoderOptimizer, Gradients};
+use crate::optimizer::DecoderOptimizer;
 
 /// A response with what its loss needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +18,9 @@ pub struct Sample {
     pub sequence: Sequence,
     /// The response's advantage within its group.
     pub advantage: f64,
-    /// Log-probs of the response's tokens under the policy before the step, at the loss's own site.
-    pub old_log_probs: Vec<f32>,
+    /// Log-probs of the response's tokens under the policy before the step, at the loss's own site; nothing where they are
+    /// those that the update finds, its being the first of the step.
+    pub old_log_probs: Option<Vec<f32>>,
     /// The same under the frozen reference, where the loss needs one.
     pub ref_log_probs: Option<Vec<f32>>,
 }
@@ -34,8 +34,10 @@ pub struct LossSpec {
     pub objective: Objective,
     /// The longest response allowed, which `seq-mean-token-sum-norm` divides by; nothing for the longest there is.
     pub norm_length: Option<usize>,
-    /// How many sequences are run at once.
-    pub micro_batch: usize,
+    /// Tokens run at once, padding included.
+    pub max_tokens_per_batch: usize,
+    /// Whether layers are run again on the way back rather than remembered.
+    pub recompute: bool,
 }
 
 /// What an update did. Means are over the mini-batch's response tokens.
@@ -53,6 +55,8 @@ pub struct UpdateStats {
     pub kl: f64,
     /// Mean of the estimated KL to the reference; 0 without one.
     pub ref_kl: f64,
+    /// Mean entropy of the policy in nats, before the update.
+    pub entropy: f64,
     /// The importance ratio furthest from 1.
     pub extreme_ratio: f64,
     /// Response tokens in the mini-batch.
@@ -61,30 +65,32 @@ pub struct UpdateStats {
     pub skipped: bool,
 }
 
-/// Updates the decoder once on a mini-batch, `loss.micro_batch` sequences at a time; their number
-/// changes nothing but memory.
+/// Updates the decoder once on a mini-batch, `loss.max_tokens_per_batch` tokens at a time; their number changes nothing but
+/// memory. Samples of like lengths beside one another need little padding.
 ///
 /// # Errors
 /// If the policy's site is outside the model.
-pub fn update<A: AutodiffBackend>(
-    decoder: &mut Decoder<A::InnerBackend>,
-    optimizer: &mut DecoderOptimizer<A>,
+pub fn update<B: Backend>(
+    decoder: &mut Decoder<B>,
+    optimizer: &mut DecoderOptimizer<B>,
     samples: &[Sample],
     loss: &LossSpec,
 ) -> Result<UpdateStats, RlError> {
     let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
-    let mut gradients = Gradients::<A>::new();
+    let mut gradients = Gradients::<B>::new();
+    let mut entropy_sum = 0.0;
     let mut total = ResponseLoss::NOTHING;
-    for part in samples.chunks(loss.micro_batch.max(1)) {
+    for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
         let block = Block::new(part.iter().map(|sample| &sample.sequence));
-        accumulate(decoder, &mut gradients, &block, &loss.policy, |stats| {
+        accumulate(decoder, &mut gradients, &block, &loss.policy, loss.recompute, |stats| {
+            entropy_sum += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
             let mut d_log_probs = Vec::with_capacity(block.targets.len());
             let mut d_entropy = Vec::with_capacity(block.targets.len());
             let values = block.split(&stats.log_probs).zip(block.split(&stats.entropy));
             for (sample, (log_probs, entropy)) in part.iter().zip(values) {
                 let values = ResponseValues {
                     log_probs,
-                    old_log_probs: &sample.old_log_probs,
+                    old_log_probs: sample.old_log_probs.as_deref().unwrap_or(log_probs),
                     ref_log_probs: sample.ref_log_probs.as_deref(),
                     entropy,
                     advantage: sample.advantage,
@@ -107,6 +113,7 @@ pub fn update<A: AutodiffBackend>(
         dual_clip_ratio: total.dual_clipped as f64 / tokens,
         kl: total.kl_sum / tokens,
         ref_kl: total.ref_kl_sum / tokens,
+        entropy: entropy_sum / tokens,
         extreme_ratio: total.extreme_ratio,
         tokens: size.tokens(),
         skipped: !grad_norm.is_finite(),
@@ -115,25 +122,23 @@ pub fn update<A: AutodiffBackend>(
 
 /// Adds the gradient of a loss over one block of sequences. `derivatives` sees the log-probs and entropies of the block's response
 /// tokens and gives the loss's derivatives with respect to them.
-///
-/// The layers run under automatic differentiation; the unembedding does not: its closed gradient is computed by chunks
-/// and pushed into the layers as `(states * d_states).sum()`.
-pub(crate) fn accumulate<A: AutodiffBackend>(
-    decoder: &Decoder<A::InnerBackend>,
-    gradients: &mut Gradients<A>,
+pub(crate) fn accumulate<B: Backend>(
+    decoder: &Decoder<B>,
+    gradients: &mut Gradients<B>,
     block: &Block,
     spec: &PolicySpec,
+    recompute: bool,
     derivatives: impl FnOnce(&TokenStats) -> TokenDerivatives,
 ) -> Result<(), RlError> {
     if block.targets.is_empty() {
         return Ok(());
     }
-    let lifted = differentiable::<A>(decoder);
-    let states = site_states(block, &lifted, spec)?;
-    let read = policy(states.clone().inner(), decoder, spec);
-    let derivatives = derivatives(&read.token_stats(&block.targets));
-    let PolicyGradient { states: d_states, unembedding } = read.backward(&block.targets, &derivatives);
-    gradients.add(&lifted, (states * Tensor::from_inner(d_states)).sum().backward());
-    gradients.add_one(decoder.unembedding_id(), unembedding);
+    let learning = decoder.learn(block.tokens(&decoder.device()), spec.site, spec.norm, recompute)?;
+    let policy = policy(block.predicting(learning.states.clone()), decoder, spec);
+    let scored = policy.score(&block.targets);
+    let derivatives = derivatives(&scored.stats);
+    let PolicyGradient { states, unembedding } = scored.backward(&derivatives);
+    gradients.add(decoder.unembedding_id(), unembedding);
+    decoder.add_gradients(learning, block.spread(states), gradients);
     Ok(())
 }

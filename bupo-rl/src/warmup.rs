@@ -4,18 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use bupo_core::{Norm, PolicySite, TokenDerivatives};
-use bupo_models::decoder::RandomInit;
+use bupo_models::decoder::{Gradients, RandomInit};
 use bupo_models::tokenizer::byte_tokenizer_json;
 use bupo_models::{
     Block, Companions, Decoder, ModelConfig, ModelFiles, SaveDtype, SaveOptions, Sequence, TextTokenizer,
     save_checkpoint,
 };
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::RlError;
 use crate::batch::PolicySpec;
-use crate::optimizer::{AdamWSettings, DecoderOptimizer, Gradients};
+use crate::optimizer::{AdamWSettings, DecoderOptimizer};
 use crate::random::{Purpose, stream, stream_seed};
 use crate::run_folder::make_empty_folder;
 use crate::task::Task;
@@ -53,11 +53,11 @@ pub struct WarmupConfig {
 ///
 /// # Errors
 /// If sizes do not fit together, the folder is taken, or something cannot be written.
-pub fn warmup<A: AutodiffBackend>(
+pub fn warmup<B: Backend>(
     config: &WarmupConfig,
     task: &dyn Task,
     folder: &Path,
-    device: &A::Device,
+    device: &B::Device,
     mut report: impl FnMut(usize, f64),
 ) -> Result<(), RlError> {
     let files = write_companions(config, folder)?;
@@ -65,9 +65,9 @@ pub fn warmup<A: AutodiffBackend>(
     let tokenizer = TextTokenizer::load(&files)?;
     let end = *model_config.eos_token_ids.first().unwrap_or(&0);
     let mut source = RandomInit::new(stream_seed(config.seed, Purpose::Weights, 0), device.clone());
-    let mut decoder = Decoder::<A::InnerBackend>::build(&model_config, &mut source)?;
+    let mut decoder = Decoder::<B>::build(&model_config, &mut source)?;
     let settings = AdamWSettings { beta2: 0.98, weight_decay: 0.1, ..AdamWSettings::default() };
-    let mut optimizer = DecoderOptimizer::<A>::new(settings);
+    let mut optimizer = DecoderOptimizer::<B>::new(settings);
     let spec = PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature: 1.0 };
     for step in 1..=config.steps {
         let mut rng = stream(config.seed, Purpose::Problems, step);
@@ -82,10 +82,10 @@ pub fn warmup<A: AutodiffBackend>(
         // Blocks of like lengths need little padding.
         sequences.sort_by_key(Sequence::len);
         let tokens = sequences.iter().map(|sequence| sequence.response.len()).sum::<usize>() as f64;
-        let mut gradients = Gradients::<A>::new();
+        let mut gradients = Gradients::<B>::new();
         let mut loss = 0.0;
         for part in sequences.chunks(BLOCK) {
-            accumulate(&decoder, &mut gradients, &Block::new(part.iter()), &spec, |stats| {
+            accumulate(&decoder, &mut gradients, &Block::new(part.iter()), &spec, false, |stats| {
                 loss -= stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;
                 TokenDerivatives { log_probs: vec![(-1.0 / tokens) as f32; stats.log_probs.len()], entropy: None }
             })?;

@@ -5,14 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bupo::models::{LoadedModel, ModelFiles, load_model};
-use burn::backend::{Autodiff, Flex};
+use burn::backend::Flex;
 use safetensors::SafeTensors;
 use serde::de::DeserializeOwned;
 
 /// The backend of the tests.
 pub type B = Flex;
-/// The same under automatic differentiation.
-pub type A = Autodiff<Flex>;
 
 /// The tiny random checkpoints of `tests/reference/make_reference.py`.
 pub const FIXTURES: [&str; 4] = ["qwen3-tied", "qwen2-untied-sharded-bf16", "llama3-scaled", "qwen3-untied-f16"];

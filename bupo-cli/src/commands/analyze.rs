@@ -11,7 +11,7 @@ use bupo_models::hub::Wanted;
 use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer, load_model};
 use bupo_report::{ResponseMap, analysis_report, response_map};
 use bupo_rl::RecordedResponse;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 
 use self::output::Output;
 use self::source::Source;
@@ -61,7 +61,7 @@ struct Named {
 }
 
 impl Job for Analyze {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let names = if args.model.is_empty() {
             vec![None]
@@ -75,7 +75,7 @@ impl Job for Analyze {
         let mut complete = true;
         let mut failed = None;
         for named in &models {
-            match analyze::<A::InnerBackend>(named, &args, device, models.len(), &mut output, &stop) {
+            match analyze::<B>(named, &args, device, models.len(), &mut output, &stop) {
                 Ok(Some((analysis, looked, whole))) => {
                     print_analysis(&analysis);
                     analyses.push(analysis);

@@ -68,13 +68,13 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         );
     }
     say!(
-        "each step: {} prompts x {} responses = {} responses, {} tokens at most; mini-batches of {} prompts, micro-batches of {} responses",
+        "each step: {} prompts x {} responses = {} responses, {} tokens at most; mini-batches of {} prompts, {} tokens run at once",
         config.rollout.prompts,
         config.rollout.group_size,
         plan.responses_per_step,
         plan.most_tokens_per_step,
         config.update.mini_batch_prompts,
-        config.update.micro_batch
+        config.update.max_tokens_per_batch
     );
     if config.rollout.max_draws > 1 {
         say!("dynamic sampling draws up to {} times as many", config.rollout.max_draws);
@@ -85,7 +85,6 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         ("weights", memory.weights),
         ("gradients", memory.gradients),
         ("optimizer", memory.optimizer),
-        ("optimizer step", memory.step),
         ("reference", memory.reference),
         ("activations", memory.activations),
         ("logits", memory.logits),

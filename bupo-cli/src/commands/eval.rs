@@ -9,7 +9,7 @@ use bupo_rl::{
     Benchmark, COMPLETIONS, EvaluationFolder, PromptRenderer, Sampler, Sampling, grade_again, read_questions,
     run_benchmarks,
 };
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use super::grade::{report_failures, rewards};
@@ -42,7 +42,7 @@ struct Eval {
 }
 
 impl Job for Eval {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self { args, grader } = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
         let data = data_config(&args.prompts);
@@ -56,7 +56,7 @@ impl Job for Eval {
         if resumed > 0 {
             say!("{resumed} problems are done already in {}", out.display());
         }
-        let model = load_model::<A::InnerBackend>(&files, device)?;
+        let model = load_model::<B>(&files, device)?;
         let tokenizer = TextTokenizer::load(&files)?;
         let sampling = Sampling {
             site: args.policy.policy,

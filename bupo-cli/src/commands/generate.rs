@@ -3,7 +3,7 @@
 use bupo_core::PolicySite;
 use bupo_models::hub::Wanted;
 use bupo_models::{GenerateOptions, Response, TextTokenizer, generate, load_model};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
 use super::{check_writable, model_files, read_tokens, write_whole};
@@ -23,7 +23,7 @@ pub fn run(args: GenerateArgs) -> Result<(), CliError> {
 struct Generate(GenerateArgs);
 
 impl Job for Generate {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
         let tokenizer = TextTokenizer::load(&files);
@@ -37,7 +37,7 @@ impl Job for Generate {
         if prompts.is_empty() {
             return Err(CliError::Message("there are no rows of tokens to continue; give at least one".into()));
         }
-        let model = load_model::<A::InnerBackend>(&files, device)?;
+        let model = load_model::<B>(&files, device)?;
         let options = GenerateOptions {
             site: args.policy.policy,
             norm: args.policy.norm,

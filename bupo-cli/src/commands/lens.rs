@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bupo_models::hub::Wanted;
 use bupo_models::{LensSite, TextTokenizer, lens, load_model};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
 use super::{check_writable, model_files, write_whole};
@@ -23,7 +23,7 @@ pub fn run(args: LensArgs) -> Result<(), CliError> {
 struct Lens(LensArgs);
 
 impl Job for Lens {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
         let tokenizer = TextTokenizer::load(&files)?;
@@ -31,7 +31,7 @@ impl Job for Lens {
         if ids.is_empty() {
             return Err(CliError::Message("the text has no tokens; give at least a character".into()));
         }
-        let model = load_model::<A::InnerBackend>(&files, device)?;
+        let model = load_model::<B>(&files, device)?;
         let sites = lens(&model.decoder, &ids, args.norm, args.top)?;
         match &args.json {
             Some(path) => {

@@ -6,7 +6,7 @@ use bupo_rl::{
     AdamWSettings, DecoderOptimizer, JsonLines, LossSpec, Objective, PolicySpec, UpdateStats, make_empty_folder,
     read_rollouts, replay,
 };
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 use serde::Serialize;
 
 use super::model_files;
@@ -18,8 +18,8 @@ pub fn run(args: ReplayArgs) -> Result<(), CliError> {
     if !(args.lr > 0.0 && args.lr <= 1.0) {
         return Err(CliError::Message(format!("--lr is {}; it must be above 0 and at most 1", args.lr)));
     }
-    if args.updates == 0 || args.micro_batch == 0 {
-        return Err(CliError::Message("--updates and --micro-batch must be at least 1".into()));
+    if args.updates == 0 || args.max_tokens_per_batch == 0 {
+        return Err(CliError::Message("--updates and --max-tokens-per-batch must be at least 1".into()));
     }
     run_on(args.model.device.device, Replay(args))
 }
@@ -35,19 +35,24 @@ struct UpdateLine<'a> {
 }
 
 impl Job for Replay {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
-        let LoadedModel { mut decoder, companions, .. } = load_model::<A::InnerBackend>(&files, device)?;
+        let LoadedModel { mut decoder, companions, .. } = load_model::<B>(&files, device)?;
         let rollouts = read_rollouts(&args.rollouts, decoder.vocab_size())?;
         args.policy.policy.depth(decoder.layers.len()).map_err(bupo_models::ModelError::from)?;
         make_empty_folder(&args.out)?;
         let mut updates = JsonLines::create(&args.out.join("updates.jsonl"))?;
         let settings = AdamWSettings { learning_rate: args.lr, ..AdamWSettings::default() };
-        let mut optimizer = DecoderOptimizer::<A>::new(settings);
+        let mut optimizer = DecoderOptimizer::<B>::new(settings);
         let policy = PolicySpec { site: args.policy.policy, norm: args.policy.norm, temperature: 1.0 };
-        let loss =
-            LossSpec { policy, objective: Objective::default(), norm_length: None, micro_batch: args.micro_batch };
+        let loss = LossSpec {
+            policy,
+            objective: Objective::default(),
+            norm_length: None,
+            max_tokens_per_batch: args.max_tokens_per_batch,
+            recompute: false,
+        };
         replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
             say!(
                 "update {update}/{}  loss {:.6}  grad_norm {:.6}  clip_ratio {:.4}{}",

@@ -3,7 +3,7 @@
 use bupo_models::checkpoint::{StoredTensor, write_safetensors};
 use bupo_models::hub::Wanted;
 use bupo_models::{SaveDtype, load_model, trace};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 
 use super::{check_writable, model_files, read_tokens};
 use crate::args::TraceArgs;
@@ -18,10 +18,10 @@ pub fn run(args: TraceArgs) -> Result<(), CliError> {
 struct Trace(TraceArgs);
 
 impl Job for Trace {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let rows = read_tokens(&args.tokens)?;
-        let model = load_model::<A::InnerBackend>(&model_files(args.model.model.as_deref(), Wanted::Model)?, device)?;
+        let model = load_model::<B>(&model_files(args.model.model.as_deref(), Wanted::Model)?, device)?;
         let stored: Vec<StoredTensor> = trace(&model.decoder, &rows)?
             .into_iter()
             .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))

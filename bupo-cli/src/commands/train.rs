@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bupo_models::hub::Wanted;
 use bupo_rl::{Algorithm, TrainConfig, train};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 
 use super::{free_folder, model_files};
 use crate::args::{AlgorithmArg, TrainArgs};
@@ -38,10 +38,10 @@ struct Train {
 }
 
 impl Job for Train {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let files = model_files(self.config.model.as_deref(), Wanted::Model)?;
-        let mut screen = TrainScreen::new(A::InnerBackend::name(device));
-        let outcome = train::<A>(&self.config, &files, &self.folder, device, &mut screen)?;
+        let mut screen = TrainScreen::new(B::name(device));
+        let outcome = train::<B>(&self.config, &files, &self.folder, device, &mut screen)?;
         screen.outcome(&outcome);
         // The run is whole without it.
         match super::report::write_page(&outcome.folder) {

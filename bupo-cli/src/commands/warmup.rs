@@ -2,7 +2,7 @@
 
 use bupo_models::SaveDtype;
 use bupo_rl::{Arithmetic, WarmupConfig, warmup};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::Backend;
 
 use crate::args::WarmupArgs;
 use crate::backend::{Job, run_on};
@@ -27,7 +27,7 @@ pub fn run(args: WarmupArgs) -> Result<(), CliError> {
 struct Warmup(WarmupArgs);
 
 impl Job for Warmup {
-    fn run<A: AutodiffBackend>(self, device: &A::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let config = WarmupConfig {
             seed: args.seed,
@@ -41,7 +41,7 @@ impl Job for Warmup {
         };
         let task = Arithmetic { max_terms: args.max_terms, max_number: args.max_number };
         let bar = StepBar::new(args.steps);
-        warmup::<A>(&config, &task, &args.out, device, |step, loss| {
+        warmup::<B>(&config, &task, &args.out, device, |step, loss| {
             bar.step();
             if step == 1 || step % LINE_EVERY == 0 {
                 bar.line(&format!("step {step:>5}/{}  loss {loss:.4}", args.steps));

@@ -1,9 +1,16 @@
 //! Grouped-query attention.
 
+use bupo_core::kernels::{
+    RotationTable, causal_softmax, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, softmax_backward,
+};
 use burn::module::Module;
-use burn::tensor::{DType, Tensor, activation::softmax, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Linear, Pass, RmsNorm};
+use super::{Gradients, Linear, Pass, RmsNorm};
+
+/// Queries whose scores are held at once. A tile reads the keys up to its own last one: what is above the diagonal is not
+/// computed, but for half a tile.
+const TILE: usize = 128;
 
 /// Causal self-attention with fewer key and value heads than query heads. Fields are named as in the checkpoint.
 #[derive(Module, Debug)]
@@ -24,52 +31,191 @@ pub struct Attention<B: Backend> {
     pub head_dim: usize,
 }
 
+/// What the way back through attention needs besides its input: all `[batch * seq, ..]`.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionKept<B: Backend> {
+    /// The projections, before norm and rotation.
+    q: Tensor<B, 2>,
+    k: Tensor<B, 2>,
+    v: Tensor<B, 2>,
+    /// What `o_proj` reads.
+    mixed: Tensor<B, 2>,
+}
+
 impl<B: Backend> Attention<B> {
-    /// The contribution of layer `layer` (from 1) to the stream, from the normed state `[batch, seq, hidden]`.
-    pub fn forward(&self, layer: usize, x: Tensor<B, 3>, pass: &mut Pass<B>) -> Tensor<B, 3> {
-        let [batch, seq, _] = x.dims();
-        let q = self.heads(&self.q_proj, self.q_norm.as_ref(), x.clone());
-        let k = self.heads(&self.k_proj, self.k_norm.as_ref(), x.clone());
-        let v = self.heads(&self.v_proj, None, x);
-        let q = pass.q_rotation.apply(q) * (self.head_dim as f64).powf(-0.5);
-        let k = pass.k_rotation.apply(k);
-        let (k, v) = match &mut pass.cache {
-            Some(cache) => cache.extend(layer, k, v),
-            None => (k, v),
+    /// The contribution of layer `layer` (from 1) to the stream, from the normed state `[batch * seq, hidden]`.
+    pub(crate) fn forward(
+        &self,
+        layer: usize,
+        x: Tensor<B, 2>,
+        pass: &mut Pass<B>,
+    ) -> (Tensor<B, 2>, AttentionKept<B>) {
+        let batch = x.dims()[0] / pass.seq;
+        let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(|projection| projection.forward(x.clone()));
+        let (queries, keys) = self.rotated(&q, &k, &pass.table, batch);
+        let values = self.split(v.clone(), batch, pass.seq);
+        let scale = self.scale();
+        let mixed = match &mut pass.cache {
+            Some(cache) => cache.attend(layer, queries, keys, values, scale),
+            None => {
+                if let Some(collected) = &mut pass.collected {
+                    collected.push((keys.clone(), values.clone()));
+                }
+                merge(attend(queries, keys, values, scale))
+            }
         };
-        let mixed = attend(q, k, v, pass.mask.clone());
-        let width = mixed.dims()[1] * self.head_dim;
-        self.o_proj.forward(mixed.swap_dims(1, 2).reshape([batch, seq, width]))
+        (self.o_proj.forward(mixed.clone()), AttentionKept { q, k, v, mixed })
     }
 
-    /// Projects, splits into heads `[batch, heads, seq, head_dim]` and norms each.
-    fn heads(&self, projection: &Linear<B>, norm: Option<&RmsNorm<B>>, x: Tensor<B, 3>) -> Tensor<B, 4> {
-        let [batch, seq, _] = x.dims();
-        let y = projection.forward(x);
-        let heads = y.dims()[2] / self.head_dim;
-        let y = y.reshape([batch, seq, heads, self.head_dim]);
-        let y = match norm {
-            Some(norm) => norm.forward(y),
-            None => y,
+    /// The gradient with respect to the normed state `x`, from the one with respect to the contribution.
+    pub(crate) fn backward(
+        &self,
+        x: Tensor<B, 2>,
+        kept: AttentionKept<B>,
+        d_output: Tensor<B, 2>,
+        pass: &Pass<B>,
+        gradients: &mut Gradients<B>,
+    ) -> Tensor<B, 2> {
+        let AttentionKept { q, k, v, mixed } = kept;
+        let batch = x.dims()[0] / pass.seq;
+        let d_mixed = self.o_proj.backward(mixed, d_output, gradients);
+        let (queries, keys) = self.rotated(&q, &k, &pass.table, batch);
+        let values = self.split(v, batch, pass.seq);
+        let d_mixed = self.split(d_mixed, batch, pass.seq);
+        let (d_queries, d_keys, d_values) = attend_backward(queries, keys, values, d_mixed, self.scale());
+        let unrotated = |d: Tensor<B, 4>, norm: Option<&RmsNorm<B>>, raw, gradients: &mut Gradients<B>| {
+            let d = rotate_heads_backward(d, &pass.table);
+            match norm {
+                Some(norm) => self.head_norm_backward(norm, raw, d, gradients),
+                None => d,
+            }
         };
-        y.swap_dims(1, 2)
+        let d_q = unrotated(d_queries, self.q_norm.as_ref(), q, gradients);
+        let d_k = unrotated(d_keys, self.k_norm.as_ref(), k, gradients);
+        let d_v = merge(d_values);
+        self.q_proj.backward(x.clone(), d_q, gradients)
+            + self.k_proj.backward(x.clone(), d_k, gradients)
+            + self.v_proj.backward(x, d_v, gradients)
+    }
+
+    fn scale(&self) -> f64 {
+        (self.head_dim as f64).powf(-0.5)
+    }
+
+    /// Queries and keys normed by head and rotated, `[batch, heads, seq, head_dim]`.
+    fn rotated(
+        &self,
+        q: &Tensor<B, 2>,
+        k: &Tensor<B, 2>,
+        table: &RotationTable,
+        batch: usize,
+    ) -> (Tensor<B, 4>, Tensor<B, 4>) {
+        let rotated = |x: &Tensor<B, 2>, norm: Option<&RmsNorm<B>>| {
+            let x = match norm {
+                Some(norm) => self.by_head(x.clone(), |heads| rms_norm(heads, norm.weight.val(), norm.eps)),
+                None => x.clone(),
+            };
+            rotate_heads(x, table, batch, self.head_dim)
+        };
+        (rotated(q, self.q_norm.as_ref()), rotated(k, self.k_norm.as_ref()))
+    }
+
+    fn head_norm_backward(
+        &self,
+        norm: &RmsNorm<B>,
+        x: Tensor<B, 2>,
+        d: Tensor<B, 2>,
+        gradients: &mut Gradients<B>,
+    ) -> Tensor<B, 2> {
+        let [rows, width] = x.dims();
+        let heads = [rows * width / self.head_dim, self.head_dim];
+        let (d_x, d_weight) = rms_norm_backward(x.reshape(heads), norm.weight.val(), norm.eps, d.reshape(heads));
+        gradients.add(norm.weight.id, d_weight);
+        d_x.reshape([rows, width])
+    }
+
+    /// Applies `f` to `x` `[rows, heads * head_dim]` with a row for each head.
+    fn by_head(&self, x: Tensor<B, 2>, f: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
+        let [rows, width] = x.dims();
+        f(x.reshape([rows * width / self.head_dim, self.head_dim])).reshape([rows, width])
+    }
+
+    /// `[batch * seq, heads * head_dim]` as `[batch, heads, seq, head_dim]`.
+    fn split(&self, x: Tensor<B, 2>, batch: usize, seq: usize) -> Tensor<B, 4> {
+        let heads = x.dims()[1] / self.head_dim;
+        x.reshape([batch, seq, heads, self.head_dim]).swap_dims(1, 2)
     }
 }
 
-/// `softmax(q k^T + mask) v`, the query heads of a group sharing their key head without repeating it.
+/// `[batch, heads, seq, head_dim]` as `[batch * seq, heads * head_dim]`.
+fn merge<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 2> {
+    let [batch, heads, seq, head_dim] = x.dims();
+    x.swap_dims(1, 2).reshape([batch * seq, heads * head_dim])
+}
+
+/// Queries `[batch, kv_heads, group, seq, head_dim]` beside the keys or values `[batch, kv_heads, 1, seq, head_dim]` that each
+/// group shares without their being repeated.
+fn grouped<B: Backend>(x: Tensor<B, 4>, kv_heads: usize) -> Tensor<B, 5> {
+    let [batch, heads, seq, head_dim] = x.dims();
+    if heads == kv_heads { x.unsqueeze_dim(2) } else { x.reshape([batch, kv_heads, heads / kv_heads, seq, head_dim]) }
+}
+
+fn tiles(seq: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..seq).step_by(TILE).map(move |start| (start, (start + TILE).min(seq)))
+}
+
+/// `softmax(scale q k^T) v` for whole sequences, every query seeing the keys up to its own.
 ///
-/// `q` is `[batch, heads, seq, head_dim]` and scaled; `k`, `v` are `[batch, kv_heads, slots, head_dim]`; `mask`
-/// is `[1 or batch * heads, seq * slots]`.
-fn attend<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>, mask: Option<Tensor<B, 2>>) -> Tensor<B, 4> {
-    let [batch, heads, seq, head_dim] = q.dims();
-    let [_, kv_heads, slots, _] = k.dims();
-    let dtype = q.dtype();
-    let grouped = heads / kv_heads * seq;
-    let scores = q.reshape([batch, kv_heads, grouped, head_dim]).matmul(k.transpose()).cast(DType::F32);
-    let scores = match mask {
-        Some(mask) => (scores.reshape([batch * heads, seq * slots]) + mask).reshape([batch, kv_heads, grouped, slots]),
-        None => scores,
-    };
-    let weights = softmax(scores, 3).cast(dtype);
-    weights.matmul(v).reshape([batch, heads, seq, head_dim])
+/// `q` is `[batch, heads, seq, head_dim]`; `k` and `v` are `[batch, kv_heads, seq, head_dim]`.
+fn attend<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>, scale: f64) -> Tensor<B, 4> {
+    let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
+    let [q, k, v] = [q, k, v].map(|x| grouped(x, kv_heads));
+    let mixed = tiles(seq).map(|(start, end)| {
+        let scores = q.clone().narrow(3, start, end - start).matmul(k.clone().narrow(3, 0, end).transpose());
+        causal_softmax(scores, start, scale).matmul(v.clone().narrow(3, 0, end))
+    });
+    Tensor::cat(mixed.collect(), 3).reshape([batch, heads, seq, head_dim])
+}
+
+/// The gradients with respect to `q`, `k` and `v` of [`attend`]; its weights are computed again, tile by tile.
+fn attend_backward<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    d_mixed: Tensor<B, 4>,
+    scale: f64,
+) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
+    let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
+    let [q, k, v, d_mixed] = [q, k, v, d_mixed].map(|x| grouped(x, kv_heads));
+    let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
+    // From the last tile on: the gradients of keys and values have their whole length from the start.
+    let mut backwards: Vec<_> = tiles(seq).collect();
+    backwards.reverse();
+    for (start, end) in backwards {
+        let tile = |x: &Tensor<B, 5>| x.clone().narrow(3, start, end - start);
+        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, end);
+        let weights = causal_softmax(tile(&q).matmul(seen(&k).transpose()), start, scale);
+        let d_weights = tile(&d_mixed).matmul(seen(&v).transpose());
+        add_to(&mut d_v, weights.clone().transpose().matmul(tile(&d_mixed)).sum_dim(2));
+        let d_scores = softmax_backward(weights, d_weights, scale);
+        d_q.push(d_scores.clone().matmul(seen(&k)));
+        add_to(&mut d_k, d_scores.transpose().matmul(tile(&q)).sum_dim(2));
+    }
+    d_q.reverse();
+    let shared =
+        |d: Option<Tensor<B, 5>>| d.map_or_else(|| k.zeros_like(), |d| d).reshape([batch, kv_heads, seq, head_dim]);
+    (Tensor::cat(d_q, 3).reshape([batch, heads, seq, head_dim]), shared(d_k), shared(d_v))
+}
+
+/// Adds `part` to the first places of `sum`.
+fn add_to<B: Backend>(sum: &mut Option<Tensor<B, 5>>, part: Tensor<B, 5>) {
+    let [batch, kv_heads, group, seen, head_dim] = part.dims();
+    *sum = Some(match sum.take() {
+        None => part,
+        Some(sum) => {
+            let places = [0..batch, 0..kv_heads, 0..group, 0..seen, 0..head_dim];
+            let part = part + sum.clone().slice(places.clone());
+            sum.slice_assign(places, part)
+        }
+    });
 }

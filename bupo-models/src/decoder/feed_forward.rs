@@ -1,9 +1,10 @@
 //! The SwiGLU feed-forward.
 
+use bupo_core::kernels::{swiglu, swiglu_backward};
 use burn::module::Module;
-use burn::tensor::{Tensor, activation::silu, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::Linear;
+use super::{Gradients, Linear};
 
 /// `down(silu(gate(x)) * up(x))`. Fields are named as in the checkpoint.
 #[derive(Module, Debug)]
@@ -16,9 +17,31 @@ pub struct FeedForward<B: Backend> {
     pub down_proj: Linear<B>,
 }
 
+/// What the way back through a feed-forward needs besides its input, `[tokens, intermediate]`.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedForwardKept<B: Backend> {
+    gate: Tensor<B, 2>,
+    up: Tensor<B, 2>,
+}
+
 impl<B: Backend> FeedForward<B> {
-    /// The contribution to the stream, from the normed state.
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.down_proj.forward(silu(self.gate_proj.forward(x.clone())) * self.up_proj.forward(x))
+    /// The contribution to the stream, from the normed state `[tokens, hidden]`.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, FeedForwardKept<B>) {
+        let kept = FeedForwardKept { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
+        (self.down_proj.forward(swiglu(kept.gate.clone(), kept.up.clone())), kept)
+    }
+
+    /// The gradient with respect to the normed state `x`, from the one with respect to the contribution.
+    pub(crate) fn backward(
+        &self,
+        x: Tensor<B, 2>,
+        kept: FeedForwardKept<B>,
+        d_output: Tensor<B, 2>,
+        gradients: &mut Gradients<B>,
+    ) -> Tensor<B, 2> {
+        let d_hidden = self.down_proj.input_gradient(d_output.clone());
+        let back = swiglu_backward(kept.gate, kept.up, d_hidden);
+        self.down_proj.add_gradients(back.hidden, d_output, gradients);
+        self.gate_proj.backward(x.clone(), back.d_gate, gradients) + self.up_proj.backward(x, back.d_up, gradients)
     }
 }

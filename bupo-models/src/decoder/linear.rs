@@ -1,7 +1,10 @@
 //! Parameters as Hugging Face stores them, and the two modules made of one matrix.
 
+use bupo_core::kernels::linear;
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, backend::Backend};
+
+use super::Gradients;
 
 /// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint.
 #[derive(Module, Debug)]
@@ -20,26 +23,51 @@ pub struct Embedding<B: Backend> {
 }
 
 impl<B: Backend> Linear<B> {
-    /// Applies the map to the last dimension of `[batch, seq, in]`.
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [batch, seq, input] = x.dims();
-        // One matrix product over all tokens: a batched product would be slower and so would its gradient.
-        let y = x.reshape([batch * seq, input]).matmul(self.weight.val().transpose());
-        let y = match &self.bias {
+    /// Applies the map to rows `[tokens, in]`.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let y = linear(x, self.weight.val());
+        match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
-        };
-        let output = y.dims()[1];
-        y.reshape([batch, seq, output])
+        }
+    }
+
+    /// The gradient with respect to `x`, from the one with respect to the result; the parameters' are added.
+    pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
+        let dx = self.input_gradient(dy.clone());
+        self.add_gradients(x, dy, gradients);
+        dx
+    }
+
+    /// The gradient with respect to the input.
+    pub(crate) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
+        dy.matmul(self.weight.val())
+    }
+
+    /// Adds the gradients of the parameters.
+    pub(crate) fn add_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
+        if let Some(bias) = &self.bias {
+            gradients.add(bias.id, dy.clone().sum_dim(0));
+        }
+        gradients.add(self.weight.id, dy.transpose().matmul(x));
     }
 }
 
 impl<B: Backend> Embedding<B> {
     /// Looks up `[batch, seq]` ids.
-    pub fn forward(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+    pub(crate) fn forward(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         let [batch, seq] = tokens.dims();
         let rows = self.weight.val().select(0, tokens.flatten::<1>(0, 1));
         let hidden = rows.dims()[1];
         rows.reshape([batch, seq, hidden])
+    }
+
+    /// Adds the gradient of the table, from the one with respect to what was looked up, `[batch * seq, hidden]`.
+    pub(crate) fn add_gradient(&self, tokens: Tensor<B, 2, Int>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
+        let weight = self.weight.val();
+        // Where the table is the unembedding too, its rows are added to what is there, not to a second table.
+        let table =
+            gradients.take(self.weight.id).map_or_else(|| weight.zeros_like(), |sum| sum.reshape(weight.dims()));
+        gradients.add(self.weight.id, table.select_assign(0, tokens.flatten::<1>(0, 1), dy, IndexingUpdateOp::Add));
     }
 }

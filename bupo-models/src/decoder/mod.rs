@@ -3,6 +3,8 @@
 mod attention;
 mod build;
 mod feed_forward;
+mod gradients;
+mod learn;
 mod linear;
 mod norm;
 mod params;
@@ -10,18 +12,19 @@ mod pass;
 mod rope;
 
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
-use burn::module::{Module, ParamId};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 pub use attention::Attention;
 pub use build::{ParamSource, RandomInit};
 pub use feed_forward::FeedForward;
+pub use gradients::Gradients;
+pub use learn::Learning;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
-pub use params::{NamedTensor, differentiable, named_tensors, untracked};
-pub(crate) use pass::MASKED;
+pub use params::{NamedTensor, named_tensors};
 pub use pass::Pass;
-pub use rope::{Llama3Scaling, RopeConfig, Rotation};
+pub use rope::{Llama3Scaling, RopeConfig};
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
 #[derive(Module, Debug)]
@@ -62,6 +65,19 @@ impl<B: Backend> Decoder<B> {
         self.norm.weight.device()
     }
 
+    /// A decoder of no layers and no numbers, to stand in while one is taken apart.
+    pub fn hollow(&self) -> Self {
+        let device = self.device();
+        let matrix = || Param::from_tensor(Tensor::empty([0, 0], &device));
+        Self {
+            embed_tokens: Embedding { weight: matrix() },
+            layers: Vec::new(),
+            norm: RmsNorm { weight: Param::from_tensor(Tensor::empty([0], &device)), eps: self.norm.eps },
+            lm_head: None,
+            rope: self.rope.clone(),
+        }
+    }
+
     /// The id of the parameter that is the unembedding: the embedding's where they are tied.
     pub fn unembedding_id(&self) -> ParamId {
         self.lm_head.as_ref().map_or(self.embed_tokens.weight.id, |head| head.weight.id)
@@ -69,12 +85,6 @@ impl<B: Backend> Decoder<B> {
 
     pub(crate) fn head_dim(&self) -> usize {
         self.layers.first().map_or(2, |layer| layer.self_attn.head_dim)
-    }
-
-    /// The numbers of query heads and of key and value heads.
-    pub(crate) fn heads(&self) -> (usize, usize) {
-        let count = |projection: &Linear<B>| projection.weight.dims()[0] / self.head_dim();
-        self.layers.first().map_or((1, 1), |layer| (count(&layer.self_attn.q_proj), count(&layer.self_attn.k_proj)))
     }
 }
 
@@ -90,19 +100,22 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
     }
 
     fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Pass<B>) -> AttnContribution<B> {
-        let weights = &self.layers[layer - 1];
-        let input = weights.input_layernorm.forward(resid_pre);
-        AttnContribution { output: weights.self_attn.forward(layer, input.clone(), pass), input }
+        let (weights, shape) = (&self.layers[layer - 1], resid_pre.dims());
+        let input = weights.input_layernorm.forward(resid_pre.flatten(0, 1));
+        let (output, _) = weights.self_attn.forward(layer, input.clone(), pass);
+        AttnContribution { input: input.reshape(shape), output: output.reshape(shape) }
     }
 
     fn feed_forward(&self, layer: usize, resid_mid: Tensor<B, 3>) -> FfnContribution<B> {
-        let weights = &self.layers[layer - 1];
-        let input = weights.post_attention_layernorm.forward(resid_mid);
-        FfnContribution { output: weights.mlp.forward(input.clone()), input }
+        let (weights, shape) = (&self.layers[layer - 1], resid_mid.dims());
+        let input = weights.post_attention_layernorm.forward(resid_mid.flatten(0, 1));
+        let (output, _) = weights.mlp.forward(input.clone());
+        FfnContribution { input: input.reshape(shape), output: output.reshape(shape) }
     }
 
     fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.norm.forward(state)
+        let shape = state.dims();
+        self.norm.forward(state.flatten(0, 1)).reshape(shape)
     }
 
     fn unembedding(&self) -> Tensor<B, 2> {

@@ -1,7 +1,10 @@
 //! Root-mean-square norm, its statistics in f32 whatever the weights' dtype.
 
+use bupo_core::kernels::{rms_norm, rms_norm_backward};
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::Gradients;
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` over the last dimension.
 #[derive(Module, Debug)]
@@ -13,11 +16,15 @@ pub struct RmsNorm<B: Backend> {
 }
 
 impl<B: Backend> RmsNorm<B> {
-    /// Norms the last dimension of `x`.
-    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let root = x.clone().square().mean_dim(D - 1).add_scalar(self.eps).sqrt();
-        (x / root).cast(dtype) * self.weight.val().unsqueeze()
+    /// Norms rows `[tokens, width]`.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        rms_norm(x, self.weight.val(), self.eps)
+    }
+
+    /// The gradient with respect to `x`, from the one with respect to the result; the weight's is added.
+    pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
+        let (dx, d_weight) = rms_norm_backward(x, self.weight.val(), self.eps, dy);
+        gradients.add(self.weight.id, d_weight);
+        dx
     }
 }

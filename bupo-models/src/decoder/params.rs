@@ -1,7 +1,7 @@
-//! A decoder's parameters: by their Hugging Face names, and lifted into automatic differentiation.
+//! A decoder's parameters by their Hugging Face names.
 
-use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 use super::Decoder;
@@ -28,27 +28,6 @@ pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
 fn param_name(path: &[String]) -> String {
     let path = path.join(".");
     if path.starts_with("lm_head") { path } else { format!("model.{path}") }
-}
-
-/// The decoder under automatic differentiation, every parameter asking for its gradient. No weight is copied.
-pub fn differentiable<B: AutodiffBackend>(decoder: &Decoder<B::InnerBackend>) -> Decoder<B> {
-    Decoder::from_inner(decoder.clone()).map(&mut RequireGrad)
-}
-
-/// The decoder under automatic differentiation with nothing tracked.
-///
-/// Backends fuse operations that automatic differentiation takes apart, with other rounding: log-probs that are to be
-/// equal bit for bit to those of a [`differentiable`] decoder are computed with this one.
-pub fn untracked<B: AutodiffBackend>(decoder: &Decoder<B::InnerBackend>) -> Decoder<B> {
-    Decoder::from_inner(decoder.clone()).no_grad()
-}
-
-struct RequireGrad;
-
-impl<B: Backend> ModuleMapper<B> for RequireGrad {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        param.set_require_grad(true)
-    }
 }
 
 struct Reader {

@@ -1,21 +1,21 @@
 //! What one forward pass carries from layer to layer.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use bupo_core::kernels::RotationTable;
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Decoder, Rotation};
+use super::Decoder;
 use crate::generate::KvCache;
 
-/// The score of a slot that must not be read; finite, so that a row with nothing to read stays finite too.
-pub(crate) const MASKED: f32 = -1e9;
-
-/// Positions, mask and cache of one forward pass.
+/// Positions of one forward pass, and the cache it reads or fills.
 #[derive(Debug)]
 pub struct Pass<B: Backend> {
-    pub(crate) q_rotation: Rotation<B>,
-    pub(crate) k_rotation: Rotation<B>,
-    /// Added to the scores, `[1 or batch * heads, seq * slots]`; nothing where every slot may be read.
-    pub(crate) mask: Option<Tensor<B, 2>>,
+    /// Tokens of each row.
+    pub(crate) seq: usize,
+    pub(crate) table: RotationTable,
+    /// Keys and values of earlier tokens, which those of this pass are added to.
     pub(crate) cache: Option<KvCache<B>>,
+    /// Keys and values of this pass by layer, where a cache is to be made of them.
+    pub(crate) collected: Option<Vec<(Tensor<B, 4>, Tensor<B, 4>)>>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -23,30 +23,16 @@ impl<B: Backend> Decoder<B> {
     ///
     /// Shorter sequences are padded on the right: what follows a token never reaches it.
     pub fn whole_pass(&self, seq: usize) -> Pass<B> {
-        let device = self.device();
-        let rotation = Rotation::new(&self.rope, self.head_dim(), 1, &[(0..seq).collect()], &device);
-        let mask = (seq > 1).then(|| {
-            let values: Vec<f32> =
-                (0..seq).flat_map(|row| (0..seq).map(move |slot| if slot > row { MASKED } else { 0.0 })).collect();
-            Tensor::from_data(TensorData::new(values, [1, seq * seq]), &device)
-        });
-        Pass { q_rotation: rotation.clone(), k_rotation: rotation, mask, cache: None }
+        Pass { seq, table: self.rotation_table(0..seq, seq), cache: None, collected: None }
     }
-}
 
-impl<B: Backend> Pass<B> {
-    /// Moves on to one token a row, at each row's own position. `holes` `[rows, slots]` is added to every head's
-    /// scores.
-    pub(crate) fn next_token(&mut self, decoder: &Decoder<B>, positions: &[usize], holes: Option<Tensor<B, 2>>) {
-        let device = decoder.device();
-        let (heads, kv_heads) = decoder.heads();
-        let positions: Vec<Vec<usize>> = positions.iter().map(|position| vec![*position]).collect();
-        let rotation = |heads| Rotation::new(&decoder.rope, decoder.head_dim(), heads, &positions, &device);
-        self.q_rotation = rotation(heads);
-        self.k_rotation = rotation(kv_heads);
-        self.mask = holes.map(|holes| {
-            let [rows, slots] = holes.dims();
-            holes.unsqueeze_dim::<3>(1).repeat_dim(1, heads).reshape([rows * heads, slots])
-        });
+    /// A pass over one token a row, each at its own position behind what the cache has of its row.
+    pub(crate) fn next_pass(&self, cache: KvCache<B>) -> Pass<B> {
+        let table = self.rotation_table(cache.positions().iter().copied(), 1);
+        Pass { seq: 1, table, cache: Some(cache), collected: None }
+    }
+
+    fn rotation_table(&self, positions: impl IntoIterator<Item = usize>, seq: usize) -> RotationTable {
+        RotationTable::new(&self.rope.frequencies(self.head_dim()), positions, seq)
     }
 }

@@ -1,6 +1,4 @@
-//! Rotary position embedding, half-split as Hugging Face stores the weights (Burn's own is interleaved).
-
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+//! Frequencies of the rotary position embedding.
 
 /// Frequencies of the rotary embedding.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,16 +20,6 @@ pub struct Llama3Scaling {
     pub high_freq_factor: f64,
     /// The context length before stretching.
     pub original_max_position_embeddings: f64,
-}
-
-/// Cosines and sines of some positions, ready to rotate heads.
-///
-/// Kept flat, as heads are when they are rotated: products of rows of equal length are the fastest on every backend.
-#[derive(Debug, Clone)]
-pub struct Rotation<B: Backend> {
-    /// `[1 or rows * heads, seq * head_dim]`.
-    cos: Tensor<B, 2>,
-    sin: Tensor<B, 2>,
 }
 
 impl RopeConfig {
@@ -63,43 +51,6 @@ impl Llama3Scaling {
             (1.0 - keep) * frequency / self.factor + keep * frequency
         };
         scaled as f32
-    }
-}
-
-impl<B: Backend> Rotation<B> {
-    /// The rotation of heads of `head_dim` numbers at `positions`: one row of positions that all sequences share, or a
-    /// row each, all of equal length, for sequences of `heads` heads.
-    pub fn new(rope: &RopeConfig, head_dim: usize, heads: usize, positions: &[Vec<usize>], device: &B::Device) -> Self {
-        let frequencies = rope.frequencies(head_dim);
-        let repeats = if positions.len() == 1 { 1 } else { heads };
-        let seq = positions.first().map_or(0, Vec::len);
-        let table = |f: fn(f32) -> f32| {
-            let mut values = Vec::with_capacity(positions.len() * repeats * seq * head_dim);
-            for row in positions {
-                let start = values.len();
-                for position in row {
-                    let angles = frequencies.iter().chain(&frequencies).map(|frequency| *position as f32 * frequency);
-                    values.extend(angles.map(f));
-                }
-                let end = values.len();
-                (1..repeats).for_each(|_| values.extend_from_within(start..end));
-            }
-            Tensor::from_data(TensorData::new(values, [positions.len() * repeats, seq * head_dim]), device)
-        };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
-    }
-
-    /// Rotates queries or keys `[batch, heads, seq, head_dim]`.
-    pub fn apply(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let dtype = x.dtype();
-        let [batch, heads, seq, head_dim] = x.dims();
-        let flat = [batch * heads, seq * head_dim];
-        let x = x.reshape([batch * heads, seq, head_dim]);
-        let low = x.clone().narrow(2, 0, head_dim / 2);
-        let high = x.clone().narrow(2, head_dim / 2, head_dim / 2);
-        let rotated = Tensor::cat(vec![high.neg(), low], 2).reshape(flat);
-        let y = x.reshape(flat) * self.cos.clone().cast(dtype) + rotated * self.sin.clone().cast(dtype);
-        y.reshape([batch, heads, seq, head_dim])
     }
 }
 

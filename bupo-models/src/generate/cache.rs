@@ -1,66 +1,62 @@
-//! The key-value cache: rows of different lengths in one block.
-//!
-//! Prompts are padded on the right, as in training, and every row writes its generated tokens to the same slots
-//! behind the longest prompt. A row's own prompt may be shorter: the slots between its end and the longest one are
-//! masked for good. Positions, and so rotations, are the row's own.
+//! The key-value cache: rows of different lengths, each at its own position.
 
-use burn::tensor::{Int, Tensor, backend::Backend};
-
-/// Slots are added this many at a time, so that writing rarely copies and short responses take little memory.
-const SLOTS_ADDED: usize = 64;
+use bupo_core::kernels::{CacheRoom, KvLayer};
+use burn::tensor::{Tensor, backend::Backend};
 
 /// Keys and values of the layers that run.
 #[derive(Debug)]
 pub struct KvCache<B: Backend> {
-    layers: Vec<Option<LayerCache<B>>>,
-}
-
-/// Keys and values of one layer, `[rows, kv_heads, slots, head_dim]`.
-#[derive(Debug, Clone)]
-struct LayerCache<B: Backend> {
-    keys: Tensor<B, 4>,
-    values: Tensor<B, 4>,
-    /// How many slots are written.
-    filled: usize,
+    layers: Vec<KvLayer<B>>,
+    room: CacheRoom,
+    /// Of each row, where its next token goes.
+    positions: Vec<usize>,
 }
 
 impl<B: Backend> KvCache<B> {
-    /// An empty cache for `depth` layers. Memory is taken when a layer writes.
-    pub(crate) fn new(depth: usize) -> Self {
-        Self { layers: vec![None; depth] }
+    /// An empty cache for `depth` layers.
+    pub(crate) fn new(depth: usize, room: CacheRoom) -> Self {
+        Self { layers: (0..depth).map(|_| KvLayer::new()).collect(), room, positions: Vec::new() }
     }
 
-    /// Appends the keys and values of new tokens to a layer (from 1) and returns all it has.
-    pub(crate) fn extend(&mut self, layer: usize, k: Tensor<B, 4>, v: Tensor<B, 4>) -> (Tensor<B, 4>, Tensor<B, 4>) {
-        let Some(LayerCache { keys, values, filled }) = self.layers[layer - 1].take() else {
-            self.layers[layer - 1] = Some(LayerCache { keys: k.clone(), values: v.clone(), filled: k.dims()[2] });
-            return (k, v);
-        };
-        let end = filled + k.dims()[2];
-        let (keys, values) = (written(keys, k, filled), written(values, v, filled));
-        let seen = (keys.clone().narrow(2, 0, end), values.clone().narrow(2, 0, end));
-        self.layers[layer - 1] = Some(LayerCache { keys, values, filled: end });
-        seen
+    /// Adds rows: each `(i, len)` of `sources` becomes a row of the first `len` tokens of row `i` of what a pass collected by
+    /// layer. Rows of one prompt are made of one.
+    pub(crate) fn admit(&mut self, collected: &[(Tensor<B, 4>, Tensor<B, 4>)], sources: &[(usize, usize)]) {
+        for (layer, (keys, values)) in self.layers.iter_mut().zip(collected) {
+            layer.admit(keys, values, sources, self.room);
+        }
+        self.positions.extend(sources.iter().map(|(_, len)| len));
     }
 
     /// Keeps the given rows only.
-    pub(crate) fn keep_rows(&mut self, rows: &Tensor<B, 1, Int>) {
-        for layer in self.layers.iter_mut().flatten() {
-            layer.keys = layer.keys.clone().select(0, rows.clone());
-            layer.values = layer.values.clone().select(0, rows.clone());
-        }
+    pub(crate) fn keep(&mut self, rows: &[usize]) {
+        self.layers.iter_mut().for_each(|layer| layer.keep(rows));
+        self.positions = rows.iter().map(|row| self.positions[*row]).collect();
     }
-}
 
-/// Writes `new` behind the first `filled` slots of `all`, in place where there is room.
-fn written<B: Backend>(all: Tensor<B, 4>, new: Tensor<B, 4>, filled: usize) -> Tensor<B, 4> {
-    let [rows, heads, slots, head_dim] = all.dims();
-    let end = filled + new.dims()[2];
-    let all = if end > slots {
-        let room = [rows, heads, end - slots + SLOTS_ADDED, head_dim];
-        Tensor::cat(vec![all, Tensor::<B, 4>::zeros(room, &new.device()).cast(new.dtype())], 2)
-    } else {
-        all
-    };
-    all.slice_assign([0..rows, 0..heads, filled..end, 0..head_dim], new)
+    /// Where each row's next token goes.
+    pub(crate) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    /// Goes on to the tokens after those that all layers have just read.
+    pub(crate) fn advance(&mut self) {
+        self.positions.iter_mut().for_each(|position| *position += 1);
+    }
+
+    /// Whether rows are left out without moving the others.
+    pub(crate) fn keeps_in_place(&self) -> bool {
+        self.layers.first().is_none_or(KvLayer::keeps_in_place)
+    }
+
+    /// Writes the newest tokens' keys and values of a layer (from 1) and returns what their queries read, `[rows, heads * head_dim]`.
+    pub(crate) fn attend(
+        &mut self,
+        layer: usize,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+        v: Tensor<B, 4>,
+        scale: f64,
+    ) -> Tensor<B, 2> {
+        self.layers[layer - 1].attend(q, k, v, &self.positions, scale)
+    }
 }

@@ -1,0 +1,216 @@
+//! Tensors that lie in this process's memory, worked on where they lie.
+
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Numbers a task works on: enough to be worth handing to another thread, few enough to stay in its cache.
+const TASK: usize = 1 << 14;
+/// Partial sums kept beside one another, so that adding up runs as fast as reading.
+const LANES: usize = 16;
+
+/// Whether a backend's f32 tensors are slices of this process's memory, taken and given back without a copy.
+pub fn on_host<B: Backend>(device: &B::Device) -> bool {
+    B::name(device) == "flex"
+}
+
+/// Whether this tensor is such a slice of f32.
+pub(crate) fn hosted<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> bool {
+    tensor.dtype() == DType::F32 && on_host::<B>(&tensor.device())
+}
+
+/// A tensor's f32 values, copied only if somebody else holds the tensor too.
+#[derive(Clone)]
+pub(crate) struct Host(TensorData);
+
+impl Host {
+    pub(crate) fn take<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Self {
+        Self(tensor.into_data())
+    }
+
+    pub(crate) fn zeros<const D: usize>(shape: [usize; D]) -> Self {
+        Self(TensorData::new(vec![0.0_f32; shape.iter().product()], shape))
+    }
+
+    pub(crate) fn give<B: Backend, const D: usize>(self, device: &B::Device) -> Tensor<B, D> {
+        Tensor::from_data(self.0, device)
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        self.0.as_slice().unwrap_or_else(|_| panic!("a host tensor holds f32"))
+    }
+
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+        self.0.as_mut_slice().unwrap_or_else(|_| panic!("a host tensor holds f32"))
+    }
+}
+
+/// Rows of `width` numbers that one task works on.
+pub(crate) fn task_rows(width: usize) -> usize {
+    (TASK / width.max(1)).max(1)
+}
+
+/// Calls `f` with every row's number and the row, on all cores.
+pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = task_rows(width);
+    values.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
+        vectorized(|| {
+            for (row, values) in chunk.chunks_exact_mut(width).enumerate() {
+                f(task * rows + row, values);
+            }
+        });
+    });
+}
+
+/// Runs `f` compiled for the widest vectors that this processor has.
+#[inline(always)]
+pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(f)
+}
+
+/// The sum of `f` over the indices below `len`.
+#[inline(always)]
+pub(crate) fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let whole = len / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(start + lane);
+        }
+    }
+    lanes.iter().sum::<f32>() + (whole..len).map(f).sum::<f32>()
+}
+
+/// The largest of some values; NaN where one is NaN.
+#[inline(always)]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut chunks = values.chunks_exact(LANES);
+    let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+    for chunk in chunks.by_ref() {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *value);
+        }
+    }
+    lanes.iter().chain(chunks.remainder()).fold(f32::NEG_INFINITY, |a, b| if a.is_nan() { a } else { larger(a, *b) })
+}
+
+/// `exp(x)` to about an ulp, in operations that vectorise; 0 below the smallest normal number, NaN for NaN.
+///
+/// `exp(x) = 2^n exp(r)` with `|r| <= ln 2 / 2`, and the polynomial of Cephes' expf for `exp(r)`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Added to a small number, its last bits are the number rounded to an integer.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts, the first short enough that its multiples are exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let inside = if x > 88.0 { 88.0 } else { x };
+    let inside = if inside < -87.0 { -87.0 } else { inside };
+    let shifted = inside * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (inside - n * LN2_HIGH) - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5.000_000_1e-1;
+    let exp_r = p * r * r + r + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    let y = exp_r * power;
+    let y = if x < -87.0 { 0.0 } else { y };
+    if x > 88.0 { f32::INFINITY } else { y }
+}
+
+/// `ln(x)` of a positive normal number to about an ulp, in operations that vectorise (Cephes' logf).
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    const ROOT_HALF: u32 = 0x3f35_04f3;
+    let shifted = x.to_bits().wrapping_sub(ROOT_HALF);
+    let exponent = ((shifted as i32) >> 23) as f32;
+    let m = f32::from_bits((shifted & 0x007f_ffff).wrapping_add(ROOT_HALF)) - 1.0;
+    let mut p = 7.037_683_6e-2;
+    for coefficient in [
+        -1.151_461e-1,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_5e-1,
+        -2.499_999_4e-1,
+        3.333_333_1e-1,
+    ] {
+        p = p * m + coefficient;
+    }
+    let y = p * m * m * m + exponent * -2.121_944_4e-4 - 0.5 * m * m;
+    m + y + exponent * 0.693_359_4
+}
+
+/// Transposes `[rows, columns]` into `[columns, rows]`.
+pub(crate) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const SIDE: usize = 16;
+    let mut out = vec![0.0; rows * columns];
+    out.par_chunks_mut(SIDE * rows).enumerate().for_each(|(block, out)| {
+        let first = block * SIDE;
+        for row in 0..rows {
+            let from = &values[row * columns + first..(row * columns + columns).min(row * columns + first + SIDE)];
+            for (column, value) in from.iter().enumerate() {
+                out[column * rows + row] = *value;
+            }
+        }
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_exact_to_an_ulp_or_two() {
+        let mut worst = 0.0_f64;
+        for i in -870_000..880_000 {
+            let x = i as f32 * 1e-4;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - exact).abs() / exact);
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "{worst:e}");
+        assert_eq!((exp(0.0), exp(-1e4), exp(f32::NEG_INFINITY), exp(1e4)), (1.0, 0.0, 0.0, f32::INFINITY));
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn ln_is_exact_to_an_ulp_or_two() {
+        for i in 1..2_000_000 {
+            let x = (f64::from(i) * 1e-5 - 10.0).exp2() as f32;
+            let exact = f64::from(x).ln();
+            let worst = (f64::from(ln(x)) - exact).abs() / exact.abs().max(0.1);
+            assert!(worst < 2.0 * f64::from(f32::EPSILON), "{x}: {worst:e}");
+        }
+        assert_eq!((ln(1.0), ln(0.5)), (0.0, -std::f32::consts::LN_2));
+        assert!((ln(f32::MIN_POSITIVE) - f32::MIN_POSITIVE.ln()).abs() < 1e-5);
+    }
+
+    #[test]
+    fn sums_and_maxima_are_of_all_values() {
+        for len in [0, 1, 15, 16, 17, 100] {
+            let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 101) as f32).collect();
+            assert_eq!(sum(len, |i| values[i]), values.iter().sum::<f32>());
+            assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+        for place in [0, 3, 20] {
+            let mut values = vec![1.0; 21];
+            values[place] = f32::NAN;
+            assert!(max(&values).is_nan());
+        }
+    }
+
+    #[test]
+    fn transposing_twice_changes_nothing() {
+        let values: Vec<f32> = (0..33 * 18).map(|i| i as f32).collect();
+        let once = transposed(&values, 33, 18);
+        assert_eq!(once[33], values[1]);
+        assert_eq!(transposed(&once, 18, 33), values);
+    }
+}

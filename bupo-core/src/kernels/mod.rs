@@ -1,0 +1,157 @@
+//! What a decoder and its policies compute besides matrix products, with the way back, each in one pass over memory.
+//!
+//! On a backend that computes in this process's memory a kernel is a loop over rows on all cores; on every other one it is
+//! composed of tensor operations, which the backend fuses as it can. Both give the same numbers to rounding.
+
+mod adamw;
+mod cache;
+pub(crate) mod host;
+mod norm;
+mod rotate;
+mod softmax;
+mod swiglu;
+
+pub use adamw::{AdamWStep, adamw};
+pub use cache::{CacheRoom, KvLayer};
+pub use host::on_host;
+pub use norm::{rms_norm, rms_norm_backward};
+pub use rotate::{RotationTable, rotate_heads, rotate_heads_backward};
+pub use softmax::{causal_softmax, softmax_backward};
+pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};
+
+use burn::tensor::{Tensor, backend::Backend};
+
+/// Rows below which a product with a weight is computed the other way round.
+const FEW_ROWS: usize = 256;
+
+/// `x w^T` of `x` `[rows, in]` and a weight `[out, in]` as a checkpoint has it.
+///
+/// Few rows on the host are computed as `(w x^T)^T`: a matrix product packs its second factor, and so packs the small one
+/// (measured at 32 rows: four times as fast).
+pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    let (rows, out) = (x.dims()[0], weight.dims()[0]);
+    if rows > FEW_ROWS || rows == 1 || !host::hosted(&x) {
+        return x.matmul(weight.transpose());
+    }
+    let device = x.device();
+    let turned = host::Host::take(weight.matmul(x.transpose()));
+    let values = host::transposed(turned.values(), out, rows);
+    Tensor::from_data(burn::tensor::TensorData::new(values, [rows, out]), &device)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::{Flex, NdArray};
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    /// Numbers without a pattern, on a backend whose kernels are loops and on one whose kernels are composed.
+    fn both<const D: usize>(shape: [usize; D], seed: f64) -> (Tensor<Flex, D>, Tensor<NdArray, D>) {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| (((i as f64 + seed) * 12.9898).sin() * 2.0) as f32).collect();
+        let data = TensorData::new(values, shape);
+        (Tensor::from_data(data.clone(), &Default::default()), Tensor::from_data(data, &Default::default()))
+    }
+
+    fn near<const D: usize>(what: &str, loops: Tensor<Flex, D>, composed: Tensor<NdArray, D>) {
+        assert_eq!(loops.dims(), composed.dims(), "{what}");
+        let (loops, composed) = (loops.into_data(), composed.into_data());
+        for (a, b) in loops.iter::<f64>().zip(composed.iter::<f64>()) {
+            assert!((a - b).abs() <= 2e-5 * b.abs().max(1.0), "{what}: {a} and {b}");
+        }
+    }
+
+    #[test]
+    fn loops_and_tensor_operations_agree() {
+        let ((x, nx), (w, nw), (dy, ndy)) = (both([70, 24], 0.1), both([24], 5.0), both([70, 24], 9.0));
+        near("norm", rms_norm(x.clone(), w.clone(), 1e-6), rms_norm(nx.clone(), nw.clone(), 1e-6));
+        let (dx, dw) = rms_norm_backward(x.clone(), w, 1e-6, dy.clone());
+        let (ndx, ndw) = rms_norm_backward(nx.clone(), nw, 1e-6, ndy.clone());
+        near("d norm / d x", dx, ndx);
+        near("d norm / d weight", dw, ndw);
+
+        near("swiglu", swiglu(x.clone(), dy.clone()), swiglu(nx.clone(), ndy.clone()));
+        let (up, nup) = both([70, 24], 3.0);
+        let ours = swiglu_backward(x.clone(), up, dy.clone());
+        let theirs = swiglu_backward(nx.clone(), nup, ndy.clone());
+        near("swiglu again", ours.hidden, theirs.hidden);
+        near("d swiglu / d gate", ours.d_gate, theirs.d_gate);
+        near("d swiglu / d up", ours.d_up, theirs.d_up);
+
+        // Five rows of positions 2 to 6 against seven keys.
+        let ((s, ns), (dp, ndp)) = (both([2, 3, 2, 5, 7], 1.0), both([2, 3, 2, 5, 7], 4.0));
+        let (p, np) = (causal_softmax(s, 2, 0.3), causal_softmax(ns, 2, 0.3));
+        near("softmax", p.clone(), np.clone());
+        let later: f32 = p.clone().narrow(3, 0, 1).narrow(4, 3, 4).sum().into_scalar();
+        assert_eq!(later, 0.0, "what comes later must not be seen");
+        near("d softmax", softmax_backward(p, dp, 0.3), softmax_backward(np, ndp, 0.3));
+
+        for shared in [true, false] {
+            let positions: Vec<usize> = if shared { (0..5).collect() } else { (0..15).map(|i| i * 7 % 11).collect() };
+            let table = RotationTable::new(&[1.0, 0.3, 0.02, 0.001], positions, 5);
+            let (heads, nheads) = both([15, 2 * 8], 6.0);
+            let (ours, theirs) =
+                (rotate_heads(heads.clone(), &table, 3, 8), rotate_heads(nheads.clone(), &table, 3, 8));
+            near("rotation", ours.clone(), theirs.clone());
+            let (back, nback) = (rotate_heads_backward(ours, &table), rotate_heads_backward(theirs, &table));
+            near("rotation and back", back.clone(), nback);
+            near("a rotation keeps what it turns", back, nheads);
+        }
+
+        let ((p, np), (g, ng)) = (both([4, 5], 0.5), both([4, 5], 8.0));
+        let ((m, nm), (v, nv)) = (both([4, 5], 2.0), both([4, 5], 7.0));
+        let step = AdamWStep {
+            learning_rate: 0.1,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            scale: 0.5,
+            step: 3,
+        };
+        let (p, m, v) = adamw(p, g, m, v.abs(), &step);
+        let (np, nm, nv) = adamw(np, ng, nm, nv.abs(), &step);
+        near("weights", p, np);
+        near("first moments", m, nm);
+        near("second moments", v, nv);
+    }
+
+    #[test]
+    fn rows_that_come_and_go_read_what_is_theirs() {
+        let room = CacheRoom { rows: 3, slots: 70 };
+        let (mut ours, mut theirs) = (KvLayer::<Flex>::new(), KvLayer::<NdArray>::new());
+        let admit = |ours: &mut KvLayer<Flex>, theirs: &mut KvLayer<NdArray>, seed: f64, sources: &[(usize, usize)]| {
+            let ((k, nk), (v, nv)) = (both([2, 2, 5, 6], seed), both([2, 2, 5, 6], seed + 0.5));
+            ours.admit(&k, &v, sources, room);
+            theirs.admit(&nk, &nv, sources, room);
+        };
+        let step = |ours: &mut KvLayer<Flex>, theirs: &mut KvLayer<NdArray>, seed: f64, positions: &[usize]| {
+            let rows = positions.len();
+            let ((q, nq), (k, nk), (v, nv)) =
+                (both([rows, 4, 1, 6], seed), both([rows, 2, 1, 6], seed + 3.0), both([rows, 2, 1, 6], seed + 5.0));
+            let alone = nq.dims()[0];
+            assert_eq!(alone, rows);
+            near("attention", ours.attend(q, k, v, positions, 0.4), theirs.attend(nq, nk, nv, positions, 0.4));
+        };
+        admit(&mut ours, &mut theirs, 1.0, &[(0, 5), (0, 5), (1, 3)]);
+        step(&mut ours, &mut theirs, 2.0, &[5, 5, 3]);
+        step(&mut ours, &mut theirs, 4.0, &[6, 6, 4]);
+        ours.keep(&[0, 2]);
+        theirs.keep(&[0, 2]);
+        step(&mut ours, &mut theirs, 6.0, &[7, 5]);
+        admit(&mut ours, &mut theirs, 8.0, &[(1, 4)]);
+        // Over the first 64 slots, too.
+        for token in 0..60 {
+            step(&mut ours, &mut theirs, 10.0 + token as f64, &[8 + token, 6 + token, 4 + token]);
+        }
+    }
+
+    #[test]
+    fn a_product_is_the_same_either_way_round() {
+        for rows in [1, 2, 31, 256, 257] {
+            let ((x, nx), (w, nw)) = (both([rows, 20], 0.2), both([33, 20], 0.7));
+            near("product", linear(x, w), nx.matmul(nw.transpose()));
+        }
+    }
+}

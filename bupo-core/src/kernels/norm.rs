@@ -1,0 +1,81 @@
+//! Root-mean-square norm, its statistics in f32 whatever the dtype.
+
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use rayon::prelude::*;
+
+use super::host::{Host, each_row, hosted, sum, task_rows, vectorized};
+
+/// `y = x / sqrt(mean(x^2) + eps) * weight` over rows of `x` `[rows, width]`.
+pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
+    if !hosted(&x) {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
+        return (x / root).cast(dtype) * weight.unsqueeze();
+    }
+    let (device, width) = (x.device(), x.dims()[1]);
+    let (mut x, weight) = (Host::take(x), Host::take(weight));
+    let weight = weight.values();
+    each_row(x.values_mut(), width, |_, row| {
+        let inverse = inverse_root(row, eps as f32);
+        for (x, weight) in row.iter_mut().zip(weight) {
+            *x = *x * inverse * weight;
+        }
+    });
+    x.give(&device)
+}
+
+/// The gradients of a loss with respect to `x` and the weight, from that with respect to [`rms_norm`]'s result.
+pub fn rms_norm_backward<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 1>,
+    eps: f64,
+    dy: Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 1>) {
+    if !hosted(&x) {
+        let dtype = x.dtype();
+        let (x, dy) = (x.cast(DType::F32), dy.cast(DType::F32));
+        let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
+        let unit = x / root.clone();
+        let d_weight = (dy.clone() * unit.clone()).sum_dim(0).squeeze_dim(0);
+        let d_unit = dy * weight.cast(DType::F32).unsqueeze();
+        let along = (d_unit.clone() * unit.clone()).mean_dim(1);
+        return (((d_unit - unit * along) / root).cast(dtype), d_weight);
+    }
+    let (device, width) = (x.device(), x.dims()[1]);
+    let (x, weight, mut dy) = (Host::take(x), Host::take(weight), Host::take(dy));
+    let (x, weight) = (x.values(), weight.values());
+    let rows = task_rows(width);
+    // Tasks are cut by row count alone and added up in order, so that the sum does not depend on the number of threads.
+    let partial: Vec<Vec<f32>> = dy
+        .values_mut()
+        .par_chunks_mut(rows * width)
+        .zip(x.par_chunks(rows * width))
+        .map(|(dy, x)| {
+            let mut d_weight = vec![0.0_f32; width];
+            vectorized(|| {
+                for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let inverse = inverse_root(x, eps as f32);
+                    let (dy, d_weight) = (&mut dy[..width], &mut d_weight[..width]);
+                    let weight = &weight[..width];
+                    let along = sum(width, |i| dy[i] * weight[i] * x[i]) * inverse * inverse / width as f32;
+                    for i in 0..width {
+                        d_weight[i] += dy[i] * x[i] * inverse;
+                        dy[i] = (dy[i] * weight[i] - x[i] * along) * inverse;
+                    }
+                }
+            });
+            d_weight
+        })
+        .collect();
+    let mut d_weight = vec![0.0; width];
+    for partial in partial {
+        d_weight.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
+    }
+    (dy.give(&device), Tensor::from_data(TensorData::new(d_weight, [width]), &device))
+}
+
+#[inline(always)]
+fn inverse_root(row: &[f32], eps: f32) -> f32 {
+    1.0 / (sum(row.len(), |i| row[i] * row[i]) / row.len() as f32 + eps).sqrt()
+}

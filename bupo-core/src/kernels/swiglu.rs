@@ -1,0 +1,71 @@
+//! The gated unit of a feed-forward half.
+
+use burn::tensor::activation::{sigmoid, silu};
+use burn::tensor::{Tensor, backend::Backend};
+use rayon::prelude::*;
+
+use super::host::{Host, exp, hosted, vectorized};
+
+const TASK: usize = 1 << 13;
+
+/// `silu(gate) * up`, all `[rows, width]`.
+pub fn swiglu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+    if !hosted(&gate) {
+        return silu(gate) * up;
+    }
+    let device = gate.device();
+    let (mut gate, up) = (Host::take(gate), Host::take(up));
+    gate.values_mut().par_chunks_mut(TASK).zip(up.values().par_chunks(TASK)).for_each(|(gate, up)| {
+        vectorized(|| {
+            for (gate, up) in gate.iter_mut().zip(up) {
+                *gate = *gate / (1.0 + exp(-*gate)) * up;
+            }
+        });
+    });
+    gate.give(&device)
+}
+
+/// What the way back through [`swiglu`] gives, all `[rows, width]`.
+#[derive(Debug)]
+pub struct SwigluGradient<B: Backend> {
+    /// [`swiglu`]'s result, once more.
+    pub hidden: Tensor<B, 2>,
+    /// The gradient with respect to the gate.
+    pub d_gate: Tensor<B, 2>,
+    /// The gradient with respect to what it gates.
+    pub d_up: Tensor<B, 2>,
+}
+
+/// The way back from the gradient with respect to the result.
+pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidden: Tensor<B, 2>) -> SwigluGradient<B> {
+    if !hosted(&gate) {
+        let open = sigmoid(gate.clone());
+        let passed = gate.clone() * open.clone();
+        let slope = open.clone() + passed.clone() * (open.neg() + 1.0);
+        return SwigluGradient {
+            hidden: passed.clone() * up.clone(),
+            d_gate: d_hidden.clone() * up * slope,
+            d_up: d_hidden * passed,
+        };
+    }
+    let device = gate.device();
+    let (mut gate, mut up, mut d_hidden) = (Host::take(gate), Host::take(up), Host::take(d_hidden));
+    gate.values_mut()
+        .par_chunks_mut(TASK)
+        .zip(up.values_mut().par_chunks_mut(TASK))
+        .zip(d_hidden.values_mut().par_chunks_mut(TASK))
+        .for_each(|((gate, up), d_hidden)| {
+            vectorized(|| {
+                for ((gate, up), d_hidden) in gate.iter_mut().zip(up).zip(d_hidden) {
+                    let open = 1.0 / (1.0 + exp(-*gate));
+                    let passed = *gate * open;
+                    let slope = open + passed * (1.0 - open);
+                    // Each result takes the place of what is not needed any more.
+                    *gate = *d_hidden * *up * slope;
+                    *up *= passed;
+                    *d_hidden *= passed;
+                }
+            });
+        });
+    SwigluGradient { hidden: up.give(&device), d_gate: gate.give(&device), d_up: d_hidden.give(&device) }
+}

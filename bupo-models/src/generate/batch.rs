@@ -1,0 +1,211 @@
+//! Continuous batching: rows that are done make room for prompts that wait.
+
+use std::collections::{HashMap, VecDeque};
+
+use bupo_core::kernels::CacheRoom;
+use bupo_core::{InternalPolicy, ResidualDecoder, Sampled, token_tensor};
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::{GenerateOptions, KvCache, Response, padded_tokens};
+use crate::{Decoder, ModelError};
+
+/// Prompt tokens run at once, padding included.
+const PREFILL_TOKENS: usize = 1 << 13;
+
+/// The rows being generated, those that wait, and those that are done.
+pub(super) struct Batch<'a, B: Backend> {
+    decoder: &'a Decoder<B>,
+    options: &'a GenerateOptions,
+    prompts: &'a [Vec<u32>],
+    waiting: VecDeque<usize>,
+    rows: Vec<Row>,
+    cache: KvCache<B>,
+    responses: Vec<Response>,
+}
+
+struct Row {
+    /// Which prompt it continues, and whose response it writes.
+    prompt: usize,
+    newest: u32,
+    rng: ChaCha8Rng,
+    done: bool,
+}
+
+impl<'a, B: Backend> Batch<'a, B> {
+    pub(super) fn new(
+        decoder: &'a Decoder<B>,
+        prompts: &'a [Vec<u32>],
+        options: &'a GenerateOptions,
+    ) -> Result<Self, ModelError> {
+        let depth = options.site.depth(decoder.num_layers())?;
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let room =
+            CacheRoom { rows: options.batch.clamp(1, prompts.len().max(1)), slots: longest + options.max_new_tokens };
+        Ok(Self {
+            decoder,
+            options,
+            prompts,
+            waiting: (0..prompts.len()).collect(),
+            rows: Vec::with_capacity(room.rows),
+            cache: KvCache::new(depth, room),
+            responses: vec![Response::default(); prompts.len()],
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<Vec<Response>, ModelError> {
+        loop {
+            self.make_room();
+            self.admit()?;
+            if self.rows.iter().all(|row| row.done) {
+                if self.waiting.is_empty() {
+                    return Ok(self.responses);
+                }
+                continue;
+            }
+            self.decode()?;
+        }
+    }
+
+    /// Leaves finished rows out: at once where that costs nothing or a waiting prompt can have their place, else once they
+    /// are a quarter.
+    fn make_room(&mut self) {
+        let done = self.rows.iter().filter(|row| row.done).count();
+        let enough = if self.cache.keeps_in_place() {
+            1
+        } else if self.waiting.is_empty() {
+            self.rows.len().div_ceil(4)
+        } else {
+            self.worth_admitting()
+        };
+        if done == 0 || done < enough {
+            return;
+        }
+        let going: Vec<usize> = (0..self.rows.len()).filter(|row| !self.rows[*row].done).collect();
+        self.cache.keep(&going);
+        self.rows.retain(|row| !row.done);
+    }
+
+    /// How many prompts make a pass of their own worth while.
+    fn worth_admitting(&self) -> usize {
+        (self.room() / 8).clamp(1, self.waiting.len().max(1))
+    }
+
+    fn room(&self) -> usize {
+        self.options.batch.max(1)
+    }
+
+    /// Runs waiting prompts, each distinct one once, and samples the first token of their responses.
+    fn admit(&mut self) -> Result<(), ModelError> {
+        let free = self.room() - self.rows.len();
+        if self.waiting.is_empty() || free < self.worth_admitting() {
+            return Ok(());
+        }
+        let mut admitted: VecDeque<usize> = self.waiting.drain(..free.min(self.waiting.len())).collect();
+        while !admitted.is_empty() {
+            // Distinct prompts in order, as many as fit into one pass.
+            let mut distinct: Vec<Vec<u32>> = Vec::new();
+            let mut places = HashMap::new();
+            let mut members: Vec<Vec<usize>> = Vec::new();
+            let mut longest = 0;
+            while let Some(next) = admitted.front().copied() {
+                let prompt = &self.prompts[next];
+                if !places.contains_key(prompt) {
+                    let padded = longest.max(prompt.len()) * (distinct.len() + 1);
+                    if !distinct.is_empty() && padded > PREFILL_TOKENS {
+                        break;
+                    }
+                    longest = longest.max(prompt.len());
+                    places.insert(prompt, distinct.len());
+                    distinct.push(prompt.clone());
+                    members.push(Vec::new());
+                }
+                members[places[prompt]].push(next);
+                admitted.pop_front();
+            }
+            self.prefill(&distinct, &members)?;
+        }
+        Ok(())
+    }
+
+    fn prefill(&mut self, distinct: &[Vec<u32>], members: &[Vec<usize>]) -> Result<(), ModelError> {
+        let device = self.decoder.device();
+        let longest = distinct.iter().map(Vec::len).max().unwrap_or(0);
+        let mut pass = self.decoder.whole_pass(longest);
+        pass.collected = Some(Vec::new());
+        let tokens = padded_tokens(distinct, &device);
+        let states = self.decoder.site_state(tokens, self.options.site, self.options.norm, &mut pass)?;
+        let hidden = states.dims()[2];
+        let last: Vec<u32> =
+            distinct.iter().enumerate().map(|(row, ids)| (row * longest + ids.len() - 1) as u32).collect();
+        let states = states.reshape([distinct.len() * longest, hidden]).select(0, token_tensor(&last, &device));
+        let sources: Vec<(usize, usize)> = members
+            .iter()
+            .enumerate()
+            .flat_map(|(place, members)| members.iter().map(move |_| (place, distinct[place].len())))
+            .collect();
+        self.cache.admit(&pass.collected.unwrap_or_default(), &sources);
+        let mut rngs: Vec<Vec<ChaCha8Rng>> =
+            members.iter().map(|members| members.iter().map(|prompt| self.row_rng(*prompt)).collect()).collect();
+        let policy = InternalPolicy::new(states, self.decoder.unembedding());
+        let sampled: Vec<Vec<Sampled>> = if self.options.temperature == 0.0 {
+            policy.greedy()?.into_iter().zip(members).map(|(best, members)| vec![best; members.len()]).collect()
+        } else {
+            let uniforms: Vec<Vec<f64>> =
+                rngs.iter_mut().map(|rngs| rngs.iter_mut().map(|rng| rng.random()).collect()).collect();
+            policy.with_temperature(self.options.temperature).sample_several(&uniforms)?
+        };
+        for ((members, rngs), sampled) in members.iter().zip(rngs).zip(sampled) {
+            for ((prompt, rng), sampled) in members.iter().zip(rngs).zip(sampled) {
+                self.rows.push(Row { prompt: *prompt, newest: 0, rng, done: false });
+                self.record(self.rows.len() - 1, &sampled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the newest token of each row and samples the next.
+    fn decode(&mut self) -> Result<(), ModelError> {
+        let cache = std::mem::replace(&mut self.cache, KvCache::new(0, CacheRoom { rows: 0, slots: 0 }));
+        let mut pass = self.decoder.next_pass(cache);
+        let newest: Vec<u32> = self.rows.iter().map(|row| row.newest).collect();
+        let tokens = token_tensor(&newest, &self.decoder.device()).unsqueeze_dim(1);
+        let states: Tensor<B, 2> =
+            self.decoder.site_state(tokens, self.options.site, self.options.norm, &mut pass)?.squeeze_dim(1);
+        if let Some(cache) = pass.cache {
+            self.cache = cache;
+        }
+        self.cache.advance();
+        let policy = InternalPolicy::new(states, self.decoder.unembedding());
+        let sampled = if self.options.temperature == 0.0 {
+            policy.greedy()?
+        } else {
+            let uniforms: Vec<f64> = self.rows.iter_mut().map(|row| row.rng.random()).collect();
+            policy.with_temperature(self.options.temperature).sample(&uniforms)?
+        };
+        sampled.iter().enumerate().for_each(|(row, sampled)| self.record(row, sampled));
+        Ok(())
+    }
+
+    fn record(&mut self, row: usize, sampled: &Sampled) {
+        let row = &mut self.rows[row];
+        row.newest = sampled.token;
+        if row.done {
+            return;
+        }
+        let response = &mut self.responses[row.prompt];
+        response.tokens.push(sampled.token);
+        response.log_probs.push(sampled.log_prob);
+        response.finished = self.options.eos_token_ids.contains(&sampled.token);
+        row.done = response.finished || response.tokens.len() == self.options.max_new_tokens;
+    }
+
+    /// The random stream of one row, whatever is generated beside it.
+    fn row_rng(&self, prompt: usize) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
+        rng.set_stream((self.options.first_row + prompt) as u64);
+        rng
+    }
+}
