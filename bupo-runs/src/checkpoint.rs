@@ -101,22 +101,24 @@ impl CheckpointStore {
     /// `also`. The newest is always kept. Returns the steps deleted.
     ///
     /// One with a file missing or of the wrong size does not count among the newest, so that it takes no good one's
-    /// place; checksums are not looked at, which would read every byte.
+    /// place; checksums are not looked at, which would read every byte. Where no good one is, nothing is deleted: the
+    /// damaged ones are all there is to rescue.
     ///
     /// # Errors
     /// If one cannot be deleted.
     pub fn prune(&self, keep_last: usize, keep_every: Option<usize>, also: &[usize]) -> Result<Vec<usize>, RunsError> {
-        let mut left = keep_last.max(1);
-        let mut deleted = Vec::new();
-        for step in self.list()? {
-            if left > 0 && self.check(step, Manifest::check_sizes).is_ok() {
-                left -= 1;
-            } else if !keep_every.is_some_and(|every| step.is_multiple_of(every)) && !also.contains(&step) {
-                self.remove(step)?;
-                deleted.push(step);
-            }
+        let mut steps = self.list()?;
+        let good = |step: &usize| self.check(*step, Manifest::check_sizes).is_ok();
+        let newest: Vec<_> = steps.iter().copied().filter(good).take(keep_last.max(1)).collect();
+        if newest.is_empty() {
+            return Ok(newest);
         }
-        Ok(deleted)
+        steps.retain(|step| {
+            let regular = keep_every.is_some_and(|every| step.is_multiple_of(every));
+            !(regular || newest.contains(step) || also.contains(step))
+        });
+        steps.iter().try_for_each(|step| self.remove(*step))?;
+        Ok(steps)
     }
 
     /// Deletes a checkpoint, such as one that is newer than the one a run goes on from.

@@ -49,7 +49,7 @@ pub enum RunsError {
         pid: Option<u32>,
     },
     /// A run's `state.json` cannot be understood.
-    #[error("{} is not the state of a run: {reason}; delete it, and the run's state is unknown but nothing else is lost", path.display())]
+    #[error("{} is not the state of a run: {reason}; delete it, which loses nothing else", path.display())]
     State {
         /// The file.
         path: PathBuf,

@@ -31,7 +31,7 @@ impl EventWriter {
         fs::create_dir_all(folder).map_err(RunsError::io("create", folder))?;
         let (path, file) = new_file(folder)?;
         let mut writer = Self { path, file, waiting: Vec::new() };
-        writer.record(&version_event(now()));
+        writer.waiting.extend(record(&version_event(now())));
         writer.flush()?;
         Ok(writer)
     }
@@ -43,7 +43,7 @@ impl EventWriter {
     /// If the folder or the file cannot be made or written.
     pub fn resume(folder: &Path, first_step: usize) -> Result<Self, RunsError> {
         let mut writer = Self::create(folder)?;
-        writer.record(&start_event(now(), first_step));
+        writer.waiting.extend(record(&start_event(now(), first_step)));
         writer.flush()?;
         Ok(writer)
     }
@@ -55,7 +55,7 @@ impl EventWriter {
 
     /// Adds a value of a step, under a tag such as `reward/mean`.
     pub fn scalar(&mut self, tag: &str, step: usize, value: f64) {
-        self.record(&scalar_event(now(), tag, step, value as f32));
+        self.waiting.extend(record(&scalar_event(now(), tag, step, value as f32)));
     }
 
     /// Writes what was added to the file.
@@ -66,14 +66,6 @@ impl EventWriter {
         append_whole(&mut self.file, &self.waiting).map_err(RunsError::io("write", &self.path))?;
         self.waiting.clear();
         Ok(())
-    }
-
-    fn record(&mut self, event: &[u8]) {
-        let length = (event.len() as u64).to_le_bytes();
-        self.waiting.extend(length);
-        self.waiting.extend(masked_crc(&length).to_le_bytes());
-        self.waiting.extend(event);
-        self.waiting.extend(masked_crc(event).to_le_bytes());
     }
 }
 
@@ -87,15 +79,21 @@ impl Drop for EventWriter {
 /// TensorBoard knows the files by their prefix and reads them in order of their names.
 fn new_file(folder: &Path) -> Result<(PathBuf, File), RunsError> {
     let name = format!("events.out.tfevents.{:010}.bupo.{}", now() as u64, process::id());
-    let mut path = folder.join(&name);
-    for count in 1.. {
+    let (mut path, mut count) = (folder.join(&name), 0);
+    loop {
         match OpenOptions::new().append(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((path, file)),
             // Two in one second.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => path = folder.join(format!("{name}.{count}")),
-            file => return file.map(|file| (path.clone(), file)).map_err(RunsError::io("create", &path)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => count += 1,
+            Err(error) => return Err(RunsError::io("create", &path)(error)),
         }
+        path = folder.join(format!("{name}.{count}"));
     }
-    unreachable!("some count is free")
+}
+
+fn record(event: &[u8]) -> Vec<u8> {
+    let length = (event.len() as u64).to_le_bytes();
+    [&length, masked_crc(&length).to_le_bytes().as_slice(), event, &masked_crc(event).to_le_bytes()].concat()
 }
 
 // The numbers of the fields, as in TensorFlow's event.proto and summary.proto.
@@ -210,6 +208,22 @@ mod tests {
         assert_eq!(records[2], b"\x10\xac\x02\x2a\x0f\x0a\x0d\x0a\x06reward\x15\x00\x00\x00\x3f");
         assert_eq!(records[3], b"\x10\xad\x02\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\xc0\x7f");
         assert_eq!(records.len(), 4);
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_tensorboard_was_seen_to_read() {
+        // `tests/check_tensorboard.py tests/tensorboard` printed what tests/tensorboard/read.json says.
+        let events = [
+            version_event(1_700_000_000.0),
+            start_event(1_700_000_000.5, 1),
+            scalar_event(1_700_000_001.25, "reward/mean", 1, 0.125),
+            scalar_event(1_700_000_002.25, "reward/mean", 2, -3.5e-7),
+            scalar_event(1_700_000_003.25, "Länge", 1_000_000, 4096.0),
+        ];
+        let bytes: Vec<u8> = events.iter().flat_map(|event| record(event)).collect();
+        let seen = include_bytes!("../tests/tensorboard/events.out.tfevents.1700000000.bupo.1");
+        assert_eq!(bytes, seen);
+        assert_eq!(records(seen).len(), 5);
     }
 
     #[test]
