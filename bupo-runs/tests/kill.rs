@@ -14,7 +14,9 @@ use std::time::Duration;
 use bupo_runs::{CheckpointStore, JsonLines, RunLock, RunState, RunStatus, RunsError, find_runs, is_locked};
 use serde_json::{Value, json};
 
-const RUN: &str = "BUPO_RUNS_KILL_TEST";
+// What the child does, and where.
+const TRAIN: &str = "BUPO_RUNS_TEST_TRAIN";
+const DELETE: &str = "BUPO_RUNS_TEST_DELETE";
 
 #[test]
 fn a_run_survives_ten_kills() {
@@ -31,8 +33,11 @@ fn survives(kills: usize) {
     let root = tempfile::tempdir().unwrap();
     let run = root.path().join("run");
     fs::create_dir(&run).unwrap();
-    let (mut reached, mut interrupted, mut leftovers) = (0, 0, 0);
-    for kill in 0..kills {
+    let (mut kill, mut reached, mut interrupted, mut leftovers) = (0, 0, 0, 0);
+    // A slow machine may need more, until a child has lived long enough to commit something and to say that it runs.
+    while kill < kills || reached == 0 || interrupted == 0 {
+        kill += 1;
+        assert!(kill < 20 * kills, "the child never gets far: {reached} steps, {interrupted} seen as interrupted");
         let committed = killed_after(&run, random_moment()).max(reached);
         interrupted +=
             usize::from(find_runs(root.path()).unwrap().iter().any(|run| run.status == RunStatus::Interrupted));
@@ -41,8 +46,25 @@ fn survives(kills: usize) {
         println!("kill {kill}: {committed} steps were committed, {reached} survived");
     }
     println!("{interrupted} seen as interrupted, {leftovers} folders left behind");
-    assert!(reached > 0, "no child lived long enough to commit anything");
-    assert!(interrupted > 0, "no child lived long enough to say that it runs");
+}
+
+#[test]
+fn a_kill_while_deleting_leaves_no_half_checkpoint() {
+    let (mut kills, mut caught) = (0, 0);
+    while caught < 3 {
+        kills += 1;
+        assert!(kills < 100, "the child deletes too fast to be killed meanwhile");
+        let root = tempfile::tempdir().unwrap();
+        let mut child = start(root.path(), DELETE);
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        lines.find(|line| line.as_ref().unwrap().contains("deleting"));
+        thread::sleep(random_moment() / 15);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        caught += usize::from(hidden(&root.path().join("checkpoints")) > 0);
+        assert_eq!(check(root.path(), 2), 2);
+    }
+    println!("{caught} of {kills} were killed while they deleted");
 }
 
 #[test]
@@ -50,7 +72,7 @@ fn a_living_process_keeps_others_out() {
     let root = tempfile::tempdir().unwrap();
     let run = root.path().join("run");
     fs::create_dir(&run).unwrap();
-    let mut child = start(&run);
+    let mut child = start(&run, TRAIN);
     let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     // It saves its state between its second step's line and its third's.
     lines.find(|line| line.as_ref().unwrap().contains("committed 3."));
@@ -67,7 +89,7 @@ fn a_living_process_keeps_others_out() {
 
 /// Starts a child in the folder, kills it after a while and returns the last step that it said was committed.
 fn killed_after(run: &Path, moment: Duration) -> usize {
-    let mut child = start(run);
+    let mut child = start(run, TRAIN);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // Read while it runs, so that it never waits for a full pipe. Half a line, at the end, says nothing.
     let reading = thread::spawn(move || {
@@ -81,9 +103,9 @@ fn killed_after(run: &Path, moment: Duration) -> usize {
     reading.join().unwrap()
 }
 
-fn start(run: &Path) -> Child {
+fn start(run: &Path, work: &str) -> Child {
     let mut program = Command::new(env::current_exe().unwrap());
-    program.args(["child", "--exact", "--nocapture"]).env(RUN, run).stdout(Stdio::piped()).spawn().unwrap()
+    program.args(["child", "--exact", "--nocapture"]).env(work, run).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// A moment to kill at, another one in each run of the test.
@@ -135,11 +157,13 @@ fn is_of(line: &Value, last_step: usize) -> bool {
     line["step"].as_u64().unwrap() <= last_step as u64
 }
 
-/// The process that is killed: this test, started again with a run folder to work in for ever.
+/// The process that is killed: this test, started again with a run folder to work in.
 #[test]
 fn child() {
-    if let Some(run) = env::var_os(RUN) {
+    if let Some(run) = env::var_os(TRAIN) {
         train(Path::new(&run));
+    } else if let Some(run) = env::var_os(DELETE) {
+        delete(Path::new(&run));
     }
 }
 
@@ -172,4 +196,29 @@ fn train(run: &Path) {
         state.step = step;
         state.save(run).unwrap();
     }
+}
+
+/// Replaces one checkpoint that takes long to delete and prunes another.
+fn delete(run: &Path) {
+    let store = CheckpointStore::new(run);
+    let write = |step: usize, files: usize| {
+        let pending = store.begin(step).unwrap();
+        let file = |number: usize| pending.path().join(number.to_string());
+        fs::write(file(0), "bytes").unwrap();
+        // One file of many names is on the disk in an instant.
+        for number in 1..files {
+            fs::hard_link(file(0), file(number)).unwrap();
+        }
+        pending
+    };
+    let meta = |step: usize| json!({ "step": step });
+    for step in [1, 2] {
+        write(step, 1000).commit("0.1.0", meta(step)).unwrap();
+    }
+    let replacement = write(2, 1);
+    println!("deleting");
+    replacement.commit("0.1.0", meta(2)).unwrap();
+    store.prune(1, None, &[]).unwrap();
+    // Stays to be killed.
+    thread::park();
 }
