@@ -11,7 +11,7 @@ use std::process;
 pub use manifest::{FORMAT, Manifest, ManifestFile};
 pub use pending::Pending;
 
-use crate::disk::sync_folder;
+use crate::disk::{parent, sync_folder};
 use crate::{Damage, Damaged, RunsError};
 
 // Names of folders that are no checkpoints, which a killed process may leave and `clean` sees to.
@@ -58,7 +58,7 @@ impl CheckpointStore {
     pub fn begin(&self, step: usize) -> Result<Pending, RunsError> {
         if !self.folder.exists() {
             fs::create_dir_all(&self.folder).map_err(RunsError::io("create", &self.folder))?;
-            self.folder.parent().map_or(Ok(()), sync_folder)?;
+            sync_folder(parent(&self.folder))?;
         }
         Pending::begin(self.clone(), step)
     }
