@@ -1,0 +1,171 @@
+//! What a checkpoint holds, and whether it still does.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Component, Path};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::disk::{json, sync_folder, write_new};
+use crate::{Damage, RunsError};
+
+/// The format of the manifests that are written and read.
+pub const FORMAT: u32 = 1;
+
+const NAME: &str = "manifest.json";
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    /// The version of the program that wrote it.
+    pub program: String,
+    /// The step after which it was written.
+    pub step: usize,
+    /// Its files, in order of their paths.
+    pub files: Vec<ManifestFile>,
+    /// What the caller gave.
+    pub meta: Value,
+}
+
+/// A file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// From the checkpoint's folder, with `/` between folders.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// Writes it into a checkpoint that has none, down to the disk.
+    pub(super) fn write(&self, folder: &Path) -> Result<(), RunsError> {
+        let path = folder.join(NAME);
+        write_new(&path, &json(&path, self)?).map_err(RunsError::io("write", &path))?;
+        sync_folder(folder)
+    }
+
+    /// Reads the manifest of a step's checkpoint; says nothing about the files.
+    pub(super) fn read(folder: &Path, step: usize) -> Result<Self, Damage> {
+        let bytes = fs::read(folder.join(NAME)).map_err(|error| match error.kind() {
+            ErrorKind::NotFound if !folder.exists() => Damage::NoFolder,
+            ErrorKind::NotFound => Damage::NoManifest,
+            _ => unreadable(NAME, error),
+        })?;
+        // The format comes first: another one may not have the same fields.
+        let value: Value = serde_json::from_slice(&bytes).map_err(not_understood)?;
+        match value.get("format") {
+            Some(format) if *format == FORMAT => {}
+            Some(format) => return Err(Damage::Format(format.to_string())),
+            None => return Err(Damage::BadManifest("it has no format".into())),
+        }
+        let manifest: Self = serde_json::from_value(value).map_err(not_understood)?;
+        if manifest.step != step {
+            return Err(Damage::OtherStep(manifest.step));
+        }
+        match manifest.files.iter().find(|file| !is_inside(&file.path)) {
+            Some(file) => Err(Damage::BadManifest(format!("{} is not a path inside the checkpoint", file.path))),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Whether every file is there, of the right size.
+    pub(super) fn check_sizes(&self, folder: &Path) -> Result<(), Damage> {
+        self.files.iter().try_for_each(|file| {
+            let metadata = fs::metadata(folder.join(&file.path)).map_err(|error| cannot_open(&file.path, error))?;
+            if metadata.is_file() {
+                file.check_size(metadata.len())
+            } else {
+                Err(Damage::MissingFile(file.path.clone()))
+            }
+        })
+    }
+
+    /// Whether every file is what was written.
+    pub(super) fn verify(&self, folder: &Path) -> Result<(), Damage> {
+        // All sizes first: they cost nothing and name the clearer reason.
+        self.check_sizes(folder)?;
+        self.files.iter().try_for_each(|file| {
+            let mut open = File::open(folder.join(&file.path)).map_err(|error| cannot_open(&file.path, error))?;
+            let (bytes, sha256) = digest(&mut open).map_err(|error| unreadable(&file.path, error))?;
+            file.check_size(bytes)?;
+            if sha256 == file.sha256 { Ok(()) } else { Err(Damage::Checksum(file.path.clone())) }
+        })
+    }
+}
+
+impl ManifestFile {
+    fn check_size(&self, found: u64) -> Result<(), Damage> {
+        if found == self.bytes {
+            return Ok(());
+        }
+        Err(Damage::Size { file: self.path.clone(), expected: self.bytes, found })
+    }
+}
+
+/// Puts all that is in a folder on the disk and tells what it is.
+pub(super) fn files_on_disk(folder: &Path) -> Result<Vec<ManifestFile>, RunsError> {
+    let mut files = Vec::new();
+    walk(folder, "", &mut files)?;
+    files.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok(files)
+}
+
+fn walk(folder: &Path, prefix: &str, files: &mut Vec<ManifestFile>) -> Result<(), RunsError> {
+    for entry in fs::read_dir(folder).map_err(RunsError::io("read", folder))? {
+        let entry = entry.map_err(RunsError::io("read", folder))?;
+        let path = entry.path();
+        let refused = |reason| RunsError::Entry { path: path.clone(), reason };
+        let name = entry.file_name().into_string().map_err(|_| refused("its name is not UTF-8"))?;
+        let relative = format!("{prefix}{name}");
+        let kind = entry.file_type().map_err(RunsError::io("read", &path))?;
+        if kind.is_dir() {
+            walk(&path, &format!("{relative}/"), files)?;
+        } else if kind.is_file() {
+            let mut file = File::open(&path).map_err(RunsError::io("read", &path))?;
+            let (bytes, sha256) = digest(&mut file).map_err(RunsError::io("read", &path))?;
+            file.sync_all().map_err(RunsError::io("write", &path))?;
+            files.push(ManifestFile { path: relative, bytes, sha256 });
+        } else {
+            // What a link points to may change or go.
+            return Err(refused("it is neither a file nor a folder"));
+        }
+    }
+    sync_folder(folder)
+}
+
+fn digest(file: &mut File) -> io::Result<(u64, String)> {
+    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((bytes, format!("{:x}", hash.finalize()))),
+            Ok(count) => {
+                hash.update(&buffer[..count]);
+                bytes += count as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_inside(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
+}
+
+fn not_understood(error: serde_json::Error) -> Damage {
+    if error.is_eof() { Damage::TruncatedManifest } else { Damage::BadManifest(error.to_string()) }
+}
+
+fn cannot_open(file: &str, error: io::Error) -> Damage {
+    if error.kind() == ErrorKind::NotFound { Damage::MissingFile(file.to_owned()) } else { unreadable(file, error) }
+}
+
+fn unreadable(file: &str, error: io::Error) -> Damage {
+    Damage::Unreadable { file: file.to_owned(), reason: error.to_string() }
+}

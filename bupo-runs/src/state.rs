@@ -1,0 +1,261 @@
+//! How far a run is, and which runs there are.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{json, now, write_atomically};
+use crate::{RunsError, is_locked};
+
+const NAME: &str = "state.json";
+
+/// How far a run is: its `state.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// What the process said last.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Steps done.
+    pub step: usize,
+    /// Steps there are to do.
+    pub steps: usize,
+    /// The phase it is in, as a person would name it.
+    pub phase: Option<String>,
+    /// The policy that is trained in this phase, as a person would name it.
+    pub site: Option<String>,
+    /// The mean reward of the last step.
+    pub last_reward: Option<f64>,
+    /// When the run began, in seconds since 1970.
+    pub started: u64,
+    /// When this was saved, in seconds since 1970.
+    pub updated: u64,
+    /// The process.
+    pub pid: u32,
+}
+
+/// What a run's process said of it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Status {
+    /// It trains.
+    Running,
+    /// It was asked to stop, and can go on.
+    Stopped,
+    /// All steps are done.
+    Finished,
+    /// It ended with an error.
+    Failed {
+        /// The error.
+        reason: String,
+    },
+}
+
+impl RunState {
+    /// The state of a run that this process begins now.
+    pub fn running(steps: usize) -> Self {
+        let started = now() as u64;
+        Self {
+            status: Status::Running,
+            step: 0,
+            steps,
+            phase: None,
+            site: None,
+            last_reward: None,
+            started,
+            updated: started,
+            pid: process::id(),
+        }
+    }
+
+    /// Reads the state in a run folder.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read or understood.
+    pub fn read(folder: &Path) -> Result<Self, RunsError> {
+        let path = folder.join(NAME);
+        let bytes = fs::read(&path).map_err(RunsError::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|error| RunsError::State { path, reason: error.to_string() })
+    }
+
+    /// Saves it in a run folder, as of now and by this process: whoever reads it finds this or the one before.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&mut self, folder: &Path) -> Result<(), RunsError> {
+        (self.updated, self.pid) = (now() as u64, process::id());
+        let path = folder.join(NAME);
+        write_atomically(&path, &json(&path, self)?)
+    }
+}
+
+/// A run folder that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundRun {
+    /// The folder.
+    pub path: PathBuf,
+    /// How the run is.
+    pub status: RunStatus,
+    /// What its process saved last, if that can be read.
+    pub state: Option<RunState>,
+}
+
+/// How a run is, seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunStatus {
+    /// A process works on it.
+    Running,
+    /// It was asked to stop, and can go on.
+    Stopped,
+    /// All steps are done.
+    Finished,
+    /// It ended with an error.
+    Failed {
+        /// The error.
+        reason: String,
+    },
+    /// Its process is gone without a word: killed, or the machine failed.
+    Interrupted,
+    /// It cannot be told.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Lists the runs directly in a folder, by name: the folders that have a `state.json` or a `config.toml`.
+///
+/// # Errors
+/// If the folder cannot be read. A run whose state cannot be read is [`RunStatus::Unknown`].
+pub fn find_runs(root: &Path) -> Result<Vec<FoundRun>, RunsError> {
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(root).map_err(RunsError::io("read", root))? {
+        let path = entry.map_err(RunsError::io("read", root))?.path();
+        if path.join(NAME).exists() || path.join("config.toml").exists() {
+            let (status, state) = look_at(&path);
+            runs.push(FoundRun { path, status, state });
+        }
+    }
+    runs.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok(runs)
+}
+
+fn look_at(folder: &Path) -> (RunStatus, Option<RunState>) {
+    // A process takes the lock before its first word and saves its last one before it lets go. So a state that says
+    // running is another's only if nobody held the lock before it was read, nor after.
+    let locked = is_locked(folder);
+    let state = RunState::read(folder);
+    let locked = locked || is_locked(folder);
+    match state {
+        Ok(state) => (seen(&state.status, locked), Some(state)),
+        Err(_) if locked => (RunStatus::Running, None),
+        Err(RunsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            (RunStatus::Unknown { reason: format!("it has no {NAME}") }, None)
+        }
+        Err(error) => (RunStatus::Unknown { reason: error.to_string() }, None),
+    }
+}
+
+fn seen(status: &Status, locked: bool) -> RunStatus {
+    match status {
+        Status::Running if locked => RunStatus::Running,
+        Status::Running => RunStatus::Interrupted,
+        Status::Stopped => RunStatus::Stopped,
+        Status::Finished => RunStatus::Finished,
+        Status::Failed { reason } => RunStatus::Failed { reason: reason.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunLock;
+
+    #[test]
+    fn a_state_is_read_as_it_was_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        for status in
+            [Status::Running, Status::Stopped, Status::Finished, Status::Failed { reason: "no \"memory\"\n".into() }]
+        {
+            let mut state = RunState::running(40);
+            state.status = status;
+            (state.step, state.last_reward, state.phase) = (7, Some(0.25), Some("1 of 2".into()));
+            state.save(folder.path()).unwrap();
+            assert_eq!(RunState::read(folder.path()).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn the_file_is_plain() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = RunState::running(40);
+        state.status = Status::Failed { reason: "the disk is full".into() };
+        state.last_reward = Some(f64::NAN);
+        state.save(folder.path()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join(NAME)).unwrap()).unwrap();
+        assert_eq!((&json["status"], &json["reason"]), (&"failed".into(), &"the disk is full".into()));
+        assert_eq!(json["started"].as_u64(), Some(state.started));
+        assert_eq!(RunState::read(folder.path()).unwrap().last_reward, None, "JSON has no NaN");
+    }
+
+    #[test]
+    fn what_is_no_state_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(RunState::read(folder.path()), Err(RunsError::Io { .. })));
+        fs::write(folder.path().join(NAME), "{\"status\":\"running\"").unwrap();
+        let error = RunState::read(folder.path()).unwrap_err();
+        assert!(matches!(error, RunsError::State { .. }), "{error}");
+    }
+
+    #[test]
+    fn runs_are_found_and_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            folder
+        };
+        let with = |name: &str, status| {
+            let folder = folder(name);
+            let mut state = RunState::running(3);
+            state.status = status;
+            state.save(&folder).unwrap();
+            folder
+        };
+        let _lock = RunLock::acquire(&with("alive", Status::Running)).unwrap();
+        drop(RunLock::acquire(&with("dead", Status::Running)).unwrap());
+        with("dead_without_lock", Status::Running);
+        with("finished", Status::Finished);
+        fs::write(folder("old").join("config.toml"), "").unwrap();
+        let starting = folder("starting");
+        fs::write(starting.join("config.toml"), "").unwrap();
+        let _starting = RunLock::acquire(&starting).unwrap();
+        fs::write(folder("unreadable").join(NAME), "nonsense").unwrap();
+        with("stopped", Status::Stopped);
+        with("wrong", Status::Failed { reason: "why".into() });
+        folder("no_run");
+        fs::write(root.path().join("file"), "").unwrap();
+
+        let found = find_runs(root.path()).unwrap();
+        let found: Vec<_> =
+            found.iter().map(|run| (run.path.file_name().unwrap().to_str().unwrap(), &run.status)).collect();
+        let unknown = |reason: &str| RunStatus::Unknown { reason: reason.into() };
+        let unreadable = RunState::read(&root.path().join("unreadable")).unwrap_err().to_string();
+        assert_eq!(
+            found,
+            [
+                ("alive", &RunStatus::Running),
+                ("dead", &RunStatus::Interrupted),
+                ("dead_without_lock", &RunStatus::Interrupted),
+                ("finished", &RunStatus::Finished),
+                ("old", &unknown("it has no state.json")),
+                ("starting", &RunStatus::Running),
+                ("stopped", &RunStatus::Stopped),
+                ("unreadable", &unknown(&unreadable)),
+                ("wrong", &RunStatus::Failed { reason: "why".into() }),
+            ]
+        );
+    }
+}
