@@ -449,3 +449,29 @@ fn generate_compares_policies_side_by_side() {
     assert_eq!(by_site["layer:3"], serde_json::from_slice::<Value>(&fs::read(&alone).unwrap()).unwrap());
     assert!(fail(&["generate", "--prompt", "1", "--compare", "full,layer:9"]).contains("layer:9"));
 }
+
+#[test]
+fn a_benchmark_tells_rates_floors_and_where_the_time_goes() {
+    let shape = fixture("qwen3-tied");
+    let small = ["--batch", "3", "--seq", "5", "--new", "2", "--group", "2", "--runs", "2", "--layer", "1"];
+    for mode in ["train", "phase1", "rollout", "analyze", "measure"] {
+        let args = [&["bench", "--shape", text(&shape), "--mode", mode, "--json", "--profile"], &small[..]].concat();
+        let line: Value = serde_json::from_str(&succeed(&args)).unwrap();
+        let result = &line["result"];
+        let tokens = if mode == "rollout" { 6 } else { 15 };
+        assert_eq!(result["tokens"], tokens, "{mode}");
+        assert_eq!(result["seconds"].as_array().unwrap().len(), 2);
+        let number = |name: &str| result[name].as_f64().unwrap();
+        assert!(number("tokens_per_second_min") <= number("tokens_per_second"));
+        assert!(number("tokens_per_second") <= number("tokens_per_second_max"));
+        assert!(result["floor"]["operations"].as_f64().unwrap() > 0.0 && number("of_floor") > 0.0);
+        let parts = result["profile"].as_array().unwrap();
+        let seconds = |part: &str| parts.iter().find(|p| p[0] == part).unwrap()[1].as_f64().unwrap();
+        assert!(seconds("matrix products") > 0.0, "{mode}");
+        assert_eq!(seconds("optimizer") > 0.0, ["train", "phase1"].contains(&mode), "{mode}");
+        assert_eq!(seconds("sampling") > 0.0, mode == "rollout", "{mode}");
+    }
+    assert!(fail(&["bench", "--shape", "nothing"]).contains("small, vocab, qwen3-0.6b"));
+    assert!(fail(&["bench", "--shape", text(&shape), "--layer", "99"]).contains("layer 99"));
+    assert!(fail(&["bench", "--shape", text(&shape), "--batch", "0"]).contains("at least 1"));
+}

@@ -335,3 +335,40 @@ fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
         assert!(same.kl.iter().all(|kl| *kl == 0.0) && same.agrees.iter().all(|agrees| *agrees), "{name}");
     }
 }
+
+/// Prompts that wait take the places of responses that end; each response is what it would be alone.
+#[test]
+fn continuous_batching_gives_what_one_by_one_gives() {
+    let decoder = load("qwen3-tied").decoder;
+    let vocab = decoder.vocab_size() as u32;
+    // Groups of equal prompts, of several lengths, and enough end tokens that responses end at all places.
+    let prompts: Vec<Vec<u32>> =
+        (0..24_u32).map(|row| (0..1 + row / 4 * 3).map(|i| (i * 31 + row / 4 * 7) % vocab).collect()).collect();
+    let options = GenerateOptions {
+        site: PolicySite::Full,
+        norm: Norm::None,
+        temperature: 1.0,
+        max_new_tokens: 40,
+        eos_token_ids: (0..vocab / 16).collect(),
+        seed: 5,
+        first_row: 0,
+        batch: 1,
+    };
+    let alone = generate(&decoder, &prompts, &options).unwrap();
+    let lengths: Vec<usize> = alone.iter().map(|response| response.tokens.len()).collect();
+    assert!(lengths.iter().min() < lengths.iter().max() && alone.iter().any(|response| response.finished));
+    for batch in [2, 5, 8, 24, 100] {
+        let together = generate(&decoder, &prompts, &GenerateOptions { batch, ..options.clone() }).unwrap();
+        for (a, b) in alone.iter().zip(&together) {
+            assert_eq!((&a.tokens, a.finished), (&b.tokens, b.finished), "batch {batch}");
+            assert!(max_difference(&a.log_probs, &b.log_probs) < 1e-5, "batch {batch}");
+        }
+    }
+    // The same on a backend whose cache is made of tensors.
+    let files = bupo::models::ModelFiles::folder(&fixture("qwen3-tied")).unwrap();
+    let other = bupo::models::load_model::<burn::backend::NdArray>(&files, &Default::default()).unwrap().decoder;
+    let options = GenerateOptions { batch: 5, ..options };
+    for (a, b) in alone.iter().zip(generate(&other, &prompts, &options).unwrap()) {
+        assert_eq!(a.tokens, b.tokens, "ndarray");
+    }
+}

@@ -44,6 +44,8 @@ pub enum Command {
     Config(ConfigArgs),
     /// Train a tiny model from scratch on worked solutions
     Warmup(WarmupArgs),
+    /// Time training, sampling and measuring on random weights, beside the least this machine would need
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -408,6 +410,62 @@ pub struct CheckArgs {
     pub model: Option<String>,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// small, vocab, qwen3-0.6b, or a model folder whose config.json gives the sizes
+    #[arg(long, value_name = "SHAPE", default_value = "small")]
+    pub shape: String,
+    /// What is timed
+    #[arg(long, default_value = "train")]
+    pub mode: BenchModeArg,
+    /// Sequences
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch: usize,
+    /// Tokens of each, in a rollout of its prompt [default: 256, in a rollout 64]
+    #[arg(long, value_name = "N")]
+    pub seq: Option<usize>,
+    /// The layer whose policy phase1 trains, from 1
+    #[arg(long, value_name = "L", default_value_t = 2)]
+    pub layer: usize,
+    /// Tokens that a rollout generates to each prompt
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub new: usize,
+    /// Responses to each prompt of a rollout
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub group: usize,
+    /// Tokens that an update runs at once
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub max_tokens_per_batch: usize,
+    /// Run layers again on the way back of an update
+    #[arg(long)]
+    pub recompute: bool,
+    /// How often, after once that is not timed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub runs: usize,
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Tell where the time goes, by one more run
+    #[arg(long)]
+    pub profile: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum BenchModeArg {
+    /// One update of the full policy
+    Train,
+    /// One update of the policy of --layer
+    Phase1,
+    /// Sampling from the full policy
+    Rollout,
+    /// The entropies of all attention, feed-forward and layer policies
+    Analyze,
+    /// All that `bupo analyze` measures of them
+    Measure,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod args;
 mod backend;
 mod commands;
 mod error;
+mod memory;
 mod screen;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use args::{Cli, Command};
 use error::CliError;
 
 fn main() -> ExitCode {
+    memory::keep_pages();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -39,6 +41,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Grade(args) => commands::grade::run(args),
         Command::Data(args) => commands::data::run(args),
         Command::Config(args) => commands::config::run(args),
+        Command::Bench(args) => commands::bench::run(args),
         Command::Warmup(args) => commands::warmup::run(args),
     }
 }

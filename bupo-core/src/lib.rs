@@ -13,6 +13,7 @@ mod error;
 pub mod kernels;
 mod measure;
 mod policy;
+pub mod profile;
 mod site;
 mod stream;
 mod unembed;

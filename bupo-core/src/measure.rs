@@ -7,7 +7,10 @@ use std::ops::Range;
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use crate::InternalPolicy;
+use crate::kernels::add;
 use crate::policy::token_tensor;
+use crate::profile::{Part, timed};
+use crate::unembed::fold::Fold;
 use beside::{Beside, compare_chunk};
 
 /// What a policy says at each place, and how far that is from what the full policy says there. Nats.
@@ -55,38 +58,74 @@ impl<B: Backend> InternalPolicy<B> {
     /// # Panics
     /// If a policy has not as many states as there are targets, or a target is outside the vocabulary.
     pub fn compare(sites: &[SiteLogits<B>], full: Option<&Self>, targets: &[u32]) -> Vec<PolicyComparison> {
-        let policies = || {
-            let own = |site: &'_ SiteLogits<B>| match site {
-                SiteLogits::Own(policy) | SiteLogits::Part(policy) => Some(policy.clone()),
-                SiteLogits::Sum => None,
-            };
-            sites.iter().filter_map(own).chain(full.cloned())
-        };
+        let policies = || sites.iter().filter_map(SiteLogits::policy).chain(full);
+        let device = policies().next().map(|policy| policy.states.device()).unwrap_or_default();
         policies().for_each(|policy| policy.check_targets(targets));
         let blank = PolicyComparison { beside_full: full.map(|_| BesideFull::default()), ..Default::default() };
         let mut compared = vec![blank; sites.len()];
         let Some(first) = policies().next() else { return compared };
-        for rows in first.chunks() {
-            let targets = &targets[rows.clone()];
-            let full = full.map(|full| Beside::new(full.logits(rows.clone())));
-            let mut sum: Option<Tensor<B, 2>> = None;
-            for (site, compared) in sites.iter().zip(&mut compared) {
-                let logits = match site {
-                    SiteLogits::Own(policy) => policy.logits(rows.clone()),
-                    SiteLogits::Part(policy) => {
-                        let logits = policy.logits(rows.clone());
-                        sum = Some(match sum.take() {
-                            Some(sum) => sum + logits.clone(),
-                            None => logits.clone(),
-                        });
-                        logits
-                    }
-                    SiteLogits::Sum => sum.clone().unwrap_or_else(|| panic!("a sum has parts before it")),
-                };
-                compare_chunk(logits, full.as_ref(), targets, compared);
+        let compare = || {
+            for rows in first.chunks() {
+                let targets = &targets[rows.clone()];
+                let full = full.map(|full| Beside::new(full.logits(rows.clone())));
+                each_logits(sites, &rows, |site, logits| {
+                    compare_chunk(logits, full.as_ref(), targets, &mut compared[site]);
+                });
             }
-        }
+        };
+        timed::<B, _>(Part::Unembedding, &device, compare);
         compared
+    }
+
+    /// The entropies of each site at each state, in nats.
+    ///
+    /// # Panics
+    /// If the policies have not as many states each.
+    pub fn entropies(sites: &[SiteLogits<B>]) -> Vec<Vec<f32>> {
+        let device = sites.iter().find_map(SiteLogits::policy).map(|policy| policy.states.device());
+        timed::<B, _>(Part::Unembedding, &device.unwrap_or_default(), || Self::all_entropies(sites))
+    }
+
+    fn all_entropies(sites: &[SiteLogits<B>]) -> Vec<Vec<f32>> {
+        let mut entropies = vec![Vec::new(); sites.len()];
+        let first = sites.iter().find_map(SiteLogits::policy);
+        for rows in first.into_iter().flat_map(Self::chunks) {
+            each_logits(sites, &rows, |site, logits| {
+                let mut fold = Fold::new(rows.len(), 1.0, &logits);
+                fold.read(logits, 0, None);
+                entropies[site].extend(fold.entropy());
+            });
+        }
+        entropies
+    }
+}
+
+impl<B: Backend> SiteLogits<B> {
+    fn policy(&self) -> Option<&InternalPolicy<B>> {
+        match self {
+            Self::Own(policy) | Self::Part(policy) => Some(policy),
+            Self::Sum => None,
+        }
+    }
+}
+
+/// Hands every site's logits at some places to `f`, in order.
+fn each_logits<B: Backend>(sites: &[SiteLogits<B>], rows: &Range<usize>, mut f: impl FnMut(usize, Tensor<B, 2>)) {
+    let mut sum: Option<Tensor<B, 2>> = None;
+    for (index, site) in sites.iter().enumerate() {
+        let logits = match site {
+            SiteLogits::Own(policy) => policy.logits(rows.clone()),
+            SiteLogits::Part(policy) => {
+                let logits = policy.logits(rows.clone());
+                sum = Some(match sum.take() {
+                    Some(sum) => add(sum, &logits),
+                    None => logits.clone(),
+                });
+                logits
+            }
+            SiteLogits::Sum => sum.clone().unwrap_or_else(|| panic!("a sum has parts before it")),
+        };
+        f(index, logits);
     }
 }
 
@@ -247,6 +286,9 @@ mod tests {
         let sites = [a, b, SiteLogits::Sum, c, SiteLogits::Sum, SiteLogits::Own(policy(&whole, &unembedding, 4))];
         let compared = InternalPolicy::compare(&sites, None, &TARGETS);
         assert_ne!(compared[2], compared[4]);
+        for (entropies, compared) in InternalPolicy::entropies(&sites).iter().zip(&compared) {
+            assert!(entropies.iter().zip(&compared.entropy).all(|(a, b)| (a - b).abs() < 1e-6));
+        }
         for (sum, own) in compared[4].log_probs.iter().zip(&compared[5].log_probs) {
             assert!((sum - own).abs() < 1e-5, "{sum} for {own}");
         }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::CoreError;
 use crate::kernels::host::{Host, exp, max, sum, vectorized};
 use crate::kernels::linear;
+use crate::profile::{Part, timed};
 
 /// 32 MiB of f32.
 const LOGITS_AT_ONCE: usize = 1 << 23;
@@ -147,6 +148,10 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// Reads the logits back chunk by chunk and maps each row, on all cores.
     fn per_row<T: Send>(&self, f: impl Fn(usize, &RowLogits<'_>) -> T + Sync) -> Result<Vec<T>, CoreError> {
+        timed::<B, _>(Part::Sampling, &self.states.device(), || self.rows(f))
+    }
+
+    fn rows<T: Send>(&self, f: impl Fn(usize, &RowLogits<'_>) -> T + Sync) -> Result<Vec<T>, CoreError> {
         let [tokens, _] = self.states.dims();
         let [vocab, _] = self.unembedding.dims();
         let mut rows = Vec::with_capacity(tokens);
@@ -222,7 +227,7 @@ impl<'a> RowLogits<'a> {
 
 #[inline(always)]
 fn block_sum(block: &[f32], max: f32) -> f32 {
-    sum(block.len(), |i| exp(block[i] - max))
+    sum(block, |logit| exp(logit - max))
 }
 
 /// Token ids as a device tensor.

@@ -14,13 +14,14 @@
 //! A slice's gradient with respect to E_u is whole when the slice is done: nothing of E_u's size is ever added up, unless
 //! there are more tokens than are run at once.
 
-mod fold;
+pub(crate) mod fold;
 
 use std::ops::Range;
 
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::InternalPolicy;
+use crate::profile::{Part, timed};
 use fold::{Fold, LogitGradient};
 
 /// Tokens whose logits are computed together at most.
@@ -84,7 +85,9 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// The entropies of the policy at each state, in nats.
     pub fn entropy(&self) -> Vec<f32> {
-        self.blocks().flat_map(|rows| self.fold(rows, None, false).fold.entropy()).collect()
+        timed::<B, _>(Part::Unembedding, &self.states.device(), || {
+            self.blocks().flat_map(|rows| self.fold(rows, None, false).fold.entropy()).collect()
+        })
     }
 
     /// [`Self::token_stats`], ready for the way back from a loss of them.
@@ -97,6 +100,10 @@ impl<B: Backend> InternalPolicy<B> {
     }
 
     fn score_with<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> Scored<'a, B> {
+        timed::<B, _>(Part::Unembedding, &self.states.device(), || self.scored(targets, logits_kept))
+    }
+
+    fn scored<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> Scored<'a, B> {
         let keep = self.states.dims()[0] * self.unembedding.dims()[0] <= logits_kept;
         let mut stats = TokenStats::default();
         let blocks = self.blocks().map(|rows| {
@@ -155,6 +162,11 @@ impl<B: Backend> Scored<'_, B> {
     /// # Panics
     /// If there are not as many derivatives as targets.
     pub fn backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
+        let device = self.policy.states.device();
+        timed::<B, _>(Part::Unembedding, &device, || self.back(derivatives))
+    }
+
+    fn back(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
         let Self { policy, targets, blocks, .. } = self;
         assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
         assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");

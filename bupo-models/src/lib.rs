@@ -62,7 +62,7 @@ pub use decoder::Decoder;
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Response, generate};
 pub use lens::{LensSite, lens};
-pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, measure};
+pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use sequence::{Block, Sequence, token_batches};
 pub use tokenizer::TextTokenizer;
 pub use trace::trace;

@@ -6,7 +6,7 @@ use bupo_core::{
 };
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::generate::check_tokens;
+use crate::generate::{check_tokens, padded_tokens};
 use crate::sequence::{Block, Sequence};
 use crate::{Decoder, ModelError};
 
@@ -78,6 +78,24 @@ pub fn measure<B: Backend>(
     let block = Block::new(sequences);
     let measured = Sites::run(decoder, &block, options, depth);
     Ok(measured.by_response(&block))
+}
+
+/// The entropy in nats of every attention, feed-forward and layer policy, and of the embedding's, at every token of `rows`, padded to
+/// one length: what [`measure`] says of entropies, and nothing else, without a norm. In the stream's order, `[rows * longest]` each.
+///
+/// # Errors
+/// If a row is empty, or an id is outside the vocabulary.
+pub fn entropies<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, ModelError> {
+    check_tokens(rows, decoder.vocab_size())?;
+    let tokens = padded_tokens(rows, &decoder.device());
+    let mut pass = decoder.whole_pass(tokens.dims()[1]);
+    let mut stream = decoder.stream(tokens, &mut pass);
+    let part = |state: Tensor<B, 3>| SiteLogits::Part(InternalPolicy::new(state.flatten(0, 1), decoder.unembedding()));
+    let mut sites = vec![part(stream.state())];
+    for step in stream.by_ref() {
+        sites.extend([part(step.attn.output), part(step.ffn.output), SiteLogits::Sum]);
+    }
+    Ok(InternalPolicy::entropies(&sites))
 }
 
 /// What the sites say at all places of a block.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bupo_core::{InternalPolicy, ResidualDecoder};
+use bupo_core::{InternalPolicy, ResidualDecoder, SiteLogits};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use crate::generate::{check_tokens, padded_tokens};
@@ -28,12 +28,12 @@ pub fn trace<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<BTre
             rows[other].len()
         )));
     }
-    let mut trace = Trace { unembedding: decoder.unembedding(), tensors: BTreeMap::new() };
+    let mut trace = Trace { unembedding: decoder.unembedding(), tensors: BTreeMap::new(), sites: Vec::new() };
     let mut pass = decoder.whole_pass(seq);
     let tokens = padded_tokens(rows, &decoder.device());
     let mut stream = decoder.stream(tokens, &mut pass);
     trace.state("hook_embed", &stream.state());
-    trace.entropy("embed", &stream.state());
+    trace.part("embed", &stream.state());
     for step in stream.by_ref() {
         let (layer, block) = (step.layer, step.layer - 1);
         trace.state(&format!("blocks.{block}.hook_resid_pre"), &step.resid_pre);
@@ -42,21 +42,22 @@ pub fn trace<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<BTre
         trace.state(&format!("blocks.{block}.hook_mlp_out"), &step.ffn.output);
         trace.state(&format!("blocks.{block}.hook_resid_post"), &step.resid_post);
         trace.entropy(&format!("attn_in.{layer}"), &step.attn.input);
-        trace.entropy(&format!("attn.{layer}"), &step.attn.output);
+        trace.part(&format!("attn.{layer}"), &step.attn.output);
         trace.entropy(&format!("ffn_in.{layer}"), &step.ffn.input);
-        trace.entropy(&format!("ffn.{layer}"), &step.ffn.output);
-        trace.entropy(&format!("layer.{layer}"), &step.resid_post);
+        trace.part(&format!("ffn.{layer}"), &step.ffn.output);
+        trace.sites.push((format!("layer.{layer}"), SiteLogits::Sum));
     }
     let normalized = decoder.final_norm(stream.state());
     trace.state("ln_final.hook_normalized", &normalized);
     trace.entropy("full", &normalized);
     trace.logits(&normalized);
-    Ok(trace.tensors)
+    Ok(trace.with_entropies([rows.len(), seq]))
 }
 
 struct Trace<B: Backend> {
     unembedding: Tensor<B, 2>,
     tensors: BTreeMap<String, TensorData>,
+    sites: Vec<(String, SiteLogits<B>)>,
 }
 
 impl<B: Backend> Trace<B> {
@@ -65,10 +66,26 @@ impl<B: Backend> Trace<B> {
     }
 
     fn entropy(&mut self, name: &str, state: &Tensor<B, 3>) {
-        let [batch, seq, hidden] = state.dims();
-        let states = state.clone().reshape([batch * seq, hidden]);
-        let entropy = InternalPolicy::new(states, self.unembedding.clone()).entropy();
-        self.tensors.insert(format!("entropy.{name}"), TensorData::new(entropy, [batch, seq]));
+        let policy = self.policy(state);
+        self.sites.push((name.to_string(), SiteLogits::Own(policy)));
+    }
+
+    /// The entropy of what is added to the stream, which starts at the embeddings.
+    fn part(&mut self, name: &str, state: &Tensor<B, 3>) {
+        let policy = self.policy(state);
+        self.sites.push((name.to_string(), SiteLogits::Part(policy)));
+    }
+
+    fn policy(&self, state: &Tensor<B, 3>) -> InternalPolicy<B> {
+        InternalPolicy::new(state.clone().flatten(0, 1), self.unembedding.clone())
+    }
+
+    fn with_entropies(mut self, shape: [usize; 2]) -> BTreeMap<String, TensorData> {
+        let (names, sites): (Vec<String>, Vec<SiteLogits<B>>) = self.sites.into_iter().unzip();
+        for (name, entropy) in names.into_iter().zip(InternalPolicy::entropies(&sites)) {
+            self.tensors.insert(format!("entropy.{name}"), TensorData::new(entropy, shape));
+        }
+        self.tensors
     }
 
     /// The one place that holds `[tokens, vocab]`: the trace asks for it.

@@ -3,6 +3,7 @@
 
 mod advantage;
 mod batch;
+mod bench;
 mod benchmark;
 mod config;
 mod error;
@@ -26,6 +27,7 @@ mod warmup;
 
 pub use advantage::{Advantage, Scored, group_advantages, mean_and_std};
 pub use batch::{PolicySpec, response_stats};
+pub use bench::{BenchMode, BenchResult, BenchSpec, Floor, Machine, bench};
 pub use benchmark::{
     Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
 };

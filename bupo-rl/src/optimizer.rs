@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bupo_core::kernels::{AdamWStep, adamw};
+use bupo_core::profile::{Part, timed};
 use bupo_models::Decoder;
 use bupo_models::decoder::Gradients;
 use burn::module::{Module, ModuleMapper, Param};
@@ -75,6 +76,11 @@ impl<B: Backend> DecoderOptimizer<B> {
 
     /// Clips by global norm and steps, in place. Returns the norm before clipping; where it is not finite, nothing changes.
     pub fn step(&mut self, decoder: &mut Decoder<B>, gradients: Gradients<B>) -> f64 {
+        let device = decoder.device();
+        timed::<B, _>(Part::Optimizer, &device, || self.stepped(decoder, gradients))
+    }
+
+    fn stepped(&mut self, decoder: &mut Decoder<B>, gradients: Gradients<B>) -> f64 {
         let norm = gradients.norm();
         if !norm.is_finite() {
             return norm;

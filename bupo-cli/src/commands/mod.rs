@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod analyze;
+pub mod bench;
 pub mod config;
 pub mod data;
 pub mod eval;

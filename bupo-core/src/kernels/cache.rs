@@ -256,7 +256,7 @@ fn attend_row(
     }
     let largest = max(scores);
     scores.iter_mut().for_each(|score| *score = exp((*score - largest) * scale));
-    let inverse = 1.0 / sum(seen, |j| scores[j]);
+    let inverse = 1.0 / sum(scores, |score| score);
     for (score, value) in scores.iter().zip(values.chunks_exact(q.len())) {
         let weight = score * inverse;
         mixed.iter_mut().zip(value).for_each(|(mixed, value)| *mixed += weight * value);

@@ -68,17 +68,71 @@ pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
 }
 
-/// The sum of `f` over the indices below `len`.
+/// The sum of `f` over some values.
 #[inline(always)]
-pub(crate) fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
-    let whole = len / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(start + lane);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += f(chunk[i]);
         }
     }
-    lanes.iter().sum::<f32>() + (whole..len).map(f).sum::<f32>()
+    total(lanes) + rest.iter().map(|value| f(*value)).sum::<f32>()
+}
+
+/// The sum of `f` over the pairs of two slices of like length.
+#[inline(always)]
+pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((chunks_a, rest_a), (chunks_b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in chunks_a.iter().zip(chunks_b) {
+        for i in 0..LANES {
+            lanes[i] += f(a[i], b[i]);
+        }
+    }
+    total(lanes) + rest_a.iter().zip(rest_b).map(|(a, b)| f(*a, *b)).sum::<f32>()
+}
+
+/// The sum of `f` over the triples of three slices of like length.
+#[inline(always)]
+pub(crate) fn sum3(a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((chunks_a, rest_a), (chunks_b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let (chunks_c, rest_c) = c.as_chunks::<LANES>();
+    for ((a, b), c) in chunks_a.iter().zip(chunks_b).zip(chunks_c) {
+        for i in 0..LANES {
+            lanes[i] += f(a[i], b[i], c[i]);
+        }
+    }
+    total(lanes) + rest_a.iter().zip(rest_b).zip(rest_c).map(|((a, b), c)| f(*a, *b, *c)).sum::<f32>()
+}
+
+/// The sums of two functions of the same values, from one reading.
+#[inline(always)]
+pub(crate) fn sums(values: &[f32], f: impl Fn(f32) -> (f32, f32)) -> (f32, f32) {
+    let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            let (a, b) = f(chunk[i]);
+            first[i] += a;
+            second[i] += b;
+        }
+    }
+    // The rest apart, as in `sum`: both give the same numbers.
+    let (mut a, mut b) = (0.0, 0.0);
+    for value in rest {
+        let more = f(*value);
+        a += more.0;
+        b += more.1;
+    }
+    (total(first) + a, total(second) + b)
+}
+
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    lanes.iter().sum()
 }
 
 /// The largest of some values; NaN where one is NaN.
@@ -196,7 +250,11 @@ mod tests {
     fn sums_and_maxima_are_of_all_values() {
         for len in [0, 1, 15, 16, 17, 100] {
             let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 101) as f32).collect();
-            assert_eq!(sum(len, |i| values[i]), values.iter().sum::<f32>());
+            let expected = values.iter().sum::<f32>();
+            assert_eq!(sum(&values, |x| x), expected);
+            assert_eq!(sum2(&values, &values, |x, y| 2.0 * x - y), expected);
+            assert_eq!(sum3(&values, &values, &values, |x, y, z| x - y + z), expected);
+            assert_eq!(sums(&values, |x| (x, 2.0 * x)), (expected, 2.0 * expected));
             assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
         for place in [0, 3, 20] {

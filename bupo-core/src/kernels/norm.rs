@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, each_row, hosted, sum, task_rows, vectorized};
+use super::host::{Host, each_row, hosted, sum, sum3, task_rows, vectorized};
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` over rows of `x` `[rows, width]`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
@@ -56,12 +56,10 @@ pub fn rms_norm_backward<B: Backend>(
             vectorized(|| {
                 for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let inverse = inverse_root(x, eps as f32);
-                    let (dy, d_weight) = (&mut dy[..width], &mut d_weight[..width]);
-                    let weight = &weight[..width];
-                    let along = sum(width, |i| dy[i] * weight[i] * x[i]) * inverse * inverse / width as f32;
-                    for i in 0..width {
-                        d_weight[i] += dy[i] * x[i] * inverse;
-                        dy[i] = (dy[i] * weight[i] - x[i] * along) * inverse;
+                    let along = sum3(dy, weight, x, |dy, weight, x| dy * weight * x) * inverse * inverse / width as f32;
+                    for (((dy, x), weight), d_weight) in dy.iter_mut().zip(x).zip(weight).zip(&mut d_weight) {
+                        *d_weight += *dy * x * inverse;
+                        *dy = (*dy * weight - x * along) * inverse;
                     }
                 }
             });
@@ -77,5 +75,5 @@ pub fn rms_norm_backward<B: Backend>(
 
 #[inline(always)]
 fn inverse_root(row: &[f32], eps: f32) -> f32 {
-    1.0 / (sum(row.len(), |i| row[i] * row[i]) / row.len() as f32 + eps).sqrt()
+    1.0 / (sum(row, |x| x * x) / row.len() as f32 + eps).sqrt()
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor, TensorData, activation::softmax, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, each_row, exp, hosted, max, sum, task_rows, vectorized};
+use super::host::{Host, each_row, exp, hosted, max, sum, sum2, task_rows, vectorized};
 
 /// The score of what must not be seen; finite, so that nothing becomes NaN.
 const MASKED: f32 = -1e9;
@@ -28,7 +28,7 @@ pub fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, first_position: usize, s
         for score in seen.iter_mut() {
             *score = exp((*score - largest) * scale as f32);
         }
-        let inverse = 1.0 / sum(seen.len(), |i| seen[i]);
+        let inverse = 1.0 / sum(seen, |weight| weight);
         seen.iter_mut().for_each(|weight| *weight *= inverse);
         later.fill(0.0);
     });
@@ -50,7 +50,7 @@ pub fn softmax_backward<B: Backend>(weights: Tensor<B, 5>, d_weights: Tensor<B, 
         |(d_weights, weights)| {
             vectorized(|| {
                 for (d_weights, weights) in d_weights.chunks_exact_mut(keys).zip(weights.chunks_exact(keys)) {
-                    let mean = sum(keys, |i| d_weights[i] * weights[i]);
+                    let mean = sum2(d_weights, weights, |d, weight| d * weight);
                     for (d, weight) in d_weights.iter_mut().zip(weights) {
                         *d = weight * (*d - mean) * scale as f32;
                     }

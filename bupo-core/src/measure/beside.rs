@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use rayon::prelude::*;
 
 use super::PolicyComparison;
-use crate::kernels::host::{Host, each_row, exp, hosted, ln, max, sum, vectorized};
+use crate::kernels::host::{Host, each_row, exp, hosted, ln, max, sum, sum2, sum3, sums, vectorized};
 use crate::policy::token_tensor;
 
 /// Columns of what is read back of a policy: log-prob, rank, entropy, and beside the full policy agreement, both KL and
@@ -37,7 +37,7 @@ impl<B: Backend> Beside<B> {
         let mut logs = Host::take(logits);
         each_row(logs.values_mut(), vocab, |_, row| {
             let largest = max(row);
-            let log_sum = largest + sum(vocab, |i| exp(row[i] - largest)).ln();
+            let log_sum = largest + sum(row, |x| exp(x - largest)).ln();
             row.iter_mut().for_each(|x| *x -= log_sum);
         });
         let mut probs = logs.clone();
@@ -101,27 +101,27 @@ impl PolicyComparison {
 
 #[inline(always)]
 fn compare_row(x: &[f32], full: Option<(&[f32], &[f32])>, target: usize) -> [f32; COLUMNS] {
-    let vocab = x.len();
     let largest = max(x);
-    let sum_exp = sum(vocab, |i| exp(x[i] - largest));
-    let weighted = sum(vocab, |i| exp(x[i] - largest) * (x[i] - largest));
+    let (sum_exp, weighted) = sums(x, |x| {
+        let weight = exp(x - largest);
+        (weight, weight * (x - largest))
+    });
     let log_sum = largest + sum_exp.ln();
     let entropy = sum_exp.ln() - weighted / sum_exp;
     let rank = 1 + x.iter().filter(|other| **other > x[target]).count();
     let entropy = if entropy < 0.0 { 0.0 } else { entropy };
     let mut row = [x[target] - largest - sum_exp.ln(), rank as f32, entropy, 0.0, 0.0, 0.0, 0.0];
     let Some((logs, probs)) = full else { return row };
-    let (logs, probs) = (&logs[..vocab], &probs[..vocab]);
     row[3] = f32::from(u8::from(best(x, largest) == best(logs, max(logs))));
-    let kl = sum(vocab, |i| exp(x[i] - log_sum) * (x[i] - log_sum - logs[i]));
-    let reverse_kl = sum(vocab, |i| probs[i] * (logs[i] - (x[i] - log_sum)));
-    let js = sum(vocab, |i| {
-        let log = x[i] - log_sum;
+    let kl = sum2(x, logs, |x, log| exp(x - log_sum) * (x - log_sum - log));
+    let reverse_kl = sum3(x, logs, probs, |x, log, prob| prob * (log - (x - log_sum)));
+    let js = sum3(x, logs, probs, |x, full_log, full_prob| {
+        let log = x - log_sum;
         let prob = exp(log);
         // Where both probabilities are 0 the mean's logarithm stays finite and is multiplied by 0.
-        let mean = (prob + probs[i]) / 2.0;
+        let mean = (prob + full_prob) / 2.0;
         let mean_log = ln(if mean > f32::MIN_POSITIVE { mean } else { f32::MIN_POSITIVE });
-        prob * (log - mean_log) + probs[i] * (logs[i] - mean_log)
+        prob * (log - mean_log) + full_prob * (full_log - mean_log)
     });
     // A NaN stays one.
     let at_least_0 = |value: f32| if value < 0.0 { 0.0 } else { value };

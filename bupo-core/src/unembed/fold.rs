@@ -3,11 +3,11 @@
 use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use crate::kernels::host::{Host, exp, hosted, max, sum, task_rows, vectorized};
+use crate::kernels::host::{Host, exp, hosted, max, sums, task_rows, vectorized};
 use crate::policy::token_tensor;
 
 /// What the slices read so far say of each token.
-pub(super) struct Fold<B: Backend> {
+pub(crate) struct Fold<B: Backend> {
     temperature: f64,
     kind: Kind<B>,
 }
@@ -49,7 +49,7 @@ impl Row {
 
 impl<B: Backend> Fold<B> {
     /// Of `rows` tokens of which nothing is read yet; `like` says where they are computed.
-    pub(super) fn new(rows: usize, temperature: f64, like: &Tensor<B, 2>) -> Self {
+    pub(crate) fn new(rows: usize, temperature: f64, like: &Tensor<B, 2>) -> Self {
         let kind = if hosted(like) {
             Kind::Host(vec![Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: 0.0 }; rows])
         } else {
@@ -60,7 +60,7 @@ impl<B: Backend> Fold<B> {
     }
 
     /// Reads the logits of the tokens of the vocabulary from `start` on, `[rows, slice]`, not yet divided by the temperature.
-    pub(super) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) {
+    pub(crate) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) {
         let [_, width] = logits.dims();
         match &mut self.kind {
             Kind::Host(rows) => {
@@ -102,7 +102,7 @@ impl<B: Backend> Fold<B> {
     }
 
     /// In nats.
-    pub(super) fn entropy(&self) -> Vec<f32> {
+    pub(crate) fn entropy(&self) -> Vec<f32> {
         match &self.kind {
             Kind::Host(rows) => rows.iter().map(Row::entropy).collect(),
             Kind::Tensors { .. } => values(self.entropies()),
@@ -110,7 +110,7 @@ impl<B: Backend> Fold<B> {
     }
 
     /// Of the targets, in nats.
-    pub(super) fn log_probs(&self) -> Vec<f32> {
+    pub(crate) fn log_probs(&self) -> Vec<f32> {
         match &self.kind {
             Kind::Host(rows) => rows.iter().map(|row| (row.target - row.max) - row.sum.ln()).collect(),
             Kind::Tensors { max, sum, target, .. } => values(target.clone() - max.clone() - sum.clone().log()),
@@ -133,32 +133,28 @@ fn read_row(row: &mut Row, x: &[f32], scale: f32) {
         row.sum *= shrink;
     }
     row.max = new;
-    let mut weighted = 0.0;
-    // Both sums in one pass over what is read: the second rides along block by block.
-    for x in x.chunks(256) {
-        let mut weights = [0.0_f32; 256];
-        for (weight, x) in weights.iter_mut().zip(x) {
-            *weight = exp(x * scale - new);
-        }
-        row.sum += sum(x.len(), |i| weights[i]);
-        weighted += sum(x.len(), |i| if weights[i] > 0.0 { weights[i] * (x[i] * scale - new) } else { weights[i] });
-    }
+    let (sum, weighted) = sums(x, |x| {
+        let shifted = x * scale - new;
+        let weight = exp(shifted);
+        (weight, weight * shifted)
+    });
+    row.sum += sum;
     row.weighted += weighted;
 }
 
 /// The gradient of a loss with respect to logits, at tokens whose softmax is known.
-pub(super) struct LogitGradient<'a, B: Backend> {
-    pub(super) fold: &'a Fold<B>,
-    pub(super) targets: &'a [u32],
+pub(crate) struct LogitGradient<'a, B: Backend> {
+    pub(crate) fold: &'a Fold<B>,
+    pub(crate) targets: &'a [u32],
     /// The loss's derivatives with respect to the targets' log-probs.
-    pub(super) log_probs: &'a [f32],
+    pub(crate) log_probs: &'a [f32],
     /// And with respect to the entropies.
-    pub(super) entropy: Option<&'a [f32]>,
+    pub(crate) entropy: Option<&'a [f32]>,
 }
 
 impl<B: Backend> LogitGradient<'_, B> {
     /// With respect to the undivided `logits` of the tokens of the vocabulary from `start` on, in f32.
-    pub(super) fn of(&self, logits: Tensor<B, 2>, start: usize) -> Tensor<B, 2> {
+    pub(crate) fn of(&self, logits: Tensor<B, 2>, start: usize) -> Tensor<B, 2> {
         let ([rows, width], device) = (logits.dims(), logits.device());
         match &self.fold.kind {
             Kind::Host(folded) => {

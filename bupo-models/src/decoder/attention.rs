@@ -3,6 +3,7 @@
 use bupo_core::kernels::{
     RotationTable, causal_softmax, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, softmax_backward,
 };
+use bupo_core::profile::{Part, timed};
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -52,16 +53,17 @@ impl<B: Backend> Attention<B> {
     ) -> (Tensor<B, 2>, AttentionKept<B>) {
         let batch = x.dims()[0] / pass.seq;
         let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(|projection| projection.forward(x.clone()));
-        let (queries, keys) = self.rotated(&q, &k, &pass.table, batch);
+        let device = x.device();
+        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &pass.table, batch));
         let values = self.split(v.clone(), batch, pass.seq);
         let scale = self.scale();
         let mixed = match &mut pass.cache {
-            Some(cache) => cache.attend(layer, queries, keys, values, scale),
+            Some(cache) => timed::<B, _>(Part::Cache, &device, || cache.attend(layer, queries, keys, values, scale)),
             None => {
                 if let Some(collected) = &mut pass.collected {
                     collected.push((keys.clone(), values.clone()));
                 }
-                merge(attend(queries, keys, values, scale))
+                timed::<B, _>(Part::Attention, &device, || merge(attend(queries, keys, values, scale)))
             }
         };
         (self.o_proj.forward(mixed.clone()), AttentionKept { q, k, v, mixed })
@@ -79,10 +81,12 @@ impl<B: Backend> Attention<B> {
         let AttentionKept { q, k, v, mixed } = kept;
         let batch = x.dims()[0] / pass.seq;
         let d_mixed = self.o_proj.backward(mixed, d_output, gradients);
-        let (queries, keys) = self.rotated(&q, &k, &pass.table, batch);
+        let device = x.device();
+        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &pass.table, batch));
         let values = self.split(v, batch, pass.seq);
         let d_mixed = self.split(d_mixed, batch, pass.seq);
-        let (d_queries, d_keys, d_values) = attend_backward(queries, keys, values, d_mixed, self.scale());
+        let (d_queries, d_keys, d_values) =
+            timed::<B, _>(Part::Attention, &device, || attend_backward(queries, keys, values, d_mixed, self.scale()));
         let unrotated = |d: Tensor<B, 4>, norm: Option<&RmsNorm<B>>, raw, gradients: &mut Gradients<B>| {
             let d = rotate_heads_backward(d, &pass.table);
             match norm {
@@ -90,8 +94,10 @@ impl<B: Backend> Attention<B> {
                 None => d,
             }
         };
-        let d_q = unrotated(d_queries, self.q_norm.as_ref(), q, gradients);
-        let d_k = unrotated(d_keys, self.k_norm.as_ref(), k, gradients);
+        let (d_q, d_k) = timed::<B, _>(Part::Norms, &device, || {
+            let d_q = unrotated(d_queries, self.q_norm.as_ref(), q, gradients);
+            (d_q, unrotated(d_keys, self.k_norm.as_ref(), k, gradients))
+        });
         let d_v = merge(d_values);
         self.q_proj.backward(x.clone(), d_q, gradients)
             + self.k_proj.backward(x.clone(), d_k, gradients)

@@ -1,6 +1,7 @@
 //! The SwiGLU feed-forward.
 
 use bupo_core::kernels::{swiglu, swiglu_backward};
+use bupo_core::profile::{Part, timed};
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -28,7 +29,9 @@ impl<B: Backend> FeedForward<B> {
     /// The contribution to the stream, from the normed state `[tokens, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, FeedForwardKept<B>) {
         let kept = FeedForwardKept { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
-        (self.down_proj.forward(swiglu(kept.gate.clone(), kept.up.clone())), kept)
+        let device = kept.up.device();
+        let hidden = timed::<B, _>(Part::Gates, &device, || swiglu(kept.gate.clone(), kept.up.clone()));
+        (self.down_proj.forward(hidden), kept)
     }
 
     /// The gradient with respect to the normed state `x`, from the one with respect to the contribution.
@@ -40,7 +43,8 @@ impl<B: Backend> FeedForward<B> {
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
         let d_hidden = self.down_proj.input_gradient(d_output.clone());
-        let back = swiglu_backward(kept.gate, kept.up, d_hidden);
+        let device = x.device();
+        let back = timed::<B, _>(Part::Gates, &device, || swiglu_backward(kept.gate, kept.up, d_hidden));
         self.down_proj.add_gradients(back.hidden, d_output, gradients);
         self.gate_proj.backward(x.clone(), back.d_gate, gradients) + self.up_proj.backward(x, back.d_up, gradients)
     }

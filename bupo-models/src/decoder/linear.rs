@@ -1,6 +1,7 @@
 //! Parameters as Hugging Face stores them, and the two modules made of one matrix.
 
 use bupo_core::kernels::linear;
+use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, backend::Backend};
 
@@ -41,7 +42,8 @@ impl<B: Backend> Linear<B> {
 
     /// The gradient with respect to the input.
     pub(crate) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
-        dy.matmul(self.weight.val())
+        let device = dy.device();
+        timed::<B, _>(Part::MatrixProducts, &device, || dy.matmul(self.weight.val()))
     }
 
     /// Adds the gradients of the parameters.
@@ -49,7 +51,8 @@ impl<B: Backend> Linear<B> {
         if let Some(bias) = &self.bias {
             gradients.add(bias.id, dy.clone().sum_dim(0));
         }
-        gradients.add(self.weight.id, dy.transpose().matmul(x));
+        let device = x.device();
+        timed::<B, _>(Part::MatrixProducts, &device, || gradients.add(self.weight.id, dy.transpose().matmul(x)));
     }
 }
 

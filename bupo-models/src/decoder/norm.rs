@@ -1,6 +1,7 @@
 //! Root-mean-square norm, its statistics in f32 whatever the weights' dtype.
 
 use bupo_core::kernels::{rms_norm, rms_norm_backward};
+use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -18,12 +19,15 @@ pub struct RmsNorm<B: Backend> {
 impl<B: Backend> RmsNorm<B> {
     /// Norms rows `[tokens, width]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        rms_norm(x, self.weight.val(), self.eps)
+        let device = x.device();
+        timed::<B, _>(Part::Norms, &device, || rms_norm(x, self.weight.val(), self.eps))
     }
 
     /// The gradient with respect to `x`, from the one with respect to the result; the weight's is added.
     pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
-        let (dx, d_weight) = rms_norm_backward(x, self.weight.val(), self.eps, dy);
+        let device = x.device();
+        let (dx, d_weight) =
+            timed::<B, _>(Part::Norms, &device, || rms_norm_backward(x, self.weight.val(), self.eps, dy));
         gradients.add(self.weight.id, d_weight);
         dx
     }

@@ -1,5 +1,7 @@
 //! A decoder's parameters by their Hugging Face names.
 
+use bupo_core::ResidualDecoder;
+use bupo_core::kernels::turned;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -28,6 +30,26 @@ pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
 fn param_name(path: &[String]) -> String {
     let path = path.join(".");
     if path.starts_with("lm_head") { path } else { format!("model.{path}") }
+}
+
+impl<B: Backend> Decoder<B> {
+    /// The same decoder with its weights lying as products with few rows read them fastest, the unembedding beside it. Where that
+    /// makes a difference it is a copy of the weights.
+    pub(crate) fn turned(&self) -> (Self, Tensor<B, 2>) {
+        let mut decoder = self.clone();
+        for layer in &mut decoder.layers {
+            let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
+            for projection in
+                [&mut attention.q_proj, &mut attention.k_proj, &mut attention.v_proj, &mut attention.o_proj]
+                    .into_iter()
+                    .chain([&mut mlp.gate_proj, &mut mlp.up_proj, &mut mlp.down_proj])
+            {
+                let weight = projection.weight.clone();
+                projection.weight = weight.map(turned);
+            }
+        }
+        (decoder, turned(self.unembedding()))
+    }
 }
 
 struct Reader {

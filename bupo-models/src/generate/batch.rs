@@ -18,6 +18,7 @@ const PREFILL_TOKENS: usize = 1 << 13;
 /// The rows being generated, those that wait, and those that are done.
 pub(super) struct Batch<'a, B: Backend> {
     decoder: &'a Decoder<B>,
+    unembedding: Tensor<B, 2>,
     options: &'a GenerateOptions,
     prompts: &'a [Vec<u32>],
     waiting: VecDeque<usize>,
@@ -37,6 +38,7 @@ struct Row {
 impl<'a, B: Backend> Batch<'a, B> {
     pub(super) fn new(
         decoder: &'a Decoder<B>,
+        unembedding: Tensor<B, 2>,
         prompts: &'a [Vec<u32>],
         options: &'a GenerateOptions,
     ) -> Result<Self, ModelError> {
@@ -46,6 +48,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             CacheRoom { rows: options.batch.clamp(1, prompts.len().max(1)), slots: longest + options.max_new_tokens };
         Ok(Self {
             decoder,
+            unembedding,
             options,
             prompts,
             waiting: (0..prompts.len()).collect(),
@@ -149,7 +152,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.cache.admit(&pass.collected.unwrap_or_default(), &sources);
         let mut rngs: Vec<Vec<ChaCha8Rng>> =
             members.iter().map(|members| members.iter().map(|prompt| self.row_rng(*prompt)).collect()).collect();
-        let policy = InternalPolicy::new(states, self.decoder.unembedding());
+        let policy = InternalPolicy::new(states, self.unembedding.clone());
         let sampled: Vec<Vec<Sampled>> = if self.options.temperature == 0.0 {
             policy.greedy()?.into_iter().zip(members).map(|(best, members)| vec![best; members.len()]).collect()
         } else {
@@ -178,7 +181,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             self.cache = cache;
         }
         self.cache.advance();
-        let policy = InternalPolicy::new(states, self.decoder.unembedding());
+        let policy = InternalPolicy::new(states, self.unembedding.clone());
         let sampled = if self.options.temperature == 0.0 {
             policy.greedy()?
         } else {

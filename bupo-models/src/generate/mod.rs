@@ -59,7 +59,8 @@ pub fn generate<B: Backend>(
     if options.max_new_tokens == 0 {
         return Ok(vec![Response::default(); prompts.len()]);
     }
-    Batch::new(decoder, prompts, options)?.run()
+    let (turned, unembedding) = decoder.turned();
+    Batch::new(&turned, unembedding, prompts, options)?.run()
 }
 
 /// Checks rows of token ids against a vocabulary.
