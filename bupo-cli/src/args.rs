@@ -32,6 +32,8 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// Make the page of one or several training runs
     Report(ReportArgs),
+    /// List training runs, and how far they are
+    Runs(RunsArgs),
     /// Learn from recorded rollouts, without generation
     Replay(ReplayArgs),
     /// Sample answers to benchmarks, grade them, and show Avg@K and Pass@K
@@ -97,6 +99,15 @@ pub struct TrainArgs {
     /// Run folder; it must not exist or be empty [default: the first free of runs/bupo-1, runs/bupo-2, ...]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Go on with a run that was stopped, after its newest checkpoint; --set may change a few settings, --set phases.1.steps=200 say
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "algorithm", "seed", "model", "save_dtype", "out", "fork"])]
+    pub resume: Option<PathBuf>,
+    /// Start a new run from another one's checkpoint, with its settings and any changes
+    #[arg(long, value_name = "RUN", conflicts_with = "config")]
+    pub fork: Option<PathBuf>,
+    /// The step whose checkpoint --fork starts from [default: the newest]
+    #[arg(long, value_name = "N", requires = "fork")]
+    pub from_step: Option<usize>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -247,6 +258,13 @@ pub struct ReportArgs {
     /// Write over a page that is there
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// The folder that runs are in
+    #[arg(value_name = "DIR", default_value = "runs")]
+    pub folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

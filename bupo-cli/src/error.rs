@@ -8,11 +8,14 @@ use bupo_grade::GradeError;
 use bupo_models::ModelError;
 use bupo_report::ReportError;
 use bupo_rl::RlError;
+use bupo_runs::RunsError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     #[error(transparent)]
     Rl(#[from] RlError),
+    #[error(transparent)]
+    Runs(#[from] RunsError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]

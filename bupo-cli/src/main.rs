@@ -36,6 +36,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Lens(args) => commands::lens::run(args),
         Command::Analyze(args) => commands::analyze::run(args),
         Command::Report(args) => commands::report::run(args),
+        Command::Runs(args) => commands::runs::run(args),
         Command::Replay(args) => commands::replay::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Grade(args) => commands::grade::run(args),

@@ -136,10 +136,10 @@ impl<B: Backend> InternalPolicy<B> {
         let mut kept = Vec::new();
         for slice in self.slices(rows.len()) {
             let logits = self.slice_logits(&states, &slice);
+            let logits = fold.read(logits, slice.start, targets);
             if keep {
-                kept.push(logits.clone());
+                kept.push(logits);
             }
-            fold.read(logits, slice.start, targets);
         }
         Block { rows, fold, kept }
     }

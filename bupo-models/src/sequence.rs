@@ -3,10 +3,12 @@
 use bupo_core::token_tensor;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, backend::Backend};
 
+use serde::{Deserialize, Serialize};
+
 use crate::generate::padded_tokens;
 
 /// A prompt and a response to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// The prompt's ids, at least one.
     pub prompt: Vec<u32>,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::RlError;
 use crate::evaluate::{Completion, Evaluation, ResponseOutcome, Sampler, Sampling};
 use crate::questions::{Question, grade_all};
-use crate::run_folder::JsonLines;
+use bupo_runs::JsonLines;
 
 /// The file of completions within an evaluation's folder.
 pub const COMPLETIONS: &str = "completions.jsonl";

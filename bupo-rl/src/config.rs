@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::RlError;
+use crate::learning_rate::LearningRateSchedule;
 use crate::loss::LossName;
 use crate::objective::Objective;
 use crate::optimizer::AdamWSettings;
@@ -59,8 +60,14 @@ pub struct TrainConfig {
     pub objective: Objective,
     /// AdamW.
     pub optimizer: AdamWSettings,
-    /// How the model is measured before and after.
+    /// How its step size changes from step to step.
+    pub learning_rate_schedule: LearningRateSchedule,
+    /// How the model is measured before, after and in between.
     pub evaluation: EvaluationConfig,
+    /// What is kept to go on from.
+    pub checkpoint: CheckpointConfig,
+    /// What stops a run that goes wrong.
+    pub guard: GuardConfig,
     /// How its internal policies are watched in between.
     pub probe: ProbeConfig,
 }
@@ -141,6 +148,26 @@ pub struct UpdateConfig {
     pub recompute: bool,
 }
 
+/// What is kept to go on from: weights, moments and all that a run needs to be the same run afterwards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// A checkpoint after every one of this many steps, and after the last; 0 after the last alone.
+    pub every: usize,
+    /// How many of the newest are kept, at least 1.
+    pub keep_last: usize,
+    /// Those of every one of this many steps are kept too; 0 none.
+    pub keep_every: usize,
+}
+
+/// What stops a run that goes wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardConfig {
+    /// Updates in a row that may be left out because a loss or a gradient was not finite.
+    pub max_skipped: usize,
+}
+
 /// How the model is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -151,6 +178,10 @@ pub struct EvaluationConfig {
     pub samples: usize,
     /// Divides the logits.
     pub temperature: f64,
+    /// Measured after every one of this many steps too; 0 before and after alone.
+    pub every: usize,
+    /// The run ends early after this many of these evaluations in a row without a better Avg@K; 0 never.
+    pub patience: usize,
 }
 
 /// How the internal policies are watched while training: on the responses of the first evaluation, the same ones every time.
@@ -181,7 +212,10 @@ impl Default for TrainConfig {
             objective: Objective::default(),
             // The paper's 1e-6 is for billions of parameters.
             optimizer: AdamWSettings { learning_rate: 1e-4, ..AdamWSettings::default() },
+            learning_rate_schedule: LearningRateSchedule::default(),
             evaluation: EvaluationConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+            guard: GuardConfig::default(),
             probe: ProbeConfig::default(),
         }
     }
@@ -239,9 +273,21 @@ impl Default for UpdateConfig {
     }
 }
 
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: 20, keep_last: 2, keep_every: 0 }
+    }
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self { max_skipped: 3 }
+    }
+}
+
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { problems: 200, samples: 8, temperature: 1.0 }
+        Self { problems: 200, samples: 8, temperature: 1.0, every: 0, patience: 0 }
     }
 }
 
@@ -315,6 +361,8 @@ impl TrainConfig {
             ("evaluation.problems", self.evaluation.problems),
             ("evaluation.samples", self.evaluation.samples),
             ("probe.prompts", self.probe.prompts),
+            ("checkpoint.keep_last", self.checkpoint.keep_last),
+            ("guard.max_skipped", self.guard.max_skipped),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(RlError::Config(format!("{name} is 0; it must be at least 1")));
@@ -363,6 +411,15 @@ impl TrainConfig {
         self.reward.check()?;
         if self.data.train.is_empty() && !self.data.validation.is_empty() {
             return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
+        }
+        let share = self.learning_rate_schedule.final_share;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(RlError::Config(format!(
+                "learning_rate_schedule.final_share is {share}; it must be between 0 and 1"
+            )));
+        }
+        if self.evaluation.patience > 0 && self.evaluation.every == 0 {
+            return Err(RlError::Config("evaluation.patience needs evaluation.every; give both".into()));
         }
         if self.optimizer.learning_rate > 1.0 {
             let rate = self.optimizer.learning_rate;

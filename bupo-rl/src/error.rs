@@ -8,6 +8,7 @@ use bupo_data::DataError;
 use bupo_data::chat::ChatError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
+use bupo_runs::RunsError;
 
 /// Errors of the learning crate. Each says what is wrong, where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,23 @@ pub enum RlError {
     /// The folder to write to is taken.
     #[error("{} exists and is not empty; choose another --out, or remove it", .0.display())]
     FolderExists(PathBuf),
+    /// Too many updates in a row were left out.
+    #[error(
+        "no finite gradient in {updates} updates in a row, the last in step {step}: what they were made of is in {}; \
+         lower optimizer.learning_rate, and go on from the newest checkpoint with --resume or --fork",
+        folder.display()
+    )]
+    Diverged {
+        /// How many.
+        updates: usize,
+        /// The last one's step.
+        step: usize,
+        /// Where their batches are.
+        folder: PathBuf,
+    },
+    /// A run's files.
+    #[error(transparent)]
+    Runs(#[from] RunsError),
     /// A model's files, weights or tokens.
     #[error(transparent)]
     Model(#[from] ModelError),

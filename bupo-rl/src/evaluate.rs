@@ -15,7 +15,7 @@ const Z: f64 = 1.959_963_985;
 
 /// What a model did on a set of problems. Means come with the half width of their 95% interval: the normal one, over
 /// problems.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// How many problems.
     pub problems: usize,
@@ -131,6 +131,8 @@ pub struct Group {
 pub struct ScoredResponse {
     /// The generated ids, an end-of-sequence id included.
     pub tokens: Vec<u32>,
+    /// Their log-probs under the policy that was sampled.
+    pub log_probs: Vec<f32>,
     /// Their text, special tokens left out.
     pub text: String,
     /// The grade.
@@ -245,6 +247,7 @@ impl<'a, B: Backend> Sampler<'a, B> {
             .zip(grade(&answered))
             .map(|((response, text), graded)| ScoredResponse {
                 tokens: response.tokens.clone(),
+                log_probs: response.log_probs.clone(),
                 text: text.clone(),
                 graded,
                 finished: response.finished,

@@ -8,6 +8,7 @@ mod benchmark;
 mod config;
 mod error;
 mod evaluate;
+mod learning_rate;
 mod loss;
 mod objective;
 mod optimizer;
@@ -17,6 +18,7 @@ mod questions;
 mod random;
 mod recorded;
 mod replay;
+mod resume;
 mod rollout;
 mod run_folder;
 mod schedule;
@@ -32,11 +34,14 @@ pub use benchmark::{
     Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
 };
 pub use bupo_models::Sequence;
+pub use bupo_runs::JsonLines;
 pub use config::{
-    Algorithm, DataConfig, EvaluationConfig, ProbeConfig, RolloutConfig, TaskConfig, TrainConfig, UpdateConfig,
+    Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RolloutConfig, TaskConfig,
+    TrainConfig, UpdateConfig,
 };
 pub use error::RlError;
 pub use evaluate::{Completion, Evaluation, Group, ResponseOutcome, Sampler, Sampling, ScoredResponse, pass_at_k};
+pub use learning_rate::{Decay, LearningRateSchedule};
 pub use loss::LossName;
 pub use objective::{Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseLoss, ResponseValues};
 pub use optimizer::{AdamWSettings, DecoderOptimizer, Moments};
@@ -48,10 +53,11 @@ pub use questions::{
 };
 pub use recorded::{Recorded, RecordedResponse, read_responses};
 pub use replay::{RecordedRollout, read_rollouts, replay};
+pub use resume::{MAY_CHANGE, resumed_config};
 pub use rollout::{overlong_penalty, teaches};
-pub use run_folder::{JsonLines, RunFolder, make_empty_folder};
+pub use run_folder::{RunFolder, make_empty_folder};
 pub use schedule::{Phase, PhaseConfig, PhaseSite, Schedule};
 pub use task::{Arithmetic, Problem, Task};
-pub use trainer::{Outcome, Plan, Progress, StepMetrics, train};
+pub use trainer::{Outcome, Plan, Progress, Start, StepMetrics, train};
 pub use update::{LossSpec, Sample, UpdateStats, update};
 pub use warmup::{WarmupConfig, warmup};

@@ -20,7 +20,7 @@ const BOUNDARY_RESPONSES: usize = 64;
 
 /// Responses on which the internal policies are measured again and again. They stay the same, so that what changes from one
 /// measurement to the next is the model.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Probe {
     responses: Vec<(Sequence, Option<f64>)>,
 }

@@ -25,6 +25,10 @@ pub(crate) struct RolloutSummary {
     pub(crate) frac_reward_zero_std: f64,
     pub(crate) response_length: f64,
     pub(crate) truncated: f64,
+    /// Share of responses that ended with their first token.
+    pub(crate) empty: f64,
+    /// `exp` of minus the mean log-prob of the sampled tokens.
+    pub(crate) perplexity: f64,
     /// Responses sampled.
     pub(crate) responses: usize,
     /// Prompt and response tokens.
@@ -114,6 +118,11 @@ impl RolloutSummary {
             frac_reward_zero_std: mean(per_group.iter().map(|(_, std)| f64::from(u8::from(*std == 0.0))).collect()),
             response_length: mean(responses().map(|response| response.tokens.len() as f64).collect()),
             truncated: mean(responses().map(|response| f64::from(u8::from(!response.finished))).collect()),
+            empty: mean(responses().map(|r| f64::from(u8::from(r.finished && r.tokens.len() <= 1))).collect()),
+            perplexity: (-mean(
+                responses().flat_map(|response| response.log_probs.iter().copied().map(f64::from)).collect(),
+            ))
+            .exp(),
             responses: responses().count(),
             tokens: prompts + responses().map(|response| response.tokens.len()).sum::<usize>(),
         }

@@ -1,37 +1,108 @@
 //! The folder a run leaves behind.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use bupo_models::{LoadedModel, SaveOptions, save_checkpoint};
+use bupo_runs::{CheckpointStore, EventWriter, JsonLines, RunLock, RunState, Status, write_atomically};
 use burn::tensor::backend::Backend;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::RlError;
 
-/// Settings, metrics, completions and the trained model of one run.
+/// Settings, state, metrics, completions, checkpoints and the trained model of one run. While it is open no other process
+/// trains there.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     metrics: JsonLines,
     completions: JsonLines,
     probe: JsonLines,
+    events: EventWriter,
+    /// How far the run is.
+    pub state: RunState,
+    _lock: RunLock,
 }
+
+/// The logs that are cut back to a checkpoint's step when a run goes on from it.
+const LOGS: [&str; 3] = ["metrics.jsonl", "completions.jsonl", "probe.jsonl"];
+const EVENTS: &str = "tensorboard";
 
 impl RunFolder {
     /// Makes the folder and writes the resolved settings into it, so that what cannot be written is known at once.
     ///
     /// # Errors
     /// If the folder exists and is not empty, or cannot be written.
-    pub fn create(path: &Path, config_toml: &str) -> Result<Self, RlError> {
+    pub fn create(path: &Path, config_toml: &str, steps: usize) -> Result<Self, RlError> {
         make_empty_folder(path)?;
-        write(&path.join("config.toml"), config_toml)?;
+        let lock = RunLock::acquire(path)?;
+        write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
+        for log in LOGS {
+            JsonLines::create(&path.join(log))?;
+        }
+        fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
+        Self::open(path, lock, None, steps, EventWriter::create(&path.join(EVENTS))?)
+    }
+
+    /// Makes a new folder that begins with the first `step` steps of another run.
+    ///
+    /// # Errors
+    /// As [`Self::create`], and if the other run's logs cannot be read.
+    pub fn fork(path: &Path, from: &Path, config_toml: &str, step: usize, steps: usize) -> Result<Self, RlError> {
+        make_empty_folder(path)?;
+        let lock = RunLock::acquire(path)?;
+        write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
+        for log in LOGS {
+            fs::copy(from.join(log), path.join(log)).map_err(RlError::io("read", &from.join(log)))?;
+        }
+        fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
+        Self::open(path, lock, Some(step), steps, EventWriter::create(&path.join(EVENTS))?)
+    }
+
+    /// Opens a run's folder to go on after `step`, or from the very beginning; what was logged of later steps is cut off, for they are
+    /// done again.
+    ///
+    /// # Errors
+    /// If another process trains there, or the folder cannot be read or written.
+    pub fn resume(
+        path: &Path,
+        lock: RunLock,
+        config_toml: &str,
+        step: Option<usize>,
+        steps: usize,
+    ) -> Result<Self, RlError> {
+        write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
+        // What a process that was killed at the very beginning had not come to.
+        for log in LOGS.iter().map(|log| path.join(log)).filter(|log| !log.exists()) {
+            JsonLines::create(&log)?;
+        }
+        fs::create_dir_all(path.join(EVENTS)).map_err(RlError::io("create", path))?;
+        let events = EventWriter::resume(&path.join(EVENTS), step.map_or(0, |step| step + 1))?;
+        Self::open(path, lock, step, steps, events)
+    }
+
+    fn open(
+        path: &Path,
+        lock: RunLock,
+        step: Option<usize>,
+        steps: usize,
+        events: EventWriter,
+    ) -> Result<Self, RlError> {
+        let done = |line: &Value| step.is_some_and(|step| line["step"].as_u64().is_some_and(|s| s <= step as u64));
+        let cut = |log: &str| JsonLines::resume(&path.join(log), done);
+        let [metrics, completions, probe] = LOGS.map(cut);
+        let mut state = RunState::running(steps);
+        state.step = step.unwrap_or(0);
+        state.save(path)?;
         Ok(Self {
-            metrics: JsonLines::create(&path.join("metrics.jsonl"))?,
-            completions: JsonLines::create(&path.join("completions.jsonl"))?,
-            probe: JsonLines::create(&path.join("probe.jsonl"))?,
+            metrics: metrics?,
+            completions: completions?,
+            probe: probe?,
+            events,
+            state,
             path: path.to_path_buf(),
+            _lock: lock,
         })
     }
 
@@ -40,12 +111,34 @@ impl RunFolder {
         &self.path
     }
 
-    /// Appends a step's metrics.
+    /// Its checkpoints.
+    pub fn checkpoints(&self) -> CheckpointStore {
+        CheckpointStore::new(&self.path)
+    }
+
+    /// Appends a step's metrics, and its numbers for TensorBoard.
     ///
     /// # Errors
-    /// If the line cannot be written.
-    pub fn metrics(&mut self, metrics: &impl Serialize) -> Result<(), RlError> {
-        self.metrics.append(metrics)
+    /// If they cannot be written.
+    pub fn metrics(&mut self, step: usize, metrics: &impl Serialize) -> Result<(), RlError> {
+        self.metrics.append(metrics)?;
+        let value = serde_json::to_value(metrics).unwrap_or_default();
+        for (name, value) in value.as_object().into_iter().flatten() {
+            if let (true, Some(number)) = (name != "step", value.as_f64()) {
+                self.events.scalar(&format!("train/{name}"), step, number);
+            }
+        }
+        Ok(self.events.flush()?)
+    }
+
+    /// An evaluation's numbers for TensorBoard.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn evaluated(&mut self, step: usize, avg_at_k: f64, pass_at_k: f64) -> Result<(), RlError> {
+        self.events.scalar("evaluation/avg_at_k", step, avg_at_k);
+        self.events.scalar("evaluation/pass_at_k", step, pass_at_k);
+        Ok(self.events.flush()?)
     }
 
     /// Appends a completion.
@@ -53,7 +146,7 @@ impl RunFolder {
     /// # Errors
     /// If the line cannot be written.
     pub fn completion(&mut self, completion: &impl Serialize) -> Result<(), RlError> {
-        self.completions.append(completion)
+        Ok(self.completions.append(completion)?)
     }
 
     /// Appends what a probe found.
@@ -61,7 +154,32 @@ impl RunFolder {
     /// # Errors
     /// If the line cannot be written.
     pub fn probe(&mut self, line: &impl Serialize) -> Result<(), RlError> {
-        self.probe.append(line)
+        Ok(self.probe.append(line)?)
+    }
+
+    /// Puts the logs on the disk: a checkpoint relies on them.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn sync(&self) -> Result<(), RlError> {
+        for log in [&self.metrics, &self.completions, &self.probe] {
+            log.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes how far the run is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_state(&mut self) -> Result<(), RlError> {
+        Ok(self.state.save(&self.path)?)
+    }
+
+    /// Writes how the run ended. A disk that is full has been told of already.
+    pub fn end(&mut self, status: Status) {
+        self.state.status = status;
+        self.state.save(&self.path).ok();
     }
 
     /// Writes what the evaluations found.
@@ -80,56 +198,38 @@ impl RunFolder {
         self.json("boundary.json", boundary)
     }
 
+    /// Keeps what an update that was left out was made of, to be looked at.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn skipped(&self, step: usize, update: usize, batch: &Value) -> Result<(), RlError> {
+        let folder = self.path.join("skipped");
+        fs::create_dir_all(&folder).map_err(RlError::io("create", &folder))?;
+        self.json(&format!("skipped/step-{step}-update-{update}.json"), batch)
+    }
+
     fn json(&self, name: &str, value: &impl Serialize) -> Result<(), RlError> {
         let path = self.path.join(name);
         let text = serde_json::to_string_pretty(value).map_err(|error| RlError::io("write", &path)(error.into()))?;
-        write(&path, &format!("{text}\n"))
+        Ok(write_atomically(&path, format!("{text}\n").as_bytes())?)
     }
 
-    /// Saves the trained model as a Hugging Face folder.
+    /// Saves the trained model as a Hugging Face folder, in the place of one that is there.
     ///
     /// # Errors
     /// If something cannot be written.
     pub fn model<B: Backend>(&self, model: &LoadedModel<B>, options: SaveOptions) -> Result<PathBuf, RlError> {
-        let folder = self.path.join("model");
-        save_checkpoint(&folder, &model.decoder, &model.companions, options)?;
+        let (folder, fresh) = (self.path.join("model"), self.path.join(".model"));
+        // What a process that was killed left of one.
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).map_err(RlError::io("write", &fresh))?;
+        }
+        save_checkpoint(&fresh, &model.decoder, &model.companions, options)?;
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(RlError::io("write", &folder))?;
+        }
+        fs::rename(&fresh, &folder).map_err(RlError::io("write", &folder))?;
         Ok(folder)
-    }
-}
-
-/// A file of JSON objects, one a line, each written whole.
-#[derive(Debug)]
-pub struct JsonLines {
-    path: PathBuf,
-    file: File,
-}
-
-impl JsonLines {
-    /// Makes the file, which must not exist.
-    ///
-    /// # Errors
-    /// If it exists or cannot be made.
-    pub fn create(path: &Path) -> Result<Self, RlError> {
-        let file = OpenOptions::new().create_new(true).append(true).open(path).map_err(RlError::io("create", path))?;
-        Ok(Self { path: path.to_path_buf(), file })
-    }
-
-    /// Opens a file to append to.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn open(path: &Path) -> Result<Self, RlError> {
-        let file = OpenOptions::new().append(true).open(path).map_err(RlError::io("write", path))?;
-        Ok(Self { path: path.to_path_buf(), file })
-    }
-
-    /// Appends one line.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn append(&mut self, value: &impl Serialize) -> Result<(), RlError> {
-        let line = serde_json::to_string(value).map_err(|error| RlError::io("write", &self.path)(error.into()))?;
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(RlError::io("write", &self.path))
     }
 }
 
@@ -141,8 +241,4 @@ pub fn make_empty_folder(path: &Path) -> Result<(), RlError> {
     fs::create_dir_all(path).map_err(RlError::io("create", path))?;
     let mut entries = fs::read_dir(path).map_err(RlError::io("read", path))?;
     if entries.next().is_some() { Err(RlError::FolderExists(path.to_path_buf())) } else { Ok(()) }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), RlError> {
-    fs::write(path, text).map_err(RlError::io("write", path))
 }

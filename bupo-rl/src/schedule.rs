@@ -31,7 +31,7 @@ pub struct PhaseConfig {
 
 /// Some steps of training one policy. Bottom-up Policy Optimization is two of them: an internal layer, then the full
 /// policy (arXiv 2512.19673, section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
     /// The policy whose log-probs the loss is of.
     pub site: PolicySite,
@@ -42,7 +42,7 @@ pub struct Phase {
 }
 
 /// Phases, one after the other. Steps count from 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     phases: Vec<Phase>,
     /// Whether each phase's site is yet to be found; until then it is the last layer, the most it can be.
@@ -91,6 +91,16 @@ impl Schedule {
         for (phase, open) in self.phases.iter_mut().zip(&mut self.open) {
             if std::mem::take(open) {
                 phase.site = site;
+            }
+        }
+    }
+
+    /// Takes over the sites that another schedule of the same phases has found.
+    pub fn settle_as(&mut self, other: &Self) {
+        for (index, phase) in self.phases.iter_mut().enumerate() {
+            if let (true, Some(found)) = (self.open[index], other.phases.get(index)) {
+                phase.site = found.site;
+                self.open[index] = other.open[index];
             }
         }
     }

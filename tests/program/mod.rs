@@ -12,7 +12,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// Commands that compute nothing on a device.
-const NO_DEVICE: [&str; 4] = ["grade", "data", "config", "report"];
+const NO_DEVICE: [&str; 5] = ["grade", "data", "config", "report", "runs"];
 
 pub fn bupo(args: &[&str]) -> Output {
     let device: &[&str] = if NO_DEVICE.contains(&args[0]) { &[] } else { &["--device", "cpu"] };

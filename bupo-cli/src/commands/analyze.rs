@@ -3,7 +3,6 @@
 mod output;
 mod source;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, Subject, Tally};
@@ -15,7 +14,7 @@ use burn::tensor::backend::Backend;
 
 use self::output::Output;
 use self::source::Source;
-use super::model_files;
+use super::{model_files, stop_on_interrupt};
 use crate::args::AnalyzeArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -70,7 +69,7 @@ impl Job for Analyze {
         };
         let models = names.into_iter().map(|name| Named::open(name, &args)).collect::<Result<Vec<_>, _>>()?;
         let mut output = Output::open(args.out.as_deref(), args.force)?;
-        let stop = stop_on_interrupt()?;
+        let stop = stop_on_interrupt("what is measured is kept")?;
         let (mut analyses, mut maps) = (Vec::new(), Vec::new());
         let mut complete = true;
         let mut failed = None;
@@ -209,19 +208,4 @@ fn look_closely<B: Backend>(
             .map_err(CliError::from)
     };
     first.iter().take(count).map(map).collect()
-}
-
-/// Set by the first Ctrl-C; the second ends the program.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>, CliError> {
-    const INTERRUPTED: i32 = 130;
-    let stop = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if heard.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-        eprintln!("stopping: what is measured is kept; Ctrl-C again stops at once");
-    })
-    .map_err(|error| CliError::Message(format!("Ctrl-C cannot be listened for: {error}")))?;
-    Ok(stop)
 }

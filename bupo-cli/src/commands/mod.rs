@@ -10,6 +10,7 @@ pub mod grade;
 pub mod lens;
 pub mod replay;
 pub mod report;
+pub mod runs;
 pub mod trace;
 pub mod train;
 pub mod warmup;
@@ -17,6 +18,8 @@ pub mod warmup;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_models::hub::{HubId, HubSettings, Wanted, fetch};
 use bupo_models::{ModelError, ModelFiles};
@@ -129,4 +132,19 @@ fn write_pictures(report: &Report, folder: &Path) -> Result<(), CliError> {
         write_whole(&folder.join(format!("{}.png", picture.name)), &picture.chart.png().map_err(ReportError::from)?)?;
     }
     Ok(())
+}
+
+/// Set by the first Ctrl-C or SIGTERM; the second ends the program.
+fn stop_on_interrupt(kept: &'static str) -> Result<Arc<AtomicBool>, CliError> {
+    const INTERRUPTED: i32 = 130;
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if heard.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+        eprintln!("stopping: {kept}; Ctrl-C again stops at once");
+    })
+    .map_err(|error| CliError::Message(format!("Ctrl-C cannot be listened for: {error}")))?;
+    Ok(stop)
 }

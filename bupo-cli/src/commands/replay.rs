@@ -62,7 +62,7 @@ impl Job for Replay {
                 stats.clip_ratio,
                 if stats.skipped { "  skipped: the gradient is not finite" } else { "" }
             );
-            updates.append(&UpdateLine { update, stats })
+            Ok(updates.append(&UpdateLine { update, stats })?)
         })?;
         let options = SaveOptions { dtype: Some(args.save_dtype), ..SaveOptions::default() };
         save_checkpoint(&args.out, &decoder, &companions, options)?;

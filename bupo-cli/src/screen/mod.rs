@@ -8,6 +8,7 @@ use bupo_analysis::Boundary;
 use bupo_core::PolicySite;
 use bupo_models::hub::FetchProgress;
 use bupo_rl::{BenchmarkResult, Evaluation, Outcome, Phase, Plan, Progress, StepMetrics};
+use bupo_runs::Damaged;
 use console::{Alignment, measure_text_width, pad_str};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -89,17 +90,22 @@ pub struct TrainScreen {
     device: String,
     started: Instant,
     steps: usize,
+    done: usize,
     bar: Option<StepBar>,
 }
 
 impl TrainScreen {
     pub fn new(device: String) -> Self {
-        Self { device, started: Instant::now(), steps: 0, bar: None }
+        Self { device, started: Instant::now(), steps: 0, done: 0, bar: None }
     }
 
     /// Before and after, and where everything is.
     pub fn outcome(&self, outcome: &Outcome) {
-        let (before, after) = (&outcome.before, &outcome.after);
+        let Some(after) = &outcome.after else {
+            let folder = outcome.folder.display();
+            return say!("stopped after step {}; go on with: bupo train --resume {folder}", outcome.steps);
+        };
+        let before = &outcome.before;
         say!();
         say!("{} held-out problems, {} samples each", after.problems, after.samples);
         say!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
@@ -119,6 +125,9 @@ impl TrainScreen {
         say!("completions  {folder}/completions.jsonl");
         say!("evaluations  {folder}/evaluation.json");
         say!("model        {}", outcome.model.display());
+        if let Some(step) = outcome.best_step.filter(|step| *step > 0) {
+            say!("best         {folder}/checkpoints/step-{step:06}/model, by the evaluations in between");
+        }
     }
 
     fn line(&self, line: &str) {
@@ -149,6 +158,10 @@ impl Progress for TrainScreen {
         );
         say!("{}", plan.questions);
         self.steps = plan.steps;
+        self.done = plan.done;
+        if plan.done > 0 {
+            say!("going on after step {}", plan.done);
+        }
     }
 
     fn evaluating(&mut self, when: &str) {
@@ -175,6 +188,18 @@ impl Progress for TrainScreen {
         self.line(&format!("  {}", boundary.certainty()));
     }
 
+    fn passed_over(&mut self, damaged: &[Damaged]) {
+        for damaged in damaged {
+            eprintln!("warning: {damaged}; the one before it is used");
+        }
+    }
+
+    fn skipped(&mut self, step: usize, updates: usize) {
+        self.line(&format!(
+            "warning: step {step}: {updates} updates left out, their loss or gradient was not finite; their batches are in skipped/"
+        ));
+    }
+
     fn phase(&mut self, number: usize, phase: &Phase) {
         self.line(&format!(
             "phase {number}: training the policy of {} for {} steps",
@@ -185,7 +210,12 @@ impl Progress for TrainScreen {
             phase.steps
         ));
         let steps = self.steps;
-        self.bar.get_or_insert_with(|| StepBar::new(steps));
+        let done = self.done;
+        self.bar.get_or_insert_with(|| {
+            let bar = StepBar::new(steps);
+            bar.advance(done);
+            bar
+        });
     }
 
     fn step(&mut self, metrics: &StepMetrics) {

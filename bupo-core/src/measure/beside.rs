@@ -12,6 +12,7 @@ use crate::policy::token_tensor;
 const COLUMNS: usize = 7;
 
 /// What the full policy says at a few places.
+#[allow(clippy::large_enum_variant)] // There is one of them at a time.
 pub(super) enum Beside<B: Backend> {
     /// Log-probs, and what they are logarithms of.
     Host {

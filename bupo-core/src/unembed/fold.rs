@@ -59,9 +59,10 @@ impl<B: Backend> Fold<B> {
         Self { temperature, kind }
     }
 
-    /// Reads the logits of the tokens of the vocabulary from `start` on, `[rows, slice]`, not yet divided by the temperature.
-    pub(crate) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) {
-        let [_, width] = logits.dims();
+    /// Reads the logits of the tokens of the vocabulary from `start` on, `[rows, slice]`, not yet divided by the temperature, and
+    /// gives them back.
+    pub(crate) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) -> Tensor<B, 2> {
+        let ([_, width], device) = (logits.dims(), logits.device());
         match &mut self.kind {
             Kind::Host(rows) => {
                 let scale = (1.0 / self.temperature) as f32;
@@ -82,8 +83,10 @@ impl<B: Backend> Fold<B> {
                         });
                     },
                 );
+                logits.give(&device)
             }
             Kind::Tensors { max, sum, weighted, target } => {
+                let read = logits.clone();
                 let logits = logits.cast(DType::F32) / self.temperature;
                 if let Some(targets) = targets {
                     let (index, inside) = places(targets, start, width, &logits.device());
@@ -97,6 +100,7 @@ impl<B: Backend> Fold<B> {
                 *weighted = (weighted.clone() + moved) * shrink.clone() + (weights.clone() * shifted).sum_dim(1);
                 *sum = sum.clone() * shrink + weights.sum_dim(1);
                 *max = new;
+                read
             }
         }
     }

@@ -209,7 +209,7 @@ fn attend_backward<B: Backend>(
     }
     d_q.reverse();
     let shared =
-        |d: Option<Tensor<B, 5>>| d.map_or_else(|| k.zeros_like(), |d| d).reshape([batch, kv_heads, seq, head_dim]);
+        |d: Option<Tensor<B, 5>>| d.unwrap_or_else(|| k.zeros_like()).reshape([batch, kv_heads, seq, head_dim]);
     (Tensor::cat(d_q, 3).reshape([batch, heads, seq, head_dim]), shared(d_k), shared(d_v))
 }
 

@@ -1,0 +1,53 @@
+//! `bupo runs`: the runs there are, and how far they are.
+
+use std::path::Path;
+
+use bupo_runs::{CheckpointStore, FoundRun, RunStatus, find_runs};
+
+use crate::args::RunsArgs;
+use crate::error::CliError;
+
+pub fn run(args: RunsArgs) -> Result<(), CliError> {
+    let runs = find_runs(&args.folder)?;
+    if runs.is_empty() {
+        say!("there are no runs in {}", args.folder.display());
+        return Ok(());
+    }
+    say!("{:<28} {:<12} {:>11} {:>7} {:<10} checkpoints", "run", "state", "step", "reward", "policy");
+    for run in &runs {
+        show(run);
+    }
+    Ok(())
+}
+
+fn show(run: &FoundRun) {
+    let (state, why) = match &run.status {
+        RunStatus::Running => ("running", None),
+        RunStatus::Stopped => ("stopped", None),
+        RunStatus::Finished => ("finished", None),
+        RunStatus::Interrupted => ("interrupted", None),
+        RunStatus::Failed { reason } => ("failed", Some(reason)),
+        RunStatus::Unknown { reason } => ("unknown", Some(reason)),
+    };
+    let known = run.state.as_ref();
+    let text = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    say!(
+        "{:<28} {state:<12} {:>11} {:>7} {:<10} {}",
+        run.path.display().to_string(),
+        text(known.map(|state| format!("{}/{}", state.step, state.steps))),
+        text(known.and_then(|state| state.last_reward).map(|reward| format!("{reward:.3}"))),
+        text(known.and_then(|state| state.site.clone())),
+        checkpoints(&run.path)
+    );
+    if let Some(why) = why {
+        say!("  {why}");
+    }
+}
+
+fn checkpoints(run: &Path) -> String {
+    match CheckpointStore::new(run).list() {
+        Ok(steps) if steps.is_empty() => "-".into(),
+        Ok(steps) => steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+        Err(error) => error.to_string(),
+    }
+}

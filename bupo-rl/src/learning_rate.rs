@@ -1,0 +1,72 @@
+//! The step size from step to step.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+/// How AdamW's step size changes over a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LearningRateSchedule {
+    /// Steps over which it rises from 0, linearly.
+    pub warmup_steps: usize,
+    /// How it falls afterwards.
+    pub decay: Decay,
+    /// The share of the highest step size that is left at the last step.
+    pub final_share: f64,
+}
+
+/// How a step size falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Not at all.
+    Constant,
+    /// In a straight line.
+    Linear,
+    /// Along half a cosine.
+    Cosine,
+}
+
+impl Default for LearningRateSchedule {
+    fn default() -> Self {
+        Self { warmup_steps: 0, decay: Decay::Constant, final_share: 0.0 }
+    }
+}
+
+impl LearningRateSchedule {
+    /// What the highest step size is multiplied by at a step, from 1, of a run of `steps`.
+    pub fn factor(&self, step: usize, steps: usize) -> f64 {
+        if step <= self.warmup_steps {
+            return step as f64 / self.warmup_steps as f64;
+        }
+        let falling = steps.saturating_sub(self.warmup_steps + 1).max(1);
+        let done = ((step - self.warmup_steps - 1) as f64 / falling as f64).min(1.0);
+        let left = match self.decay {
+            Decay::Constant => return 1.0,
+            Decay::Linear => 1.0 - done,
+            Decay::Cosine => (1.0 + (PI * done).cos()) / 2.0,
+        };
+        self.final_share + (1.0 - self.final_share) * left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_rises_then_falls_to_its_share() {
+        let of = |decay| LearningRateSchedule { warmup_steps: 4, decay, final_share: 0.1 };
+        for decay in [Decay::Constant, Decay::Linear, Decay::Cosine] {
+            let factors: Vec<f64> = (1..=15).map(|step| of(decay).factor(step, 15)).collect();
+            assert_eq!(factors[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
+            let last = if decay == Decay::Constant { 1.0 } else { 0.1 };
+            assert!((factors[14] - last).abs() < 1e-12, "{decay:?}");
+            let middle = if decay == Decay::Constant { 1.0 } else { 0.55 };
+            assert!((factors[9] - middle).abs() < 1e-12, "{decay:?}");
+            assert!(factors[5..].windows(2).all(|pair| pair[1] <= pair[0]));
+        }
+        assert_eq!(LearningRateSchedule::default().factor(7, 7), 1.0);
+    }
+}
