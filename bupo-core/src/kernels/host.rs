@@ -10,7 +10,7 @@ const TASK: usize = 1 << 14;
 const LANES: usize = 16;
 
 /// Whether a backend's f32 tensors are slices of this process's memory, taken and given back without a copy.
-pub fn on_host<B: Backend>(device: &B::Device) -> bool {
+fn on_host<B: Backend>(device: &B::Device) -> bool {
     B::name(device) == "flex"
 }
 

@@ -13,7 +13,6 @@ mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
 pub use cache::{CacheRoom, KvLayer};
-pub use host::on_host;
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotate::{RotationTable, rotate_heads, rotate_heads_backward};
 pub use softmax::{causal_softmax, softmax_backward};
@@ -146,8 +145,6 @@ mod tests {
             let rows = positions.len();
             let ((q, nq), (k, nk), (v, nv)) =
                 (both([rows, 4, 1, 6], seed), both([rows, 2, 1, 6], seed + 3.0), both([rows, 2, 1, 6], seed + 5.0));
-            let alone = nq.dims()[0];
-            assert_eq!(alone, rows);
             near("attention", ours.attend(q, k, v, positions, 0.4), theirs.attend(nq, nk, nv, positions, 0.4));
         };
         admit(&mut ours, &mut theirs, 1.0, &[(0, 5), (0, 5), (1, 3)]);

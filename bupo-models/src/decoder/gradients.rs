@@ -33,11 +33,6 @@ impl<B: Backend> Gradients<B> {
         self.by_id.remove(&id.val())
     }
 
-    /// A parameter's gradient, if it has one.
-    pub fn get(&self, id: ParamId) -> Option<Tensor<B, 1>> {
-        self.by_id.get(&id.val()).cloned()
-    }
-
     /// The root of the sum of all squares.
     pub fn norm(&self) -> f64 {
         let squares: Vec<Tensor<B, 1>> = self.by_id.values().map(|gradient| gradient.clone().square().sum()).collect();

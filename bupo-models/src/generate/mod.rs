@@ -3,7 +3,7 @@
 mod batch;
 mod cache;
 
-use bupo_core::{Norm, PolicySite, token_tensor};
+use bupo_core::{Norm, PolicySite, ResidualDecoder, token_tensor};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::{Decoder, ModelError};
@@ -58,6 +58,10 @@ pub fn generate<B: Backend>(
     check_tokens(prompts, decoder.vocab_size())?;
     if options.max_new_tokens == 0 {
         return Ok(vec![Response::default(); prompts.len()]);
+    }
+    // One row alone reads weights as fast as they lie; a second copy of them would buy nothing.
+    if prompts.len().min(options.batch) < 2 {
+        return Batch::new(decoder, decoder.unembedding(), prompts, options)?.run();
     }
     let (turned, unembedding) = decoder.turned();
     Batch::new(&turned, unembedding, prompts, options)?.run()
