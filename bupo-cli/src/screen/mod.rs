@@ -90,13 +90,12 @@ pub struct TrainScreen {
     device: String,
     started: Instant,
     steps: usize,
-    done: usize,
     bar: Option<StepBar>,
 }
 
 impl TrainScreen {
     pub fn new(device: String) -> Self {
-        Self { device, started: Instant::now(), steps: 0, done: 0, bar: None }
+        Self { device, started: Instant::now(), steps: 0, bar: None }
     }
 
     /// Before and after, and where everything is.
@@ -158,7 +157,6 @@ impl Progress for TrainScreen {
         );
         say!("{}", plan.questions);
         self.steps = plan.steps;
-        self.done = plan.done;
         if plan.done > 0 {
             say!("going on after step {}", plan.done);
         }
@@ -209,13 +207,6 @@ impl Progress for TrainScreen {
             },
             phase.steps
         ));
-        let steps = self.steps;
-        let done = self.done;
-        self.bar.get_or_insert_with(|| {
-            let bar = StepBar::new(steps);
-            bar.advance(done);
-            bar
-        });
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
@@ -233,9 +224,14 @@ impl Progress for TrainScreen {
             metrics.tokens_per_second,
             if metrics.skipped_updates > 0 { "  update skipped: the gradient is not finite" } else { "" }
         ));
-        if let Some(bar) = &self.bar {
-            bar.step();
-        }
+        // The bar comes back after an evaluation, and begins where a resumed run does.
+        let (steps, done) = (self.steps, metrics.step - 1);
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = StepBar::new(steps);
+            bar.advance(done);
+            bar
+        });
+        bar.step();
     }
 }
 
