@@ -68,6 +68,12 @@ pub fn run_report(runs: &[Run]) -> Report {
             parts: vec![Part::Pictures(pictures::updates(runs))],
         },
         Section {
+            title: "What training a layer does to the full policy".into(),
+            text: "While an internal policy is trained. The phase guard looks at these, and at reward, length and truncation above."
+                .into(),
+            parts: vec![Part::Pictures(pictures::beside_full(runs))],
+        },
+        Section {
             title: "Seen from inside".into(),
             text: "The internal policies on the same responses throughout, those of the first evaluation: what changes from left to \
                    right is the model alone. A layer that is trained first moves first."

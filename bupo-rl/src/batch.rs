@@ -1,6 +1,6 @@
 //! Blocks of sequences, run up to a policy's site.
 
-use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenStats};
+use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits, TokenStats};
 use bupo_models::{Block, Decoder, Sequence, token_batches};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -43,6 +43,34 @@ pub fn response_stats<B: Backend>(
         );
     }
     Ok(all)
+}
+
+/// The mean of KL(policy || full) over all response tokens, in nats, both at the spec's temperature: how far an internal policy is
+/// from the full one. Not a number where there are no tokens.
+///
+/// # Errors
+/// If the site is outside the model.
+pub(crate) fn kl_to_full<B: Backend>(
+    decoder: &Decoder<B>,
+    sequences: &[Sequence],
+    spec: &PolicySpec,
+    max_tokens_per_batch: usize,
+) -> Result<f64, RlError> {
+    let full = PolicySpec { site: PolicySite::Full, ..*spec };
+    let (mut sum, mut tokens) = (0.0, 0);
+    for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
+        let block = Block::new(part.iter());
+        let at = |spec: &PolicySpec| -> Result<InternalPolicy<B>, RlError> {
+            let mut pass = decoder.whole_pass(block.longest());
+            let states = decoder.site_state(block.tokens(&decoder.device()), spec.site, spec.norm, &mut pass)?;
+            Ok(policy(block.predicting(states.flatten(0, 1)), decoder, spec))
+        };
+        let compared = InternalPolicy::compare(&[SiteLogits::Own(at(spec)?)], Some(&at(&full)?), &block.targets);
+        let kl = compared.into_iter().filter_map(|site| site.beside_full).flat_map(|beside| beside.kl);
+        sum += kl.map(f64::from).sum::<f64>();
+        tokens += block.targets.len();
+    }
+    Ok(sum / tokens as f64)
 }
 
 /// States read as the policy a spec names.

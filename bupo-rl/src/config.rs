@@ -14,6 +14,7 @@ use crate::learning_rate::LearningRateSchedule;
 use crate::loss::LossName;
 use crate::objective::Objective;
 use crate::optimizer::AdamWSettings;
+use crate::phase_guard::PhaseGuardMode;
 use crate::questions::{ChatChoice, Overlong};
 use crate::schedule::{PhaseConfig, PhaseSite, Schedule};
 use crate::task::Arithmetic;
@@ -66,7 +67,7 @@ pub struct TrainConfig {
     pub evaluation: EvaluationConfig,
     /// What is kept to go on from.
     pub checkpoint: CheckpointConfig,
-    /// What stops a run that goes wrong.
+    /// What a run that goes wrong is kept from.
     pub guard: GuardConfig,
     /// How its internal policies are watched in between.
     pub probe: ProbeConfig,
@@ -160,12 +161,14 @@ pub struct CheckpointConfig {
     pub keep_every: usize,
 }
 
-/// What stops a run that goes wrong.
+/// What a run that goes wrong is kept from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuardConfig {
     /// Updates in a row that may be left out because a loss or a gradient was not finite.
     pub max_skipped: usize,
+    /// What happens when a phase that trains an internal policy starts to hurt the full one.
+    pub phase_guard: PhaseGuardMode,
 }
 
 /// How the model is measured.
@@ -281,7 +284,7 @@ impl Default for CheckpointConfig {
 
 impl Default for GuardConfig {
     fn default() -> Self {
-        Self { max_skipped: 3 }
+        Self { max_skipped: 3, phase_guard: PhaseGuardMode::Warn }
     }
 }
 

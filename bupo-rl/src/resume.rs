@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bupo_models::{Companions, Decoder, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint};
-use bupo_runs::Pending;
+use bupo_runs::{Checkpoint, Pending};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -16,12 +16,14 @@ use crate::RlError;
 use crate::config::TrainConfig;
 use crate::evaluate::Evaluation;
 use crate::optimizer::Moments;
+use crate::phase_guard::PhaseGuard;
 use crate::probe::Probe;
 use crate::schedule::Schedule;
+use crate::watch::Origin;
 
 /// Settings that may change when a run goes on; `*` stands for a phase's number. The last three change memory and speed, and
 /// responses and updates by rounding.
-pub const MAY_CHANGE: [&str; 14] = [
+pub const MAY_CHANGE: [&str; 15] = [
     "save_dtype",
     "phases.*.steps",
     "optimizer.learning_rate",
@@ -33,6 +35,7 @@ pub const MAY_CHANGE: [&str; 14] = [
     "checkpoint.every",
     "checkpoint.keep_last",
     "checkpoint.keep_every",
+    "guard.phase_guard",
     "rollout.batch",
     "update.max_tokens_per_batch",
     "update.recompute",
@@ -63,6 +66,10 @@ pub(crate) struct Place {
     pub(crate) without_gain: usize,
     /// What the internal policies are watched on, from the first evaluation on.
     pub(crate) probe: Option<Probe>,
+    /// What is measured on how far training has moved the policy, from the first evaluation on.
+    pub(crate) origin: Option<Origin>,
+    /// What the phase guard has seen of the phase.
+    pub(crate) guard: PhaseGuard,
     /// AdamW's steps by parameter.
     pub(crate) optimizer_steps: BTreeMap<u64, usize>,
 }
@@ -136,6 +143,14 @@ pub(crate) fn write<B: Backend>(
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
     safetensors::serialize_to_file(views, None, &path).map_err(failed)
+}
+
+/// Reads where a run was at a checkpoint.
+pub(crate) fn read_place(checkpoint: &Checkpoint) -> Result<Place, RlError> {
+    serde_json::from_value(checkpoint.manifest.meta.clone()).map_err(|error| RlError::NoData {
+        path: checkpoint.path.clone(),
+        reason: format!("the checkpoint is not of this program: {error}"),
+    })
 }
 
 /// Reads the weights of a checkpoint's folder.

@@ -21,6 +21,8 @@ pub(crate) struct Rollout {
 /// What a step's responses came to.
 pub(crate) struct RolloutSummary {
     pub(crate) reward: f64,
+    /// Standard error of the mean reward, by the spread of the groups' means.
+    pub(crate) reward_error: f64,
     pub(crate) reward_std: f64,
     pub(crate) frac_reward_zero_std: f64,
     pub(crate) response_length: f64,
@@ -110,10 +112,12 @@ impl RolloutSummary {
     fn of(groups: &[Group]) -> Self {
         let per_group: Vec<(f64, f64)> = groups.iter().map(|group| mean_and_std(&scores(group))).collect();
         let mean = |values: Vec<f64>| mean_and_std(&values).0;
+        let (reward, spread) = mean_and_std(&per_group.iter().map(|(reward, _)| *reward).collect::<Vec<_>>());
         let responses = || groups.iter().flat_map(|group| &group.responses);
         let prompts: usize = groups.iter().map(|group| group.question.tokens.len() * group.responses.len()).sum();
         Self {
-            reward: mean(per_group.iter().map(|(reward, _)| *reward).collect()),
+            reward,
+            reward_error: spread / (per_group.len().max(1) as f64).sqrt(),
             reward_std: mean(per_group.iter().map(|(_, std)| *std).collect()),
             frac_reward_zero_std: mean(per_group.iter().map(|(_, std)| f64::from(u8::from(*std == 0.0))).collect()),
             response_length: mean(responses().map(|response| response.tokens.len() as f64).collect()),

@@ -47,6 +47,8 @@ pub struct Schedule {
     phases: Vec<Phase>,
     /// Whether each phase's site is yet to be found; until then it is the last layer, the most it can be.
     open: Vec<bool>,
+    /// Whether each phase was ended before its time.
+    ended: Vec<bool>,
 }
 
 impl Schedule {
@@ -55,7 +57,7 @@ impl Schedule {
     /// # Errors
     /// If there are no steps, or a site is outside the model.
     pub fn new(phases: &[PhaseConfig], num_layers: usize) -> Result<Self, RlError> {
-        let mut schedule = Self { phases: Vec::new(), open: Vec::new() };
+        let mut schedule = Self { phases: Vec::new(), open: Vec::new(), ended: Vec::new() };
         for phase in phases {
             let site = match phase.site {
                 PhaseSite::At(site) => site,
@@ -64,6 +66,7 @@ impl Schedule {
             site.depth(num_layers)?;
             schedule.phases.push(Phase { site, steps: phase.steps, norm: phase.norm });
             schedule.open.push(phase.site == PhaseSite::Auto);
+            schedule.ended.push(false);
         }
         if schedule.steps() == 0 {
             return Err(RlError::Config("the phases have no steps; give at least one phase with steps from 1".into()));
@@ -95,12 +98,24 @@ impl Schedule {
         }
     }
 
-    /// Takes over the sites that another schedule of the same phases has found.
+    /// Ends the phase of a step (from 1) with that step, however many it was to have.
+    pub fn end(&mut self, step: usize) {
+        let (number, _) = self.at(step);
+        let before: usize = self.phases[..number - 1].iter().map(|phase| phase.steps).sum();
+        self.phases[number - 1].steps = step - before;
+        self.ended[number - 1] = true;
+    }
+
+    /// Takes over what another schedule of the same phases has come to: sites that were found, phases that were ended.
     pub fn settle_as(&mut self, other: &Self) {
-        for (index, phase) in self.phases.iter_mut().enumerate() {
-            if let (true, Some(found)) = (self.open[index], other.phases.get(index)) {
-                phase.site = found.site;
+        for (index, (phase, was)) in self.phases.iter_mut().zip(&other.phases).enumerate() {
+            if self.open[index] {
+                phase.site = was.site;
                 self.open[index] = other.open[index];
+            }
+            if other.ended[index] {
+                phase.steps = was.steps;
+                self.ended[index] = true;
             }
         }
     }
@@ -189,6 +204,19 @@ mod tests {
             (schedule.is_open(), sites(&schedule)),
             (false, ["layer:2", "layer:3", "full"].map(String::from).into())
         );
+        Ok(())
+    }
+
+    #[test]
+    fn a_phase_that_is_ended_stays_ended_whatever_the_settings_say() -> Result<(), RlError> {
+        let mut schedule = Schedule::new(&[phase(LAYER_3, 5), phase(FULL, 2)], 4)?;
+        schedule.end(3);
+        assert_eq!(sites(&schedule), ["layer:3", "layer:3", "layer:3", "full", "full"]);
+        let mut longer = Schedule::new(&[phase(LAYER_3, 9), phase(FULL, 3)], 4)?;
+        longer.settle_as(&schedule);
+        assert_eq!(sites(&longer), ["layer:3", "layer:3", "layer:3", "full", "full", "full"]);
+        longer.end(5);
+        assert_eq!(longer.steps(), 5);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! The program, run from outside.
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod runs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,12 +2,13 @@
 
 pub mod analysis;
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use bupo_analysis::Boundary;
 use bupo_core::PolicySite;
 use bupo_models::hub::FetchProgress;
-use bupo_rl::{BenchmarkResult, Evaluation, Outcome, Phase, Plan, Progress, StepMetrics};
+use bupo_rl::{BenchmarkResult, Evaluation, Outcome, Phase, Plan, Progress, StepMetrics, WarningKind};
 use bupo_runs::Damaged;
 use console::{Alignment, measure_text_width, pad_str};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -91,11 +92,12 @@ pub struct TrainScreen {
     started: Instant,
     steps: usize,
     bar: Option<StepBar>,
+    warned: HashSet<WarningKind>,
 }
 
 impl TrainScreen {
     pub fn new(device: String) -> Self {
-        Self { device, started: Instant::now(), steps: 0, bar: None }
+        Self { device, started: Instant::now(), steps: 0, bar: None, warned: HashSet::new() }
     }
 
     /// Before and after, and where everything is.
@@ -192,12 +194,6 @@ impl Progress for TrainScreen {
         }
     }
 
-    fn skipped(&mut self, step: usize, updates: usize) {
-        self.line(&format!(
-            "warning: step {step}: {updates} updates left out, their loss or gradient was not finite; their batches are in skipped/"
-        ));
-    }
-
     fn phase(&mut self, number: usize, phase: &Phase) {
         self.line(&format!(
             "phase {number}: training the policy of {} for {} steps",
@@ -211,7 +207,7 @@ impl Progress for TrainScreen {
 
     fn step(&mut self, metrics: &StepMetrics) {
         self.line(&format!(
-            "step {:>4}/{}  {:<8} reward {:.3}  entropy {:.3}  kl {:+.5}  grad_norm {:.3}  clip {:.4}  length {:.1}  {:.0} tok/s{}",
+            "step {:>4}/{}  {:<8} reward {:.3}  entropy {:.3}  kl {:+.5}  grad_norm {:.3}  clip {:.4}  length {:.1}  {:.0} tok/s",
             metrics.step,
             self.steps,
             metrics.site.to_string(),
@@ -222,8 +218,16 @@ impl Progress for TrainScreen {
             metrics.clip_ratio,
             metrics.response_length,
             metrics.tokens_per_second,
-            if metrics.skipped_updates > 0 { "  update skipped: the gradient is not finite" } else { "" }
         ));
+        for warning in &metrics.warnings {
+            // The metrics have each; here the first of a kind says enough.
+            if self.warned.insert(warning.kind) {
+                self.line(&format!("warning: step {}: {}", metrics.step, warning.text));
+            }
+        }
+        if let Some(action) = &metrics.guard {
+            self.line(&format!("phase guard: {action}"));
+        }
         // The bar comes back after an evaluation, and begins where a resumed run does.
         let (steps, done) = (self.steps, metrics.step - 1);
         let bar = self.bar.get_or_insert_with(|| {

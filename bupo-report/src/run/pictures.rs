@@ -66,6 +66,36 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
     pictures
 }
 
+/// What training an internal policy does to the full one; nothing where none was trained.
+pub(super) fn beside_full(runs: &[Run]) -> Vec<Picture> {
+    if !runs.iter().flat_map(|run| &run.metrics).any(|line| number(line, "drift").is_some()) {
+        return Vec::new();
+    }
+    vec![
+        curve(
+            runs,
+            "perplexity",
+            "Perplexity of the full policy",
+            "perplexity",
+            "On the responses it has just sampled. It rises where the policy no longer knows what to say.",
+        ),
+        curve(
+            runs,
+            "drift",
+            "Drift of the full policy",
+            "nats / token",
+            "How much less probable it finds its responses before training: an estimate of KL(before || now).",
+        ),
+        curve(
+            runs,
+            "kl_to_full",
+            "KL(trained || full)",
+            "nats / token",
+            "How far the policy that is trained is from the full one, on the step's responses.",
+        ),
+    ]
+}
+
 /// Entropy, divergence and agreement by layer over steps, and what training did to the feed-forwards.
 pub(super) fn inside(runs: &[Run]) -> Vec<Picture> {
     let runs: Vec<&Run> = runs.iter().filter(|run| run.probe.len() > 1).collect();

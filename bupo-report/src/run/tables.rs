@@ -39,9 +39,43 @@ pub(super) fn outcome_text(runs: &[Run]) -> String {
             Some(_) => "finished".to_string(),
             None => format!("not finished: {} steps of it are here", run.metrics.len()),
         };
-        format!("{}: {state}.{}", run.name, boundary.unwrap_or_default())
+        let boundary = boundary.unwrap_or_default();
+        format!("{}: {state}.{boundary}{}{}", run.name, guard(run), warnings(run))
     };
     runs.iter().map(text).collect::<Vec<_>>().join("\n\n")
+}
+
+/// What the phase guard did.
+fn guard(run: &Run) -> String {
+    let acted = |line: &Value| {
+        let (action, step) = (line.get("guard")?, number(line, "step")?);
+        let said = |name: &str| action.get(name).and_then(Value::as_str).unwrap_or_default();
+        let done = match (said("action"), number(action, "to_step")) {
+            ("warned", _) => "would have ended the phase".to_string(),
+            (_, Some(to)) => format!("ended the phase and took back its updates after step {to}"),
+            _ => "ended the phase".to_string(),
+        };
+        Some(format!(" After step {step} the phase guard {done}: {}.", said("reason")))
+    };
+    run.metrics.iter().filter_map(acted).collect()
+}
+
+/// The first warning of each kind, and in how many steps there were such.
+fn warnings(run: &Run) -> String {
+    let mut kinds: Vec<(&str, String, usize)> = Vec::new();
+    for line in &run.metrics {
+        for warning in line.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+            let said = |name: &str| warning.get(name).and_then(Value::as_str).unwrap_or_default();
+            match kinds.iter_mut().find(|(kind, ..)| *kind == said("kind")) {
+                Some((.., steps)) => *steps += 1,
+                None => {
+                    let step = number(line, "step").unwrap_or(f64::NAN);
+                    kinds.push((said("kind"), format!("at step {step}, {}", said("text")), 1));
+                }
+            }
+        }
+    }
+    kinds.into_iter().map(|(_, first, steps)| format!(" Warned of in {steps} steps: {first}.")).collect()
 }
 
 /// A column a run.

@@ -1,0 +1,133 @@
+//! Where a run begins: everything is looked at and loaded before work starts.
+
+use std::path::Path;
+
+use bupo_models::{ModelFiles, TextTokenizer, load_model};
+use bupo_runs::{Checkpoint, CheckpointStore, RunLock};
+use burn::tensor::backend::Backend;
+
+use super::{Progress, Start, Trainer};
+use crate::RlError;
+use crate::config::TrainConfig;
+use crate::optimizer::DecoderOptimizer;
+use crate::questions::{ArithmeticQuestions, FileQuestions, Questions};
+use crate::resume::{self, Place};
+use crate::run_folder::RunFolder;
+
+impl<'a, B: Backend> Trainer<'a, B> {
+    pub(super) fn new(
+        config: &'a TrainConfig,
+        files: &ModelFiles,
+        folder: &Path,
+        start: &Start,
+        device: &B::Device,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, RlError> {
+        // Nobody else may write while it is looked what is there.
+        let lock = if *start == Start::Resume { Some(RunLock::acquire(folder)?) } else { None };
+        let num_layers = bupo_models::checkpoint::load_config(files)?.num_hidden_layers;
+        let schedule = config.schedule(num_layers)?;
+        let tokenizer = TextTokenizer::load(files)?;
+        let questions: Box<dyn Questions> = if config.data.train.is_empty() {
+            Box::new(ArithmeticQuestions {
+                task: config.task.task(),
+                tokenizer: tokenizer.clone(),
+                seed: config.seed,
+                per_draw: config.rollout.prompts,
+                held_out: config.evaluation.problems,
+            })
+        } else {
+            Box::new(FileQuestions::new(config, files)?)
+        };
+        let model = load_model::<B>(files, device)?;
+        if model.eos_token_ids.is_empty() {
+            return Err(RlError::Config(
+                "the model names no end-of-sequence token, so no response would ever end; \
+                 give eos_token_id in its generation_config.json"
+                    .into(),
+            ));
+        }
+        let reference = config.objective.needs_reference().then(|| model.decoder.clone());
+        let mut at = Place {
+            step: 0,
+            draws: 0,
+            grading_failures: 0,
+            skipped_in_row: 0,
+            schedule,
+            before: None,
+            newest: None,
+            best: None,
+            without_gain: 0,
+            probe: None,
+            origin: None,
+            guard: Default::default(),
+            optimizer_steps: Default::default(),
+        };
+        let mut optimizer = DecoderOptimizer::new(config.optimizer);
+        let mut model = model;
+        let found = match start {
+            Start::New => None,
+            Start::Resume => {
+                let store = CheckpointStore::new(folder);
+                store.clean()?;
+                newest(&store, folder, progress)?
+            }
+            Start::Fork { from, step } => Some(match step {
+                Some(step) => CheckpointStore::new(from).verify(*step).map_err(bupo_runs::RunsError::from)?,
+                None => newest(&CheckpointStore::new(from), from, progress)?.ok_or_else(|| RlError::NoData {
+                    path: from.clone(),
+                    reason: "there is no checkpoint to start from".into(),
+                })?,
+            }),
+        };
+        if let Some(checkpoint) = &found {
+            let (path, wrong) =
+                (&checkpoint.path, |reason: String| RlError::NoData { path: checkpoint.path.clone(), reason });
+            let place = resume::read_place(checkpoint)?;
+            let saved = bupo_models::checkpoint::load_config(&ModelFiles::folder(&path.join("model"))?)?;
+            if saved != model.config {
+                return Err(wrong(
+                    "the checkpoint is of another model; give the one that the run was started with".into(),
+                ));
+            }
+            model.decoder = resume::read_model(path, device)?;
+            optimizer.restore(resume::read_moments(path, &place.optimizer_steps, device)?);
+            let mut schedule = at.schedule;
+            schedule.settle_as(&place.schedule);
+            at = Place { schedule, ..place };
+            if matches!(start, Start::Fork { .. }) {
+                // It is in the other run's folder.
+                at.guard.best = None;
+            }
+            if at.schedule.steps() < at.step {
+                return Err(RlError::Config(format!(
+                    "the phases have {} steps and {} are done; give more",
+                    at.schedule.steps(),
+                    at.step
+                )));
+            }
+        }
+        let (toml, steps) = (config.to_toml()?, at.schedule.steps());
+        let run = match (start, lock) {
+            (Start::Resume, Some(lock)) => {
+                RunFolder::resume(folder, lock, &toml, found.as_ref().map(|_| at.step), steps)?
+            }
+            (Start::Fork { from, .. }, _) => RunFolder::fork(folder, from, &toml, at.step, steps)?,
+            _ => RunFolder::create(folder, &toml, steps)?,
+        };
+        let failures_before = at.grading_failures;
+        Ok(Self { config, model, tokenizer, questions, at, failures_before, writing: None, optimizer, reference, run })
+    }
+}
+
+/// The newest checkpoint that is whole; damaged newer ones are told of.
+fn newest(store: &CheckpointStore, folder: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, RlError> {
+    if !folder.join("config.toml").is_file() {
+        return Err(RlError::NoData { path: folder.to_path_buf(), reason: "it is not a run's folder".into() });
+    }
+    let newest = store.newest()?;
+    if !newest.passed_over.is_empty() {
+        progress.passed_over(&newest.passed_over);
+    }
+    Ok(newest.checkpoint)
+}

@@ -1,0 +1,159 @@
+//! The training loop: rollouts, rewards, old log-probs, advantages, updates, phase by phase.
+
+mod begin;
+mod checkpoints;
+mod evaluations;
+mod guard;
+mod progress;
+mod step;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, TextTokenizer};
+use bupo_runs::Status;
+use burn::tensor::backend::Backend;
+
+use crate::RlError;
+use crate::config::TrainConfig;
+use crate::evaluate::Evaluation;
+use crate::optimizer::DecoderOptimizer;
+use crate::questions::Questions;
+use crate::resume::Place;
+use crate::run_folder::RunFolder;
+
+pub use progress::{GuardAction, Outcome, Plan, Progress, Start, StepMetrics, Warning, WarningKind};
+
+/// Trains a model by its settings and leaves a run folder: settings, metrics, completions, evaluations, checkpoints, the model.
+/// Once `stop` is true, the step that is being made is finished and kept, and the run ends.
+///
+/// On one machine's CPU a run that goes on from a checkpoint is, bit for bit, the run that never stopped, but for the seconds in
+/// its metrics.
+///
+/// # Errors
+/// Before work starts: if the model cannot be loaded, a site is outside it, the folder is taken or cannot be written, or there is
+/// no checkpoint to go on from that is whole. Later: if the policy's logits are no longer finite, too many updates in a row were
+/// left out, or something cannot be written; the newest checkpoint is in place then.
+pub fn train<B: Backend>(
+    config: &TrainConfig,
+    files: &ModelFiles,
+    folder: &Path,
+    start: &Start,
+    stop: &AtomicBool,
+    device: &B::Device,
+    progress: &mut dyn Progress,
+) -> Result<Outcome, RlError> {
+    let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
+    progress.ready(&trainer.plan());
+    let outcome = trainer.run(stop, progress);
+    // A checkpoint that is being written is finished in any case.
+    let written = trainer.written();
+    let outcome = outcome.and_then(|outcome| written.map(|()| outcome));
+    trainer.run.end(match &outcome {
+        Ok(Outcome { after: Some(_), .. }) => Status::Finished,
+        Ok(_) => Status::Stopped,
+        Err(error) => Status::Failed { reason: error.to_string() },
+    });
+    outcome
+}
+
+struct Trainer<'a, B: Backend> {
+    config: &'a TrainConfig,
+    model: LoadedModel<B>,
+    tokenizer: TextTokenizer,
+    questions: Box<dyn Questions>,
+    /// Where the run is.
+    at: Place,
+    /// Responses that scorers failed to grade, in earlier processes.
+    failures_before: usize,
+    /// The checkpoint that is being written.
+    writing: Option<JoinHandle<Result<(), RlError>>>,
+    optimizer: DecoderOptimizer<B>,
+    /// The model before training, where the loss measures the distance to it. What training has not touched is shared
+    /// with the model, not copied: while a layer's policy is trained, all that is above it.
+    reference: Option<Decoder<B>>,
+    run: RunFolder,
+}
+impl<B: Backend> Trainer<'_, B> {
+    fn plan(&self) -> Plan<'_> {
+        Plan {
+            config: self.config,
+            steps: self.at.schedule.steps(),
+            num_layers: self.model.config.num_hidden_layers,
+            num_params: burn::module::Module::num_params(&self.model.decoder),
+            questions: self.questions.describe(),
+            folder: self.run.path(),
+            done: self.at.step,
+        }
+    }
+
+    fn run(&mut self, stop: &AtomicBool, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
+        if self.at.before.is_none() {
+            progress.evaluating("before");
+            let before = self.evaluate(0)?;
+            progress.evaluated("before", &before);
+            self.at.best = Some((0, before.avg_at_k));
+            self.at.before = Some(before);
+        }
+        let every = self.config.evaluation.every;
+        while self.at.step < self.at.schedule.steps() && !self.gave_up() {
+            if stop.load(Ordering::Relaxed) {
+                return self.stopped();
+            }
+            let step = self.at.step + 1;
+            self.guard_begins(step)?;
+            let metrics = self.step(step, progress)?;
+            self.at.step = step;
+            progress.step(&metrics);
+            self.probe(step)?;
+            if every > 0 && step.is_multiple_of(every) && step < self.at.schedule.steps() {
+                self.evaluate_between(step, progress)?;
+            }
+            let checkpoints = self.config.checkpoint.every;
+            let kept = checkpoints > 0 && step.is_multiple_of(checkpoints);
+            // What an evaluation may find the best is there to be kept.
+            if (kept || every > 0 && step.is_multiple_of(every)) && step < self.at.schedule.steps() {
+                self.checkpoint()?;
+            }
+        }
+        let last = self.at.step;
+        let after = match self.at.newest.take() {
+            Some((step, evaluation)) if step == last => evaluation,
+            _ => {
+                progress.evaluating("after");
+                self.evaluate(last)?
+            }
+        };
+        progress.evaluated("after", &after);
+        self.note(last, after.clone());
+        self.checkpoint()?;
+        self.written()?;
+        let options = SaveOptions { dtype: self.config.save_dtype, ..SaveOptions::default() };
+        let model = self.run.model(&self.model, options)?;
+        let outcome = self.outcome(Some(after), model);
+        self.run.evaluations(&outcome)?;
+        Ok(outcome)
+    }
+
+    fn stopped(&mut self) -> Result<Outcome, RlError> {
+        self.checkpoint()?;
+        self.written()?;
+        Ok(self.outcome(None, self.run.path().join("model")))
+    }
+
+    fn outcome(&self, after: Option<Evaluation>, model: PathBuf) -> Outcome {
+        Outcome {
+            before: self.at.before.clone().unwrap_or_else(|| Evaluation::of(&[])),
+            after,
+            steps: self.at.step,
+            best_step: self.at.best.map(|(step, _)| step).filter(|_| self.config.evaluation.every > 0),
+            folder: self.run.path().to_path_buf(),
+            model,
+        }
+    }
+
+    fn grading_failures(&self) -> usize {
+        self.failures_before + self.questions.failures().count
+    }
+}

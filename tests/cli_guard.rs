@@ -1,0 +1,162 @@
+//! What a run that goes wrong is kept from: phases that go on for too long, and what is not finite.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+
+mod program;
+
+use std::fs;
+use std::path::Path;
+
+use program::runs::{arguments, assert_same_run, fail_last_line, interrupted, newest_checkpoint, timeless};
+use program::{lines, succeed, text};
+use serde_json::Value;
+
+/// A first phase that ruins the model: a layer trained far too fast, for far too long.
+const HARMFUL: [&str; 7] = [
+    "phases.0.steps=60",
+    "phases.1.steps=2",
+    "optimizer.learning_rate=1e-2",
+    "rollout.prompts=8",
+    "update.mini_batch_prompts=4",
+    "probe.every=0",
+    "checkpoint.keep_last=4",
+];
+
+struct Guarded {
+    screen: String,
+    metrics: Vec<Value>,
+    /// The step after which the guard acted, and what it did.
+    acted: Option<(usize, Value)>,
+}
+
+fn guarded(out: &Path, mode: &str) -> Guarded {
+    let mode = format!("guard.phase_guard={mode}");
+    let screen = succeed(&arguments(out, &[&HARMFUL[..], &[&mode]].concat()));
+    let metrics = timeless(out, "metrics.jsonl");
+    let mut acted = metrics
+        .iter()
+        .filter_map(|line| Some((line["step"].as_u64().unwrap() as usize, line.get("guard")?.clone())))
+        .collect::<Vec<_>>();
+    assert!(acted.len() < 2, "{acted:?}");
+    Guarded { screen, acted: acted.pop(), metrics }
+}
+
+#[test]
+fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let trained = |run: &Guarded, site: &str| run.metrics.iter().filter(|line| line["site"] == site).count();
+
+    let off = guarded(&path("off"), "off");
+    assert_eq!((trained(&off, "layer:3"), trained(&off, "full"), off.acted.is_none()), (60, 2, true));
+    assert!(off.metrics.iter().all(|line| line.get("drift").is_none() && line.get("kl_to_full").is_none()));
+
+    // Only told of: the run is the one without it.
+    let warn = guarded(&path("warn"), "warn");
+    let (step, action) = warn.acted.clone().unwrap();
+    assert_eq!(action["action"], "warned");
+    assert!(warn.screen.contains("phase guard: ") && warn.screen.contains(action["reason"].as_str().unwrap()));
+    let model = |name: &str| fs::read(path(name).join("model/model.safetensors")).unwrap();
+    assert!(model("off") == model("warn"));
+    for line in &warn.metrics {
+        let of_a_layer = line["site"] == "layer:3";
+        assert_eq!((line["drift"].is_f64(), line["kl_to_full"].is_f64()), (of_a_layer, of_a_layer), "{line}");
+        // What is sampled is what is trained.
+        assert!(line["sampling_gap_max"].as_f64().unwrap() < 1e-3, "{line}");
+    }
+
+    // The phase ends with the step, and the next one is as long as it was to be.
+    let switch = guarded(&path("switch"), "switch");
+    assert_eq!(
+        switch.acted.as_ref().map(|(step, action)| (*step, &action["action"])),
+        Some((step, &"switched".into()))
+    );
+    assert_eq!((trained(&switch, "layer:3"), trained(&switch, "full")), (step, 2));
+    assert_eq!(switch.metrics[..step - 1], warn.metrics[..step - 1]);
+
+    // The phase's updates since its best checkpoint are taken back.
+    let rollback = guarded(&path("rollback"), "rollback");
+    let (_, action) = rollback.acted.clone().unwrap();
+    assert_eq!((trained(&rollback, "layer:3"), &action["action"]), (step, &Value::from("rolled_back")));
+    let to = action["to_step"].as_u64().unwrap() as usize;
+    assert!(to < step, "{action}");
+    let weights = |step: usize, file: &str| {
+        fs::read(path("rollback").join(format!("checkpoints/step-{step:06}/{file}"))).unwrap()
+    };
+    assert!(weights(step, "model/model.safetensors") == weights(to, "model/model.safetensors"));
+    assert!(weights(step, "optimizer.safetensors") == weights(to, "optimizer.safetensors"));
+
+    // What the guard did is part of the run: interrupted before it, at it and after it, the run is the same.
+    for mode in ["switch", "rollback"] {
+        for at in [step - 1, step, step + 1] {
+            let run = interrupted(&path(mode), &folder, at);
+            succeed(&["train", "--resume", text(&run)]);
+            assert_same_run(&path(mode), &run, &format!("{mode}, interrupted after step {at}"));
+            fs::remove_dir_all(run).unwrap();
+        }
+    }
+
+    let report = fs::read_to_string(path("rollback").join("report.html")).unwrap();
+    assert!(report.contains(&format!(
+        "After step {step} the phase guard ended the phase and took back its updates after step {to}"
+    )));
+
+    // A damaged checkpoint cannot be gone back to: the phase ends all the same, and it is said.
+    let run = interrupted(&path("rollback"), &folder, step - 1);
+    fs::write(run.join(format!("checkpoints/step-{to:06}/optimizer.safetensors")), "short").unwrap();
+    succeed(&["train", "--resume", text(&run)]);
+    let line = &lines(&run.join("metrics.jsonl"))[step - 1];
+    assert_eq!(line["guard"]["action"], "switched");
+    assert!(line["guard"]["reason"].as_str().unwrap().contains("not rolled back"), "{line}");
+}
+
+#[test]
+fn what_is_not_finite_stops_the_run_with_its_checkpoint_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    for (what, wild, loss_is_finite) in [
+        // Rewards so far below 0 that a group's have no mean.
+        ("rewards", &["rollout.overlong_share=0.9", "rollout.overlong_penalty=1e308"][..], false),
+        // A loss that is a number, with a gradient beyond what f32 holds.
+        ("gradients", &["objective.entropy_coefficient=1e38"][..], true),
+    ] {
+        let run = folder.path().join(what);
+        let message = fail_last_line(&arguments(&run, wild));
+        assert!(message.contains("4 updates in a row"), "{what}: {message}");
+        assert!(succeed(&["runs", text(folder.path())]).contains("failed"));
+        let kept: Vec<Value> = fs::read_dir(run.join("skipped"))
+            .unwrap()
+            .map(|file| serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap())
+            .collect();
+        assert!(kept.len() >= 4, "{what}");
+        for kept in &kept {
+            assert_eq!(kept["loss"].is_f64(), loss_is_finite, "{what}");
+            assert!(kept["grad_norm"].is_null() && kept["samples"][0]["sequence"].is_object(), "{what}");
+        }
+        let metrics = timeless(&run, "metrics.jsonl");
+        assert!(metrics.iter().all(|line| line["warnings"][0]["kind"] == "skipped_updates"), "{metrics:?}");
+        // The newest checkpoint is a model like any other.
+        succeed(&["generate", "--model", text(&newest_checkpoint(&run).join("model")), "--prompt", "1+1="]);
+        assert!(fail_last_line(&["train", "--resume", text(&run)]).contains("in a row"));
+    }
+
+    // Sampling from a policy whose logits overflow.
+    let run = folder.path().join("overflow");
+    let message = fail_last_line(&arguments(&run, &["rollout.temperature=1e-40"]));
+    assert!(message.contains("finite"), "{message}");
+}
+
+#[test]
+fn a_weight_that_is_not_a_number_is_said_before_anything_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(&arguments(&folder.path().join("good"), &["phases.0.steps=1", "phases.1.steps=0"]));
+    let (model, run) = (folder.path().join("good/model"), folder.path().join("run"));
+    let weights = model.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let end = bytes.len();
+    // The last number of the last tensor, in any float format.
+    bytes[end - 4..].copy_from_slice(&[0xff; 4]);
+    fs::write(&weights, bytes).unwrap();
+    let model = format!("model={}", text(&model));
+    let message = fail_last_line(&arguments(&run, &[&model]));
+    assert!(message.contains("NaN") && message.contains("model.safetensors"), "{message}");
+    assert!(!run.exists());
+}

@@ -1,0 +1,262 @@
+//! Runs that are stopped, killed, and run out of disk: nothing that was complete is lost.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+#![cfg(unix)]
+
+mod program;
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use program::runs::{STEPS, arguments, assert_same_run, spawn, wait_for, whole_run};
+use program::{fail, succeed, text};
+use serde_json::Value;
+
+#[test]
+fn ctrl_c_finishes_the_step_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = whole_run(&folder, &[]);
+    for name in ["-INT", "-TERM"] {
+        let run = folder.path().join(format!("stopped{name}"));
+        let mut child = spawn(&arguments(&run, &[]));
+        wait_for(&run.join("checkpoints/step-000001/manifest.json"));
+        // Nobody else may train there meanwhile.
+        assert!(fail(&["train", "--resume", text(&run)]).contains(&child.id().to_string()));
+        signal(&child, name);
+        let mut said = String::new();
+        let status = child.wait().unwrap();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(status.success(), "{said}");
+        if !said.contains("model        ") {
+            assert!(said.contains("--resume"), "{said}");
+            assert!(succeed(&["runs", text(folder.path())]).contains("stopped"));
+            succeed(&["train", "--resume", text(&run)]);
+        }
+        assert_same_run(&whole, &run, "stopped");
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_a_dozen_times_is_the_same_run() {
+    survives(12);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_run_that_is_killed_two_hundred_times_is_the_same_run() {
+    survives(200);
+}
+
+/// Kills runs at random moments, resumes them, kills them again. What was complete stays, and who comes to the end has the bytes of
+/// the run that nobody killed.
+fn survives(kills: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Instant::now();
+    let whole = whole_run(&folder, &[]);
+    let once = started.elapsed();
+    let (mut finished, mut run, mut complete) = (0, folder.path().join("killed-0"), 0);
+    let mut kill = 0;
+    while kill < kills {
+        let mut child = if run.join("config.toml").exists() {
+            spawn(&["train", "--resume", text(&run)])
+        } else {
+            fs::remove_dir_all(&run).ok();
+            spawn(&arguments(&run, &[]))
+        };
+        std::thread::sleep(random_moment(once));
+        // It may have come to its end.
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{}", said(&mut child));
+            assert_same_run(&whole, &run, &format!("run {finished}, after {kill} kills"));
+            fs::remove_dir_all(&run).unwrap();
+            finished += 1;
+            run = folder.path().join(format!("killed-{finished}"));
+            complete = 0;
+            continue;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kill += 1;
+        let now = last_complete(&run);
+        assert!(now >= complete, "{complete} steps were complete, {now} are left after kill {kill}");
+        complete = now;
+        for line in whole_lines(&run.join("metrics.jsonl")) {
+            serde_json::from_str::<Value>(&line).unwrap();
+        }
+    }
+    if run.join("config.toml").exists() {
+        succeed(&["train", "--resume", text(&run)]);
+        assert_same_run(&whole, &run, &format!("at last, after {kill} kills"));
+    }
+    println!("{kills} kills, {finished} runs came to their end in between");
+}
+
+#[test]
+fn a_second_ctrl_c_ends_at_once_with_the_last_checkpoint_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Steps that take long enough to be interrupted twice.
+    let slow = ["rollout.prompts=64", "update.mini_batch_prompts=64", "rollout.group_size=32"];
+    let mut child = spawn(&arguments(&run, &slow));
+    wait_for(&run.join("checkpoints/step-000001/manifest.json"));
+    signal(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(20));
+    signal(&child, "-INT");
+    let status = child.wait().unwrap();
+    assert!(!status.success(), "{}", said(&mut child));
+    assert!(last_complete(&run) >= 1);
+    let listed = succeed(&["runs", text(folder.path())]);
+    assert!(listed.contains("interrupted"), "{listed}");
+}
+
+/// A small disk in memory, where the system lets a test make one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn make(megabytes: usize) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        println!("skipped: no small disk can be made here");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.path()).status().unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_where_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = whole_run(&folder, &[]);
+    let Some(disk) = SmallDisk::make(100) else { return };
+    let (run, ballast) = (disk.0.path().join("run"), disk.0.path().join("ballast"));
+    fs::write(&ballast, vec![0; 20 << 20]).unwrap();
+    let message = program::runs::fail_last_line(&arguments(&run, &[]));
+    println!("{message}");
+    assert!(message.contains("No space left on device") && message.contains(text(&run)), "{message}");
+    let complete = last_complete(&run);
+    assert!((1..STEPS).contains(&complete), "{complete}");
+    // As full as it is, it is full again.
+    let message = program::runs::fail_last_line(&["train", "--resume", text(&run)]);
+    assert!(message.contains("No space left on device"), "{message}");
+    assert_eq!(last_complete(&run), complete);
+    fs::remove_file(ballast).unwrap();
+    for step in 1..complete {
+        fs::remove_dir_all(run.join(format!("checkpoints/step-{step:06}"))).unwrap();
+    }
+    succeed(&["train", "--resume", text(&run), "--set", "checkpoint.keep_last=1"]);
+    assert_same_run(&whole, &run, "after the disk was full");
+}
+
+#[test]
+fn a_folder_that_vanishes_or_cannot_be_written_is_named() {
+    let message = fail(&arguments(Path::new("/proc/bupo"), &[]));
+    assert!(message.contains("/proc/bupo"), "{message}");
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut child = spawn(&arguments(&run, &[]));
+    wait_for(&run.join("checkpoints/step-000002/manifest.json"));
+    fs::rename(&run, folder.path().join("elsewhere")).unwrap();
+    let status = child.wait().unwrap();
+    let said = said(&mut child);
+    assert!(!status.success() && !said.contains("panicked"), "{said}");
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("error: ") && line.contains(text(&run))), "{said}");
+    // Where it is now, it goes on.
+    succeed(&["train", "--resume", text(&folder.path().join("elsewhere"))]);
+    assert_eq!(program::runs::timeless(&folder.path().join("elsewhere"), "metrics.jsonl").len(), STEPS);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "takes minutes"]
+fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let settings = [
+        "phases.0.steps=250",
+        "phases.1.steps=250",
+        "rollout.prompts=16",
+        "update.mini_batch_prompts=8",
+        "checkpoint.every=10",
+        "checkpoint.keep_last=2",
+    ];
+    let mut child = spawn(&arguments(&run, &settings));
+    // Read, so that the program never waits for a full pipe.
+    let mut stdout = child.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+    let proc = Path::new("/proc").join(child.id().to_string());
+    let mut seen: Vec<(usize, usize, usize)> = Vec::new();
+    while child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(500));
+        let steps = whole_lines(&run.join("metrics.jsonl")).len();
+        let (Ok(files), Ok(status)) = (fs::read_dir(proc.join("fd")), fs::read_to_string(proc.join("status"))) else {
+            continue;
+        };
+        let resident =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        if let Some(resident) = resident {
+            seen.push((steps, files.count(), resident));
+        }
+    }
+    reading.join().unwrap().unwrap();
+    assert!(child.wait().unwrap().success(), "{}", said(&mut child));
+    let most = |steps: std::ops::Range<usize>| {
+        let within: Vec<_> = seen.iter().filter(|(step, ..)| steps.contains(step)).collect();
+        (within.iter().map(|seen| seen.1).max().unwrap(), within.iter().map(|seen| seen.2).max().unwrap())
+    };
+    let speed = |steps: std::ops::Range<usize>| {
+        let lines = program::lines(&run.join("metrics.jsonl"));
+        let mut speeds: Vec<f64> =
+            lines[steps].iter().map(|line| line["tokens_per_second"].as_f64().unwrap()).collect();
+        speeds.sort_by(f64::total_cmp);
+        speeds[speeds.len() / 2]
+    };
+    for (name, first, last) in [("layer", 20..120, 150..250), ("full", 270..370, 400..500)] {
+        let ((files, memory), (files_later, memory_later)) = (most(first.clone()), most(last.clone()));
+        let (before, after) = (speed(first), speed(last));
+        println!(
+            "{name}: {files} files, {memory} kB, {before:.0} tokens/s; later {files_later}, {memory_later} kB, {after:.0} tokens/s"
+        );
+        assert!(files_later <= files + 2 && memory_later < memory + memory / 10 && after > 0.8 * before);
+    }
+}
+
+/// The step of the newest checkpoint that is there; 0 without any.
+fn last_complete(run: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return 0 };
+    let complete = entries.map(|entry| entry.unwrap()).filter(|entry| entry.path().join("manifest.json").exists());
+    let steps = complete.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok());
+    steps.max().unwrap_or(0)
+}
+
+/// The lines of a file that end.
+fn whole_lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let end = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..end].lines().map(String::from).collect()
+}
+
+fn said(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// A moment within what a whole run takes, another one in each run of the test.
+fn random_moment(once: Duration) -> Duration {
+    once.mul_f64((RandomState::new().hash_one(0) % 1000) as f64 / 1000.0)
+}
