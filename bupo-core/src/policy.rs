@@ -6,8 +6,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use crate::CoreError;
-use crate::kernels::host::{Host, exp, max, sum, vectorized};
-use crate::kernels::linear;
+use crate::kernels::host::{Host, exp, hosted, max, sum, vectorized};
+use crate::kernels::{DRAWN, draw, linear};
 use crate::profile::{Part, timed};
 
 /// 32 MiB of f32.
@@ -89,6 +89,10 @@ impl<B: Backend> InternalPolicy<B> {
     /// If there are not as many uniforms as states.
     pub fn sample(&self, uniforms: &[f64]) -> Result<Vec<Sampled>, CoreError> {
         assert_eq!(uniforms.len(), self.states.dims()[0], "one uniform per state");
+        if !hosted(&self.states) {
+            let uniforms: Vec<Vec<f64>> = uniforms.iter().map(|uniform| vec![*uniform]).collect();
+            return Ok(self.draw_on_device(&uniforms)?.into_iter().flatten().collect());
+        }
         self.per_row(|row, logits| logits.draw(uniforms[row]))
     }
 
@@ -102,6 +106,9 @@ impl<B: Backend> InternalPolicy<B> {
     /// As [`Self::sample`].
     pub fn sample_several(&self, uniforms: &[Vec<f64>]) -> Result<Vec<Vec<Sampled>>, CoreError> {
         assert_eq!(uniforms.len(), self.states.dims()[0], "uniforms for each state");
+        if !hosted(&self.states) {
+            return self.draw_on_device(uniforms);
+        }
         self.per_row(|row, logits| uniforms[row].iter().map(|uniform| logits.draw(*uniform)).collect())
     }
 
@@ -144,6 +151,35 @@ impl<B: Backend> InternalPolicy<B> {
     pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
         let logits = linear(self.states.clone().slice([rows]), self.unembedding.clone()).cast(DType::F32);
         if self.temperature == 1.0 { logits } else { logits / self.temperature }
+    }
+
+    /// Draws where the logits are, and reads back the tokens alone, once for all states.
+    fn draw_on_device(&self, uniforms: &[Vec<f64>]) -> Result<Vec<Vec<Sampled>>, CoreError> {
+        let draws = uniforms.iter().map(Vec::len).max().unwrap_or(0);
+        if draws == 0 {
+            return Ok(vec![Vec::new(); uniforms.len()]);
+        }
+        timed::<B, _>(Part::Sampling, &self.states.device(), || {
+            let drawn: Vec<Tensor<B, 2>> = self
+                .chunks()
+                .map(|rows| {
+                    // As many draws of each chunk, so that they can lie below one another.
+                    let mut uniforms = uniforms[rows.clone()].to_vec();
+                    uniforms.iter_mut().for_each(|uniforms| uniforms.resize(draws, 0.5));
+                    draw(self.logits(rows), &uniforms)
+                })
+                .collect();
+            let drawn = Host::take(Tensor::cat(drawn, 0));
+            let rows = uniforms.iter().zip(drawn.values().chunks_exact(DRAWN * draws));
+            rows.map(|(uniforms, drawn)| {
+                let of = |drawn: &[f32]| match drawn[2].is_finite() {
+                    true => Ok(Sampled { token: drawn[0] as u32, log_prob: drawn[1] }),
+                    false => Err(CoreError::NonFiniteLogits),
+                };
+                drawn.chunks_exact(DRAWN).take(uniforms.len()).map(of).collect()
+            })
+            .collect()
+        })
     }
 
     /// Reads the logits back chunk by chunk and maps each row, on all cores.
@@ -296,6 +332,51 @@ mod tests {
             policy().top_tokens(2)?.iter().map(|row| row.iter().map(|token| token.token).collect()).collect();
         assert_eq!(top, [[2, 1], [0, 3], [0, 1]]);
         Ok(())
+    }
+
+    /// Another backend draws with tensor operations.
+    #[test]
+    fn a_device_draws_what_the_host_does() {
+        use burn::backend::NdArray;
+
+        // Several blocks, the last one short, and tokens that weigh nothing.
+        let vocab = 700;
+        let logits: Vec<f32> = (0..3 * vocab)
+            .map(|i| if i % 5 == 0 { -200.0 } else { ((i * 7919) % 997) as f32 / 100.0 + (i / vocab) as f32 * 30.0 })
+            .collect();
+        let data = TensorData::new(logits, [3, vocab]);
+        let uniforms: Vec<Vec<f64>> =
+            (0..3).map(|row| (0..40 + row).map(|i| (i as f64 + 0.5 + row as f64 / 10.0) / 43.0).collect()).collect();
+        let on_host = {
+            let device = Default::default();
+            let policy =
+                InternalPolicy::<Flex>::new(Tensor::from_data(data.clone(), &device), Tensor::eye(vocab, &device));
+            policy.sample_several(&uniforms).unwrap()
+        };
+        let device = Default::default();
+        let mut policy = InternalPolicy::<NdArray>::new(Tensor::from_data(data, &device), Tensor::eye(vocab, &device));
+        for at_once in [usize::MAX, 2 * vocab] {
+            policy.logits_at_once = at_once;
+            let drawn = policy.sample_several(&uniforms).unwrap();
+            assert_eq!(drawn.iter().map(Vec::len).collect::<Vec<_>>(), [40, 41, 42]);
+            for (ours, theirs) in on_host.iter().flatten().zip(drawn.iter().flatten()) {
+                assert_eq!(ours.token, theirs.token);
+                assert!((ours.log_prob - theirs.log_prob).abs() < 1e-5, "{ours:?} and {theirs:?}");
+            }
+            // The ends of the range.
+            for uniform in [0.0, 1.0 - 1e-16] {
+                let ends = policy.sample(&[uniform; 3]).unwrap();
+                assert!(ends.iter().all(|sampled| sampled.log_prob > -30.0), "{uniform}: {ends:?}");
+            }
+        }
+        assert_eq!(policy.sample_several(&[vec![], vec![], vec![]]), Ok(vec![vec![]; 3]));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let states = Tensor::<NdArray, 2>::from_floats([[0.0, bad, 0.0, 0.0]], &device);
+            assert_eq!(
+                InternalPolicy::new(states, Tensor::eye(4, &device)).sample(&[0.5]),
+                Err(CoreError::NonFiniteLogits)
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod adamw;
 mod cache;
+mod draw;
 pub(crate) mod host;
 mod norm;
 mod rotate;
@@ -13,6 +14,7 @@ mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
 pub use cache::{CacheRoom, KvLayer};
+pub(crate) use draw::{DRAWN, draw};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotate::{RotationTable, rotate_heads, rotate_heads_backward};
 pub use softmax::{causal_softmax, softmax_backward};
