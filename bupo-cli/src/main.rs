@@ -43,6 +43,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Data(args) => commands::data::run(args),
         Command::Config(args) => commands::config::run(args),
         Command::Bench(args) => commands::bench::run(args),
+        Command::Devices => commands::devices::list(),
+        Command::Doctor => commands::devices::check(),
         Command::Warmup(args) => commands::warmup::run(args),
     }
 }

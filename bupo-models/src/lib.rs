@@ -56,7 +56,9 @@ mod sequence;
 pub mod tokenizer;
 mod trace;
 
-pub use checkpoint::{Companions, LoadedModel, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint};
+pub use checkpoint::{
+    Companions, LoadedModel, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint, save_tensors,
+};
 pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
 pub use error::ModelError;

@@ -12,6 +12,7 @@ mod learning_rate;
 mod loss;
 mod objective;
 mod optimizer;
+mod parity;
 mod phase_guard;
 mod plan;
 mod probe;
@@ -47,8 +48,9 @@ pub use learning_rate::{Decay, LearningRateSchedule};
 pub use loss::LossName;
 pub use objective::{Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseLoss, ResponseValues};
 pub use optimizer::{AdamWSettings, DecoderOptimizer, Moments};
+pub use parity::{Computed, Difference};
 pub use phase_guard::PhaseGuardMode;
-pub use plan::{MemoryPlan, PhasePlan, RunPlan, parameters};
+pub use plan::{MemoryPlan, PhasePlan, RunPlan, fit, parameters};
 pub use probe::ProbeLine;
 pub use questions::{
     Answered, ArithmeticQuestions, ChatChoice, FileQuestions, Overlong, Prepared, PromptRenderer, Question, Questions,

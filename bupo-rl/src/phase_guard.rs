@@ -22,6 +22,9 @@ const LENGTH_CHANGE: f64 = 1.5;
 /// reinforcement move a policy by less.
 const DRIFT: f64 = 0.25;
 
+/// In the place of what is not finite.
+const BEYOND: f64 = 1e9;
+
 /// What happens when a phase that trains an internal policy starts to hurt the full one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,7 +83,10 @@ impl PhaseGuard {
 
     /// Takes in a step and says, once a phase, that it has gone on for too long.
     pub(crate) fn see(&mut self, observation: Observation) -> Option<Alarm> {
-        self.seen.push(observation);
+        // A policy that has overflowed is harmed beyond every bound, and a checkpoint holds numbers only.
+        let number = |value: f64| if value.is_finite() { value } else { BEYOND };
+        let Observation { perplexity, drift, .. } = observation;
+        self.seen.push(Observation { perplexity: number(perplexity), drift: number(drift), ..observation });
         let alarm = if self.told { None } else { judge(&self.seen) };
         self.told |= alarm.is_some();
         alarm
@@ -223,7 +229,8 @@ mod tests {
     #[test]
     fn each_sign_of_harm_is_an_alarm_of_its_own_and_is_told_once() {
         type Harm = fn(&mut Observation);
-        let signs: [(Harm, &str); 5] = [
+        let signs: [(Harm, &str); 6] = [
+            (|seen| (seen.perplexity, seen.drift) = (f64::INFINITY, f64::NAN), "perplexity"),
             (|seen| seen.perplexity = 2.0, "perplexity"),
             (|seen| seen.truncated = 0.2, "cut by the length limit"),
             (|seen| seen.response_length = 14.0, "response length"),
@@ -251,6 +258,15 @@ mod tests {
             guard.enter(2);
             assert_eq!(steps(25).filter(|seen| guard.see(*seen).is_some()).count(), 1);
         }
+    }
+
+    #[test]
+    fn what_was_seen_is_the_same_after_a_checkpoint() -> Result<(), serde_json::Error> {
+        let mut guard = PhaseGuard::default();
+        guard.see(Observation { perplexity: f64::INFINITY, drift: f64::NAN, ..steady(1, 0.1 + 0.2) });
+        let read: PhaseGuard = serde_json::from_value(serde_json::to_value(&guard)?)?;
+        assert_eq!(read, guard);
+        Ok(())
     }
 
     #[test]

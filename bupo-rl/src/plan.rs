@@ -122,6 +122,59 @@ impl RunPlan {
     }
 }
 
+/// Tokens run at once below which an update's products are too small to be fast.
+const FEW_TOKENS: usize = 512;
+
+/// Cuts what a run holds at once, which changes nothing of it but speed and rounding, until its estimated peak is within `limit`
+/// bytes: `rollout.batch`, then `update.max_tokens_per_batch`, then `update.recompute`, then fewer tokens still. Says what was cut.
+///
+/// # Errors
+/// If it does not fit whatever is cut.
+pub fn fit(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<Vec<String>, RlError> {
+    let before = config.clone();
+    let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+    loop {
+        let memory = RunPlan::new(config, model)?.memory;
+        let (rollout, update) = (&mut config.rollout, &mut config.update);
+        // What is more than there is holds no more.
+        let rows = rollout.batch.min(rollout.prompts * rollout.group_size);
+        let tokens = update.max_tokens_per_batch.min(update.mini_batch_prompts * rollout.group_size * longest);
+        if memory.peak() <= limit {
+            break;
+        } else if memory.rollout() > limit && rows > 1 {
+            rollout.batch = rows / 2;
+        } else if memory.update() > limit && tokens / 2 >= longest.max(FEW_TOKENS) {
+            update.max_tokens_per_batch = tokens / 2;
+        } else if memory.update() > limit && !update.recompute {
+            update.recompute = true;
+        } else if memory.update() > limit && tokens > longest {
+            update.max_tokens_per_batch = longest;
+        } else {
+            let fixed = memory.weights + memory.gradients + memory.optimizer + memory.reference;
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            return Err(RlError::Config(format!(
+                "training needs {:.2} GiB of memory by the estimate, {:.2} of them for weights, gradients and moments, and {:.2} are \
+                 allowed; shorten rollout.max_new_tokens or data.max_prompt_tokens, choose a smaller model or another --device, or \
+                 give a larger --memory-limit",
+                gib(memory.peak()),
+                gib(fixed),
+                gib(limit)
+            )));
+        }
+    }
+    let cuts = [
+        ("rollout.batch", before.rollout.batch.to_string(), config.rollout.batch.to_string()),
+        (
+            "update.max_tokens_per_batch",
+            before.update.max_tokens_per_batch.to_string(),
+            config.update.max_tokens_per_batch.to_string(),
+        ),
+        ("update.recompute", before.update.recompute.to_string(), config.update.recompute.to_string()),
+    ];
+    let changed = cuts.into_iter().filter(|(_, before, after)| before != after);
+    Ok(changed.map(|(name, before, after)| format!("{name} {before} -> {after}")).collect())
+}
+
 /// The number of a model's parameters.
 pub fn parameters(model: &ModelConfig) -> u64 {
     let embeddings = if model.tie_word_embeddings { 1 } else { 2 } * vocabulary(model);
@@ -243,6 +296,55 @@ mod tests {
         assert!(layer.gradients < whole.gradients / 5, "{layer:?}");
         // Keys and values: 2 x 8 heads x 128 x 36 layers, 4 bytes each, for 256 responses of 1,024 + 32 tokens.
         assert_eq!(whole.cache, 2 * 8 * 128 * 36 * 4 * 256 * 1056);
+        Ok(())
+    }
+
+    fn long_responses(tokens: usize) -> TrainConfig {
+        let mut config = TrainConfig::default();
+        config.rollout.max_new_tokens = tokens;
+        config.update.max_tokens_per_batch = 16384;
+        config
+    }
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_nothing_else() -> Result<(), Box<dyn std::error::Error>> {
+        // Qwen3-0.6B.
+        let model = ModelConfig {
+            hidden_size: 1024,
+            num_hidden_layers: 28,
+            num_attention_heads: 16,
+            intermediate_size: 3072,
+            ..qwen3_4b()?
+        };
+        let small = long_responses(1024);
+        let mut config = small.clone();
+        assert_eq!(fit(&mut config, &model, 1000 * GIB)?, Vec::<String>::new());
+        assert_eq!(config, small);
+        // A laptop's GPU.
+        let cuts = fit(&mut config, &model, 16 * GIB)?;
+        assert!(!cuts.is_empty() && RunPlan::new(&config, &model)?.memory.peak() <= 16 * GIB, "{cuts:?}");
+        for cut in &cuts {
+            assert!(cut.starts_with("rollout.batch") || cut.starts_with("update."), "{cut}");
+        }
+        let back = TrainConfig {
+            rollout: crate::config::RolloutConfig { batch: small.rollout.batch, ..config.rollout.clone() },
+            update: small.update.clone(),
+            ..config
+        };
+        assert_eq!(back, small);
+        let error = fit(&mut small.clone(), &model, 9 * GIB).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("9.00 are allowed") && error.contains("another --device"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn four_billion_parameters_fit_a_large_card_at_four_thousand_tokens() -> Result<(), Box<dyn std::error::Error>> {
+        let mut config = long_responses(4096);
+        (config.rollout.prompts, config.rollout.group_size, config.update.mini_batch_prompts) = (1, 8, 1);
+        fit(&mut config, &qwen3_4b()?, 141_000_000_000)?;
+        assert!(RunPlan::new(&config, &qwen3_4b()?)?.memory.peak() <= 141_000_000_000);
         Ok(())
     }
 }

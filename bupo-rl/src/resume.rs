@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bupo_models::{Companions, Decoder, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint};
+use bupo_models::decoder::{NamedTensor, named_tensors};
+use bupo_models::{Companions, Decoder, ModelFiles, SaveDtype, SaveOptions, load_model, save_tensors};
 use bupo_runs::{Checkpoint, Pending};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use safetensors::tensor::TensorView;
@@ -118,31 +119,36 @@ fn matches(allowed: &str, key: &str) -> bool {
     allowed.len() == key.len() && allowed.iter().zip(key).all(|(allowed, part)| *allowed == "*" || *allowed == part)
 }
 
-/// Writes weights and moments into a checkpoint that is being made.
-pub(crate) fn write<B: Backend>(
-    pending: &Pending,
-    decoder: &Decoder<B>,
-    companions: &Companions,
-    moments: &BTreeMap<u64, Moments<B>>,
-) -> Result<(), RlError> {
-    // What was trained, to the last bit, whatever dtype the model is saved in at the end.
-    let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
-    save_checkpoint(&pending.path().join(MODEL), decoder, companions, options)?;
-    let path = pending.path().join(MOMENTS);
-    let data: Vec<(String, TensorData)> = moments
-        .iter()
-        .flat_map(|(id, moments)| {
+/// Weights and moments as they were, on the host: once they are there, the device need not keep them.
+pub(crate) struct Snapshot {
+    weights: Vec<NamedTensor>,
+    moments: Vec<(String, TensorData)>,
+}
+
+impl Snapshot {
+    pub(crate) fn take<B: Backend>(decoder: &Decoder<B>, moments: &BTreeMap<u64, Moments<B>>) -> Self {
+        let moments = moments.iter().flat_map(|(id, moments)| {
             [("first", &moments.first), ("second", &moments.second)]
                 .map(|(name, tensor)| (format!("{id}.{name}"), tensor.clone().into_data()))
-        })
-        .collect();
-    let failed = |error: safetensors::SafeTensorError| RlError::io("write", &path)(std::io::Error::other(error));
-    let views = data
-        .iter()
-        .map(|(name, data)| Ok((name, TensorView::new(Dtype::F32, data.shape.to_vec(), data.as_bytes())?)))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
-    safetensors::serialize_to_file(views, None, &path).map_err(failed)
+        });
+        Self { weights: named_tensors(decoder), moments: moments.collect() }
+    }
+
+    /// Writes them into a checkpoint that is being made.
+    pub(crate) fn write(self, pending: &Pending, companions: &Companions) -> Result<(), RlError> {
+        // What was trained, to the last bit, whatever dtype the model is saved in at the end.
+        let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
+        save_tensors(&pending.path().join(MODEL), self.weights, companions, options)?;
+        let path = pending.path().join(MOMENTS);
+        let failed = |error: safetensors::SafeTensorError| RlError::io("write", &path)(std::io::Error::other(error));
+        let views = self
+            .moments
+            .iter()
+            .map(|(name, data)| Ok((name, TensorView::new(Dtype::F32, data.shape.to_vec(), data.as_bytes())?)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed)?;
+        safetensors::serialize_to_file(views, None, &path).map_err(failed)
+    }
 }
 
 /// Reads where a run was at a checkpoint.

@@ -13,12 +13,21 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(name)
 }
 
-/// Commands that compute nothing on a device.
-const NO_DEVICE: [&str; 5] = ["grade", "data", "config", "report", "runs"];
+/// Commands that compute nothing on a device, or on every one.
+const NO_DEVICE: [&str; 7] = ["grade", "data", "config", "report", "runs", "devices", "doctor"];
 
+/// The program on the device that `BUPO_TEST_DEVICE` names, or the CPU.
 pub fn bupo(args: &[&str]) -> Output {
-    let device: &[&str] = if NO_DEVICE.contains(&args[0]) { &[] } else { &["--device", "cpu"] };
+    bupo_on(&device(), args)
+}
+
+pub fn bupo_on(device: &str, args: &[&str]) -> Output {
+    let device: &[&str] = if NO_DEVICE.contains(&args[0]) { &[] } else { &["--device", device] };
     Command::new(env!("CARGO_BIN_EXE_bupo")).args(args).args(device).output().unwrap()
+}
+
+pub fn device() -> String {
+    std::env::var("BUPO_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
 }
 
 pub fn succeed(args: &[&str]) -> String {

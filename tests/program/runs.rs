@@ -106,7 +106,7 @@ pub fn fail_last_line(args: &[&str]) -> String {
 pub fn spawn(args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_bupo"))
         .args(args)
-        .args(["--device", "cpu"])
+        .args(["--device", &super::device()])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod bench;
 pub mod config;
 pub mod data;
+pub mod devices;
 pub mod eval;
 pub mod generate;
 pub mod grade;

@@ -2,20 +2,26 @@
 
 use std::path::PathBuf;
 
+use bupo_models::checkpoint::load_config;
 use bupo_models::hub::Wanted;
-use bupo_rl::{Algorithm, Start, TrainConfig, resumed_config, train};
+use bupo_rl::{Algorithm, Start, TrainConfig, fit, resumed_config, train};
 use burn::tensor::backend::Backend;
 
 use super::{free_folder, model_files, stop_on_interrupt};
 use crate::args::{AlgorithmArg, TrainArgs};
-use crate::backend::{Job, run_on};
+use crate::backend::{Job, device_name, free_memory, resolved, run_on};
 use crate::error::CliError;
 use crate::screen::TrainScreen;
 
+/// Of the memory that is free, what a run may be planned to take: estimates leave out a little, and others use the machine too.
+const SHARE: f64 = 0.9;
+
 pub fn run(args: TrainArgs) -> Result<(), CliError> {
+    let device = resolved(args.device.device)?;
     if let Some(folder) = args.resume {
         let config = resumed_config(&folder, &args.set)?;
-        return run_on(args.device.device, Train { config, folder, start: Start::Resume });
+        let job = Train { config, folder, start: Start::Resume, device: device_name(device)?, memory: None };
+        return run_on(device, job);
     }
     let settings = args.fork.as_ref().map(|run| run.join("config.toml"));
     let mut config = TrainConfig::load(settings.as_deref().or(args.config.as_deref()), &args.set)?;
@@ -35,19 +41,30 @@ pub fn run(args: TrainArgs) -> Result<(), CliError> {
         })
     });
     let start = args.fork.map_or(Start::New, |from| Start::Fork { from, step: args.from_step });
-    run_on(args.device.device, Train { config, folder, start })
+    let memory = args.memory_limit.or_else(|| free_memory(device).map(|free| (free as f64 * SHARE) as u64));
+    run_on(device, Train { config, folder, start, device: device_name(device)?, memory })
 }
 
 struct Train {
     config: TrainConfig,
     folder: PathBuf,
     start: Start,
+    /// What it computes on.
+    device: String,
+    /// What it may take of it, in bytes; nothing where it has its batches already, or where nobody knows.
+    memory: Option<u64>,
 }
 
 impl Job for Train {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
+    fn run<B: Backend>(mut self, device: &B::Device) -> Result<(), CliError> {
         let files = model_files(self.config.model.as_deref(), Wanted::Model)?;
-        let mut screen = TrainScreen::new(B::name(device));
+        if let Some(memory) = self.memory {
+            let sizes = load_config(&files)?;
+            for cut in fit(&mut self.config, &sizes, memory)? {
+                say!("to fit the memory: {cut}");
+            }
+        }
+        let mut screen = TrainScreen::new(self.device);
         let stop = stop_on_interrupt("the step is finished and kept")?;
         let outcome = train::<B>(&self.config, &files, &self.folder, &self.start, &stop, device, &mut screen)?;
         screen.outcome(&outcome);

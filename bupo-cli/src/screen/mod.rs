@@ -77,6 +77,10 @@ impl StepBar {
         self.0.inc(by as u64);
     }
 
+    pub fn set_steps(&self, steps: usize) {
+        self.0.set_length(steps as u64);
+    }
+
     pub fn line(&self, line: &str) {
         self.0.suspend(|| say!("{line}"));
     }
@@ -194,7 +198,12 @@ impl Progress for TrainScreen {
         }
     }
 
-    fn phase(&mut self, number: usize, phase: &Phase) {
+    fn phase(&mut self, number: usize, phase: &Phase, steps: usize) {
+        // Fewer than planned where a phase was ended early.
+        self.steps = steps;
+        if let Some(bar) = &self.bar {
+            bar.set_steps(steps);
+        }
         self.line(&format!(
             "phase {number}: training the policy of {} for {} steps",
             match phase.site {

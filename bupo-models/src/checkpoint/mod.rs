@@ -14,7 +14,7 @@ use crate::{Decoder, ModelError};
 
 pub use companions::Companions;
 pub use files::ModelFiles;
-pub use write::{SaveDtype, SaveOptions, StoredTensor, save_checkpoint, write_safetensors};
+pub use write::{SaveDtype, SaveOptions, StoredTensor, save_checkpoint, save_tensors, write_safetensors};
 
 /// A decoder with the config it was built from and the ids that end a sequence.
 #[derive(Debug)]

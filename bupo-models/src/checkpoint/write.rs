@@ -54,9 +54,22 @@ pub fn save_checkpoint<B: Backend>(
     companions: &Companions,
     options: SaveOptions,
 ) -> Result<(), ModelError> {
+    save_tensors(folder, named_tensors(decoder), companions, options)
+}
+
+/// Saves a decoder's parameters as [`save_checkpoint`] does, once they are on the host.
+///
+/// # Errors
+/// If something cannot be written.
+pub fn save_tensors(
+    folder: &Path,
+    tensors: Vec<NamedTensor>,
+    companions: &Companions,
+    options: SaveOptions,
+) -> Result<(), ModelError> {
     fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
     let dtype = |name: &str| options.dtype.or(companions.dtypes.get(name).copied()).unwrap_or(SaveDtype::F32);
-    let tensors = named_tensors(decoder).into_iter().map(|tensor| (dtype(&tensor.name), tensor)).collect();
+    let tensors = tensors.into_iter().map(|tensor| (dtype(&tensor.name), tensor)).collect();
     write_weights(folder, split(tensors, options.max_shard_bytes))?;
     companions.write(folder, options.dtype)
 }

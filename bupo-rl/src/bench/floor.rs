@@ -8,14 +8,12 @@ use serde::Serialize;
 
 use super::{BenchMode, BenchSpec};
 
-/// Numbers of the copy that is timed: more than any cache holds.
-const COPIED: usize = 1 << 26;
 const F32: f64 = 4.0;
 
 /// What this machine does of the plainest work, best of several.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Machine {
-    /// Billions of operations a second of a product of as many tokens as the work has at once with a weight of this shape.
+    /// Billions of operations a second of a product of matrices.
     pub gflops: f64,
     /// Billions of bytes a second read and written by a copy.
     pub copy_gb_per_second: f64,
@@ -37,25 +35,21 @@ pub struct Floor {
 }
 
 impl Machine {
-    pub(super) fn measure<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Device) -> Self {
-        let rows = match spec.mode {
-            BenchMode::Rollout => spec.batch,
-            _ => (spec.batch * spec.seq).min(spec.max_tokens_per_batch),
-        };
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    /// Times a product of `[rows, inputs]` with `[inputs, outputs]`, and a copy of as many numbers.
+    pub fn measure<B: Backend>([rows, inputs, outputs]: [usize; 3], copied: usize, device: &B::Device) -> Self {
         let random = |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(DType::F32);
-        let (x, weight) = (random([rows, hidden]), random([hidden, inner]));
-        let operations = 2.0 * (rows * hidden * inner) as f64;
+        let (x, weight) = (random([rows, inputs]), random([inputs, outputs]));
+        let operations = 2.0 * (rows * inputs * outputs) as f64;
         let repeats = (2e10 / operations).clamp(1.0, 1000.0) as usize;
         let product = best::<B>(device, || {
             (0..repeats).for_each(|_| drop(x.clone().matmul(weight.clone())));
         });
-        let source = Tensor::<B, 1>::zeros([COPIED], device).cast(DType::F32);
+        let source = Tensor::<B, 1>::zeros([copied], device).cast(DType::F32);
         // Nothing shares the result: every number is read and written once.
         let copy = best::<B>(device, || drop(Tensor::cat(vec![source.clone()], 0).add_scalar(1.0)));
         Self {
             gflops: operations * repeats as f64 / product * 1e-9,
-            copy_gb_per_second: 2.0 * F32 * COPIED as f64 / copy * 1e-9,
+            copy_gb_per_second: 2.0 * F32 * copied as f64 / copy * 1e-9,
         }
     }
 }

@@ -17,6 +17,9 @@ use work::Work;
 
 pub use floor::{Floor, Machine};
 
+/// Numbers of the copy that is timed: more than any cache holds.
+const COPIED: usize = 1 << 26;
+
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -117,7 +120,12 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
         profiled.push(("other".into(), rest));
     }
     let peak_mb = peak_memory();
-    let machine = Machine::measure::<B>(config, spec, device);
+    // A product of as many tokens as the work has at once with a weight of its shape.
+    let rows = match spec.mode {
+        BenchMode::Rollout => spec.batch,
+        _ => (spec.batch * spec.seq).min(spec.max_tokens_per_batch),
+    };
+    let machine = Machine::measure::<B>([rows, config.hidden_size, config.intermediate_size], COPIED, device);
     let floor = Cost::of(config, spec).floor(&machine);
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);

@@ -7,14 +7,15 @@ use burn::tensor::backend::Backend;
 use super::Trainer;
 use crate::RlError;
 use crate::phase_guard::PhaseGuardMode;
-use crate::resume;
+use crate::resume::Snapshot;
 
 impl<B: Backend> Trainer<'_, B> {
     /// Begins to write a checkpoint. Weights and moments are shared with it, not copied, until training changes them.
     pub(super) fn checkpoint(&mut self) -> Result<(), RlError> {
         self.written()?;
         self.run.sync()?;
-        if self.config.guard.phase_guard == PhaseGuardMode::Rollback {
+        let next = self.at.schedule.at(self.at.step + 1).1.site;
+        if self.config.guard.phase_guard == PhaseGuardMode::Rollback && self.guards(next) {
             self.at.guard.checkpointed(self.at.step);
         }
         self.at.grading_failures = self.grading_failures();
@@ -27,8 +28,11 @@ impl<B: Backend> Trainer<'_, B> {
         let (decoder, companions) = (self.model.decoder.clone(), self.model.companions.clone());
         let moments = self.optimizer.moments().clone();
         self.writing = Some(std::thread::spawn(move || {
+            // Before the next update, as a rule: it comes after rollouts, and what it changes is kept twice until then.
+            let snapshot = Snapshot::take(&decoder, &moments);
+            drop((decoder, moments));
             let pending = store.begin(step)?;
-            resume::write(&pending, &decoder, &companions, &moments)?;
+            snapshot.write(&pending, &companions)?;
             pending.commit(env!("CARGO_PKG_VERSION"), meta)?;
             store.prune(keep.keep_last, (keep.keep_every > 0).then_some(keep.keep_every), &best)?;
             Ok(())

@@ -89,26 +89,21 @@ impl<B: Backend> Trainer<'_, B> {
         if mode == PhaseGuardMode::Warn {
             return Ok(GuardAction::Warned { reason });
         }
-        if mode == PhaseGuardMode::Rollback {
-            match self.roll_back() {
-                Ok(to_step) => {
-                    self.at.schedule.end(step);
-                    return Ok(GuardAction::RolledBack { to_step, reason });
-                }
-                // The phase ends all the same, with what there is.
-                Err(error) => {
-                    self.at.schedule.end(step);
-                    return Ok(GuardAction::Switched { reason: format!("{reason}; not rolled back: {error}") });
-                }
-            }
-        }
         self.at.schedule.end(step);
-        Ok(GuardAction::Switched { reason })
+        if mode == PhaseGuardMode::Switch {
+            return Ok(GuardAction::Switched { reason });
+        }
+        // It may be the one that is gone back to.
+        self.written()?;
+        Ok(match self.roll_back() {
+            Ok(to_step) => GuardAction::RolledBack { to_step, reason },
+            // The phase ends all the same, with what there is.
+            Err(error) => GuardAction::Switched { reason: format!("{reason}; not rolled back: {error}") },
+        })
     }
 
     /// Takes weights and moments from the phase's best checkpoint; random numbers, data and steps go on from here.
     fn roll_back(&mut self) -> Result<usize, RlError> {
-        self.written()?;
         let missing = || RlError::NoData {
             path: self.run.path().join("checkpoints"),
             reason: "there is no checkpoint of this phase".into(),

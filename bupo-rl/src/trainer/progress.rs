@@ -24,8 +24,8 @@ pub trait Progress {
     fn boundary(&mut self, boundary: &Boundary);
     /// Checkpoints were damaged, and an older one is gone on from.
     fn passed_over(&mut self, damaged: &[Damaged]);
-    /// A phase begins.
-    fn phase(&mut self, number: usize, phase: &Phase);
+    /// A phase begins; the run has so many steps in all, as it now stands.
+    fn phase(&mut self, number: usize, phase: &Phase, steps: usize);
     /// A step is done.
     fn step(&mut self, metrics: &StepMetrics);
 }

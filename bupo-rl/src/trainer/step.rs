@@ -73,7 +73,7 @@ impl<B: Backend> Trainer<'_, B> {
         }
         let (number, phase) = self.at.schedule.at(step);
         if step == 1 || number != self.at.schedule.at(step - 1).0 {
-            progress.phase(number, &phase);
+            progress.phase(number, &phase, self.at.schedule.steps());
         }
         let settings = &self.config.rollout;
         let loss = LossSpec {
@@ -129,6 +129,7 @@ impl<B: Backend> Trainer<'_, B> {
         };
         self.run.metrics(step, &metrics)?;
         self.run.state.step = step;
+        self.run.state.steps = self.at.schedule.steps();
         self.run.state.phase = Some(number.to_string());
         self.run.state.site = Some(phase.site.to_string());
         self.run.state.last_reward = Some(metrics.reward);

@@ -1,11 +1,13 @@
-//! The one file that names concrete backends: which device the program computes on, chosen when it starts.
+//! The one place that names concrete backends: which device the program computes on, chosen when it starts.
+
+mod found;
 
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+
+pub use found::{Found, found};
 
 use crate::error::CliError;
 
@@ -18,7 +20,7 @@ pub enum DeviceChoice {
     Cpu,
     /// Burn's ndarray backend, a second opinion.
     Ndarray,
-    /// A GPU by WGPU: the best one, or the one of that index.
+    /// A device of WGPU: the best one, or the one of that index.
     Wgpu(Option<usize>),
     /// An NVIDIA GPU.
     Cuda(usize),
@@ -44,25 +46,38 @@ pub fn run_on(choice: DeviceChoice, job: impl Job) -> Result<(), CliError> {
     }
 }
 
-/// The device a choice stands for here.
+/// The device that a choice stands for here, looked for once.
 ///
 /// # Errors
-/// If it is not compiled in or does not work here.
-pub fn device_name(choice: DeviceChoice) -> Result<String, CliError> {
-    let chosen = match choice {
-        DeviceChoice::Auto => best_device()?,
-        other => other,
-    };
-    Ok(chosen.to_string())
+/// If nothing works here.
+pub fn resolved(choice: DeviceChoice) -> Result<DeviceChoice, CliError> {
+    if choice == DeviceChoice::Auto { best_device() } else { Ok(choice) }
 }
 
-/// What `auto` means here.
-fn best_device() -> Result<DeviceChoice, CliError> {
-    if cuda_count().is_ok_and(|count| count > 0) {
+/// The device a choice stands for here, by its name on the command line and its own.
+///
+/// # Errors
+/// If nothing works here.
+pub fn device_name(choice: DeviceChoice) -> Result<String, CliError> {
+    let chosen = resolved(choice)?;
+    let of_its_own = match chosen {
+        DeviceChoice::Wgpu(index) => found::wgpu_name(index),
+        DeviceChoice::Cuda(index) => found::cuda_name(index),
+        _ => None,
+    };
+    Ok(of_its_own.map_or(chosen.to_string(), |name| format!("{chosen} ({name})")))
+}
+
+/// What `auto` means here: a processor that plays a GPU is slower than the processor itself.
+///
+/// # Errors
+/// If nothing works here.
+pub fn best_device() -> Result<DeviceChoice, CliError> {
+    if found::cuda_count().is_ok_and(|count| count > 0) {
         return Ok(DeviceChoice::Cuda(0));
     }
-    if wgpu_gpus() > 0 {
-        return Ok(DeviceChoice::Wgpu(None));
+    if let Some(index) = found::first_gpu() {
+        return Ok(DeviceChoice::Wgpu(Some(index)));
     }
     if cfg!(feature = "cpu") {
         return Ok(DeviceChoice::Cpu);
@@ -70,6 +85,16 @@ fn best_device() -> Result<DeviceChoice, CliError> {
     Err(CliError::Message(
         "no GPU works here and this program was built without the cpu feature; build it with --features cpu".into(),
     ))
+}
+
+/// Bytes of memory that a device has free, where it says so.
+pub fn free_memory(choice: DeviceChoice) -> Option<u64> {
+    match choice {
+        DeviceChoice::Auto => free_memory(resolved(choice).ok()?),
+        DeviceChoice::Cpu | DeviceChoice::Ndarray => found::free_cpu_memory(),
+        DeviceChoice::Cuda(index) => found::free_cuda_memory(index),
+        DeviceChoice::Wgpu(_) => None,
+    }
 }
 
 #[cfg(feature = "cpu")]
@@ -94,28 +119,8 @@ fn ndarray(_: impl Job) -> Result<(), CliError> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu(index: Option<usize>, job: impl Job) -> Result<(), CliError> {
-    use burn::backend::Wgpu;
-    use burn::backend::wgpu::WgpuDevice;
-
-    let failed = |reason: String| {
-        CliError::Message(format!(
-            "no WGPU device works here ({reason}); install a Vulkan driver, or choose --device cpu"
-        ))
-    };
-    quietly(|| works::<Wgpu>(&WgpuDevice::default())).map_err(failed)?;
-    let device = match index {
-        None => WgpuDevice::default(),
-        Some(index) => {
-            let all = wgpu_devices();
-            let count = all.len();
-            all.into_iter().nth(index).ok_or_else(|| {
-                CliError::Message(format!(
-                    "there is no wgpu:{index}; this machine has {count} GPUs for WGPU, counted from 0"
-                ))
-            })?
-        }
-    };
-    job.run::<Wgpu>(&device)
+    let device = found::wgpu_device(index)?;
+    on_gpu(|| job.run::<burn::backend::Wgpu>(&device))
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -123,41 +128,19 @@ fn wgpu(_: Option<usize>, _: impl Job) -> Result<(), CliError> {
     Err(not_compiled("wgpu"))
 }
 
-/// Discrete, integrated and virtual GPUs, in that order.
-#[cfg(feature = "wgpu")]
-fn wgpu_devices() -> Vec<burn::backend::wgpu::WgpuDevice> {
-    use burn::backend::wgpu::WgpuDevice;
-
-    let count = |kind| quietly(|| <burn::backend::Wgpu as Backend>::device_count(kind)).unwrap_or(0);
-    let discrete = (0..count(0)).map(WgpuDevice::DiscreteGpu);
-    let integrated = (0..count(1)).map(WgpuDevice::IntegratedGpu);
-    let virtual_ = (0..count(2)).map(WgpuDevice::VirtualGpu);
-    discrete.chain(integrated).chain(virtual_).collect()
-}
-
-#[cfg(feature = "wgpu")]
-fn wgpu_gpus() -> usize {
-    wgpu_devices().len()
-}
-
-#[cfg(not(feature = "wgpu"))]
-fn wgpu_gpus() -> usize {
-    0
-}
-
 #[cfg(feature = "cuda")]
 fn cuda(index: usize, job: impl Job) -> Result<(), CliError> {
-    let count = cuda_count().map_err(|reason| {
+    let count = found::cuda_count().map_err(|reason| {
         CliError::Message(format!(
             "CUDA does not work here ({reason}); install the NVIDIA driver, or choose --device cpu"
         ))
     })?;
     if index >= count {
         return Err(CliError::Message(format!(
-            "there is no cuda:{index}; this machine has {count} NVIDIA GPUs, counted from 0"
+            "there is no cuda:{index}; this machine has {count} NVIDIA GPUs, counted from 0; see bupo devices"
         )));
     }
-    job.run::<burn::backend::Cuda>(&burn::backend::cuda::CudaDevice::new(index))
+    on_gpu(|| job.run::<burn::backend::Cuda>(&burn::backend::cuda::CudaDevice::new(index)))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -165,18 +148,15 @@ fn cuda(_: usize, _: impl Job) -> Result<(), CliError> {
     Err(not_compiled("cuda"))
 }
 
-/// How many NVIDIA GPUs there are, or why none can be used.
-#[cfg(feature = "cuda")]
-fn cuda_count() -> Result<usize, String> {
-    quietly(|| {
-        works::<burn::backend::Cuda>(&Default::default());
-        <burn::backend::Cuda as Backend>::device_count(0)
+/// Drivers give up by panicking, first of all where memory runs out. What a run has written by then is whole.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn on_gpu(work: impl FnOnce() -> Result<(), CliError>) -> Result<(), CliError> {
+    found::quietly(work).unwrap_or_else(|reason| {
+        Err(CliError::Message(format!(
+            "the GPU gave up ({reason}); where its memory is what ran out, lower rollout.batch or update.max_tokens_per_batch, or set \
+             update.recompute=true, and a run goes on with bupo train --resume; bupo doctor checks the device"
+        )))
     })
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda_count() -> Result<usize, String> {
-    Err("not compiled in".into())
 }
 
 #[cfg(any(not(feature = "cpu"), not(feature = "wgpu"), not(feature = "cuda")))]
@@ -184,34 +164,6 @@ fn not_compiled(feature: &str) -> CliError {
     CliError::Message(format!(
         "this program was built without the {feature} feature; build it with --features {feature}"
     ))
-}
-
-/// Runs something on the device; panics where the driver is missing.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn works<B: Backend>(device: &B::Device) {
-    let sum: f32 = Tensor::<B, 1>::ones([4], device).sum().into_data().iter::<f32>().sum();
-    assert_eq!(sum, 4.0, "the device computes wrongly");
-}
-
-/// Drivers that are missing panic deep inside their bindings, some on threads of their own: the first panic's message
-/// is the reason.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn quietly<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
-    use std::panic;
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    let reason = Arc::new(Mutex::new(None));
-    let heard = Arc::clone(&reason);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let text = info.payload_as_str().unwrap_or("no driver").lines().next().unwrap_or_default();
-        let text: String = text.chars().take(200).collect();
-        heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
-    }));
-    let result = panic::catch_unwind(panic::AssertUnwindSafe(probe));
-    panic::set_hook(hook);
-    let reason = reason.lock().unwrap_or_else(PoisonError::into_inner).take();
-    result.map_err(|_| reason.unwrap_or_else(|| "no driver".into()))
 }
 
 impl FromStr for DeviceChoice {
