@@ -43,3 +43,26 @@ fn a_device_that_is_not_there_is_named_before_anything_is_done() {
         assert!(!said.contains("panicked") && !out.exists(), "{device}: {said}");
     }
 }
+
+#[test]
+fn batches_are_cut_to_the_memory_that_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |name: &str, limit: &str| {
+        let out = folder.path().join(name);
+        let few = ["phases.0.steps=1", "phases.1.steps=0", "evaluation.problems=2", "rollout.prompts=16"];
+        let mut args = vec!["train", "--out", text(&out), "--memory-limit", limit];
+        args.extend(few.iter().flat_map(|setting| ["--set", setting]));
+        let output = program::bupo(&args);
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), said, std::fs::read_to_string(out.join("config.toml")).unwrap_or_default())
+    };
+    let (fits, said, settings) = train("roomy", "8GiB");
+    assert!(fits && !said.contains("to fit the memory") && settings.contains("batch = 2048"), "{said}{settings}");
+    let (fits, said, settings) = train("tight", "60MB");
+    assert!(fits && said.contains("rollout.batch 2048 -> "), "{said}");
+    assert!(settings.contains("recompute = true") && !settings.contains("batch = 2048"), "{settings}");
+    let (fits, said, settings) = train("none", "1MB");
+    assert!(!fits && said.contains("--memory-limit") && settings.is_empty(), "{said}");
+    let (fits, said, _) = train("wrong", "lots");
+    assert!(!fits && said.contains("12GiB"), "{said}");
+}
