@@ -3,11 +3,11 @@
 
 use bupo::core::InternalPolicy;
 use bupo::core::kernels::{
-    AdamWStep, CacheRoom, KvLayer, adamw, causal_softmax, rms_norm, rms_norm_backward, softmax_backward, swiglu,
-    swiglu_backward,
+    AdamWStep, CacheRoom, KvCache, adamw, causal_softmax, causal_tiles, rms_norm, rms_norm_backward, softmax_backward,
+    swiglu, swiglu_backward,
 };
 use burn::backend::Flex;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{DType, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const TOKENS: usize = 2048;
@@ -49,7 +49,8 @@ fn kernels(criterion: &mut Criterion) {
     let (scores, d_weights) = (random([8, 4, 2, 128, 256]), random([8, 4, 2, 128, 256]));
     group.bench_function("copy/scores", |b| b.iter(|| own(&scores)));
     group.bench_function("softmax", |b| {
-        b.iter_batched(|| own(&scores), |scores| causal_softmax(scores, 128, 0.125), BatchSize::LargeInput);
+        let tiles = causal_tiles(256, DType::F32, &Default::default());
+        b.iter_batched(|| own(&scores), |scores| causal_softmax(scores, &tiles[1], 0.125), BatchSize::LargeInput);
     });
     group.bench_function("softmax_backward", |b| {
         b.iter_batched(|| own(&d_weights), |d| softmax_backward(scores.clone(), d, 0.125), BatchSize::LargeInput);
@@ -78,18 +79,12 @@ fn decoding(criterion: &mut Criterion) {
     group.sample_size(20);
     const ROWS: usize = 128;
     for seen in [128, 1024] {
-        let mut cache = KvLayer::<Flex>::new();
+        let mut cache = KvCache::<Flex>::new(1, CacheRoom { rows: ROWS, slots: seen });
         let sources: Vec<(usize, usize)> = vec![(0, seen - 1); ROWS];
-        cache.admit(
-            &random([1, 4, seen - 1, 64]),
-            &random([1, 4, seen - 1, 64]),
-            &sources,
-            CacheRoom { rows: ROWS, slots: seen },
-        );
+        cache.admit(&[(random([1, 4, seen - 1, 64]), random([1, 4, seen - 1, 64]))], &sources);
         let (q, k, v) = (random([ROWS, 8, 1, 64]), random([ROWS, 4, 1, 64]), random([ROWS, 4, 1, 64]));
-        let positions = vec![seen - 1; ROWS];
         group.bench_function(BenchmarkId::new("attention", seen), |b| {
-            b.iter(|| cache.attend(q.clone(), k.clone(), v.clone(), &positions, 0.125));
+            b.iter(|| cache.attend(1, q.clone(), k.clone(), v.clone(), 0.125));
         });
     }
     for vocab in [8_192, 151_936] {

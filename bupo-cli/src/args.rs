@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bupo_core::{Norm, PolicySite};
 use bupo_grade::Rule;
-use bupo_models::SaveDtype;
+use bupo_models::{DtypeChoice, SaveDtype};
 use bupo_rl::{ChatChoice, Overlong};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -61,6 +61,15 @@ pub struct ModelArgs {
     pub model: Option<String>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub dtype: DtypeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DtypeArgs {
+    /// What layers compute in: auto, f32 or bf16; auto is bf16 where the weights are and the device has units for it
+    #[arg(long, value_name = "DTYPE", default_value = "auto")]
+    pub dtype: DtypeChoice,
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +106,9 @@ pub struct TrainArgs {
     /// Model folder or Hub id [default: the settings' own, the model inside the program]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    /// What layers compute in: auto, f32 or bf16; parameters and moments are f32 [default: the settings' own, auto]
+    #[arg(long, value_name = "DTYPE")]
+    pub dtype: Option<DtypeChoice>,
     /// Save the trained model as f32, bf16 or f16 [default: the dtype it was loaded from]
     #[arg(long, value_name = "DTYPE")]
     pub save_dtype: Option<SaveDtype>,
@@ -104,7 +116,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on with a run that was stopped, after its newest checkpoint; --set may change a few settings, --set phases.1.steps=200 say
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "algorithm", "seed", "model", "save_dtype", "out", "fork"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "algorithm", "seed", "model", "dtype", "save_dtype", "out", "fork"])]
     pub resume: Option<PathBuf>,
     /// Start a new run from another one's checkpoint, with its settings and any changes
     #[arg(long, value_name = "RUN", conflicts_with = "config")]
@@ -112,8 +124,9 @@ pub struct TrainArgs {
     /// The step whose checkpoint --fork starts from [default: the newest]
     #[arg(long, value_name = "N", requires = "fork")]
     pub from_step: Option<usize>,
-    /// Memory the run may take by the estimate, such as 12GiB; batches are cut to it [default: what the device has free, where it says]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "resume")]
+    /// Memory the run may take by the estimate, such as 12GiB; batches are cut to it [default: what the device has free, where it says;
+    /// with --resume what the run was cut to]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory_limit: Option<u64>,
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -196,6 +209,8 @@ pub struct AnalyzeArgs {
     pub model: Vec<String>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub dtype: DtypeArgs,
     /// Parquet or JSONL files of problems, answered here and graded [default: the embedded problems]
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', group = "input")]
     pub data: Vec<PathBuf>,
@@ -439,7 +454,7 @@ pub struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// small, vocab, qwen3-0.6b, or a model folder whose config.json gives the sizes
+    /// small, vocab, qwen3-0.6b, qwen3-4b, or a model folder whose config.json gives the sizes
     #[arg(long, value_name = "SHAPE", default_value = "small")]
     pub shape: String,
     /// What is timed
@@ -477,6 +492,9 @@ pub struct BenchArgs {
     pub profile: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// What layers compute in: auto, which is f32 here, f32 or bf16
+    #[arg(long, value_name = "DTYPE", default_value = "auto")]
+    pub dtype: DtypeChoice,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

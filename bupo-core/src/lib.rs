@@ -20,7 +20,7 @@ mod unembed;
 
 pub use error::CoreError;
 pub use measure::{BesideFull, PolicyComparison, SiteLogits, cosines, norms, participation_ratios};
-pub use policy::{InternalPolicy, Sampled, TokenProb, token_tensor};
+pub use policy::{InternalPolicy, LOGITS_AT_ONCE, Sampled, TokenProb, token_tensor};
 pub use site::{Norm, PolicySite};
 pub use stream::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder, ResidualStream};
 pub use unembed::{PolicyGradient, Scored, TokenDerivatives, TokenStats};

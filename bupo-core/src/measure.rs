@@ -149,6 +149,7 @@ impl PolicyComparison {
 /// The cosine of each state of `a` with the one of `b` at the same place, both `[tokens, hidden]`; 0 where either is 0.
 pub fn cosines<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Vec<f32> {
     let unit = |states: Tensor<B, 2>| {
+        let states = states.cast(DType::F32);
         let length = lengths(states.clone()).clamp_min(f32::MIN_POSITIVE);
         states / length
     };
@@ -157,7 +158,7 @@ pub fn cosines<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Vec<f32> {
 
 /// The Euclidean norm of each state `[tokens, hidden]`.
 pub fn norms<B: Backend>(states: Tensor<B, 2>) -> Vec<f32> {
-    lengths(states).into_data().iter::<f32>().collect()
+    lengths(states.cast(DType::F32)).into_data().iter::<f32>().collect()
 }
 
 /// Euclidean lengths, `[tokens, 1]`, by way of the largest entry so that squares cannot overflow.

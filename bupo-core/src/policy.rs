@@ -10,8 +10,8 @@ use crate::kernels::host::{Host, exp, hosted, max, sum, vectorized};
 use crate::kernels::{DRAWN, draw, linear};
 use crate::profile::{Part, timed};
 
-/// 32 MiB of f32.
-const LOGITS_AT_ONCE: usize = 1 << 23;
+/// Logits that a policy holds at once: 32 MiB of f32.
+pub const LOGITS_AT_ONCE: usize = 1 << 23;
 
 /// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
 ///
@@ -68,8 +68,10 @@ pub struct TokenProb {
 }
 
 impl<B: Backend> InternalPolicy<B> {
-    /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1.
+    /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1. States of another dtype are
+    /// read in the unembedding's: where that is f32, so are logits and all that follows from them.
     pub fn new(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Self {
+        let states = states.cast(unembedding.dtype());
         Self { states, unembedding, temperature: 1.0, logits_at_once: LOGITS_AT_ONCE }
     }
 

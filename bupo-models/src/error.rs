@@ -62,6 +62,12 @@ pub enum ModelError {
         /// The tensor and what is wrong with it.
         reason: String,
     },
+    /// The device does not compute in bf16.
+    #[error("{backend} does not compute in bf16 here; choose the dtype f32, or auto")]
+    Dtype {
+        /// The backend's name.
+        backend: String,
+    },
     /// A token id is not in the vocabulary.
     #[error("token id {id} (row {row}, position {position}) is outside the model's vocabulary of {vocab}")]
     TokenOutOfRange {

@@ -47,6 +47,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
+mod dtype;
 mod error;
 pub mod generate;
 pub mod hub;
@@ -61,6 +62,7 @@ pub use checkpoint::{
 };
 pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
+pub use dtype::{ComputeDtype, DtypeChoice};
 pub use error::ModelError;
 pub use generate::{GenerateOptions, Response, generate};
 pub use lens::{LensSite, lens};

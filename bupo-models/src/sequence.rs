@@ -1,7 +1,7 @@
 //! Prompts with their responses, padded into blocks.
 
 use bupo_core::token_tensor;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use serde::{Deserialize, Serialize};
 
@@ -95,9 +95,13 @@ impl Block {
 
     /// The gradient with respect to all states `[rows * longest, hidden]`, from the one with respect to those that predict.
     pub fn spread<B: Backend>(&self, d_states: Tensor<B, 2>) -> Tensor<B, 2> {
-        let ([_, hidden], device) = (d_states.dims(), d_states.device());
-        let all = Tensor::<B, 2>::zeros([self.rows.len() * self.longest, hidden], &device).cast(d_states.dtype());
-        all.select_assign(0, token_tensor(&self.places, &device), d_states, IndexingUpdateOp::Add)
+        let ([count, hidden], device) = (d_states.dims(), d_states.device());
+        // Every place takes its row, or the zeros behind them all: devices add rows to places one after the other, but take them
+        // side by side.
+        let mut index = vec![count as u32; self.rows.len() * self.longest];
+        self.places.iter().enumerate().for_each(|(row, place)| index[*place as usize] = row as u32);
+        let zeros = Tensor::<B, 2>::zeros([1, hidden], (&device, d_states.dtype()));
+        Tensor::cat(vec![d_states, zeros], 0).select(0, token_tensor(&index, &device))
     }
 
     /// Cuts per-token values into one slice per response.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bupo_core::PolicySite;
 use bupo_grade::Rewards;
-use bupo_models::SaveDtype;
+use bupo_models::{DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -42,6 +42,9 @@ pub struct TrainConfig {
     /// A model folder or a Hub id, `org/name` or `org/name@revision`; nothing for the model inside the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What the layers compute in: f32, bf16, or auto, which is recorded as what it came to. Parameters, moments and all that is
+    /// summed are f32.
+    pub dtype: DtypeChoice,
     /// The dtype the trained model is saved in; nothing for the one it was loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_dtype: Option<SaveDtype>,
@@ -205,6 +208,7 @@ impl Default for TrainConfig {
             algorithm: Algorithm::Bupo,
             loss: LossName::Grpo,
             model: None,
+            dtype: DtypeChoice::Auto,
             save_dtype: None,
             phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],
             task: TaskConfig::default(),
@@ -558,6 +562,7 @@ mod tests {
             ("rollout.overlong_share=1.0", "overlong_share"),
             ("data.validation=['a.parquet']", "data.train"),
             ("seed", "key=value"),
+            ("dtype=f16", "f16"),
         ] {
             let message = load(&[pair]).err().unwrap_or_default();
             assert!(message.contains(expected), "{pair}: {message}");

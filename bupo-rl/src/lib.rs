@@ -37,7 +37,7 @@ pub use benchmark::{
     Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
 };
 pub use bupo_models::Sequence;
-pub use bupo_runs::JsonLines;
+pub use bupo_runs::{Damaged, JsonLines};
 pub use config::{
     Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RolloutConfig, TaskConfig,
     TrainConfig, UpdateConfig,

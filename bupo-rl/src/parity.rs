@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bupo_core::{Norm, PolicySite};
 use bupo_models::decoder::{ParamSource, RandomInit, named_tensors};
-use bupo_models::{Decoder, GenerateOptions, ModelConfig, ModelError, Sequence, generate};
+use bupo_models::{ComputeDtype, Decoder, GenerateOptions, ModelConfig, ModelError, Response, Sequence, generate};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -27,8 +27,11 @@ const SITES: [(PolicySite, Norm); 5] = [
 const SEED: u64 = 3;
 
 /// Numbers by what they are of.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Computed(BTreeMap<&'static str, Vec<f64>>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Computed {
+    precision: Precision,
+    numbers: BTreeMap<&'static str, Vec<f64>>,
+}
 
 /// How far two devices' numbers are apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,21 +40,56 @@ pub struct Difference {
     pub what: &'static str,
     /// The largest distance, over the largest number where that is above 1; infinite where one is no number.
     pub largest: f64,
-    /// What rounding may come to in f32.
+    /// What rounding may come to.
     pub allowed: f64,
 }
 
-/// What is compared, and what rounding may come to. Sampled tokens are the same, for the same random numbers: that rounding
-/// takes another one has odds of a thousand to one here.
-const ALLOWED: [(&str, f64); 7] = [
-    ("log-probs", 1e-4),
-    ("entropies", 1e-4),
-    ("KL(layer || full)", 1e-4),
-    ("sampled tokens", 0.0),
-    ("loss", 1e-4),
-    ("gradient norm", 1e-3),
-    ("weights after two updates", 1e-4),
+/// How coarse the numbers are that products are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Precision {
+    F32,
+    /// f32 with the 11 bits that NVIDIA's units for products read of it.
+    Tf32,
+    Bf16,
+}
+
+/// What is compared, and what rounding may come to in f32 and in bf16; in TF32 to a quarter of that, for it has more bits. Sampled tokens
+/// are the same in f32, for the same random numbers: that rounding takes another one has odds of a thousand to one here. Otherwise they
+/// need not be. Nor need weights: where a gradient is rounding alone, AdamW takes a whole step all the same.
+const ALLOWED: [(&str, f64, Option<f64>); 10] = [
+    ("log-probs", 1e-4, Some(2e-2)),
+    ("entropies", 1e-4, Some(2e-2)),
+    ("KL(layer || full)", 1e-4, Some(2e-2)),
+    (SAMPLED, 0.0, None),
+    ("sampled tokens' log-probs", 1e-4, None),
+    (GAP, 1e-4, Some(2e-2)),
+    ("loss", 1e-4, Some(2e-2)),
+    ("gradient norm", 1e-3, Some(2e-2)),
+    (MOMENTS, 1e-4, Some(5e-2)),
+    ("weights after two updates", 1e-4, None),
 ];
+const SAMPLED: &str = "sampled tokens";
+const GAP: &str = "log-probs when sampled less when trained";
+const MOMENTS: &str = "gradients' means";
+
+impl Precision {
+    fn of<B: Backend>(dtype: ComputeDtype, device: &B::Device) -> Self {
+        match dtype {
+            ComputeDtype::Bf16 => Self::Bf16,
+            ComputeDtype::F32 if B::name(device).contains("cuda") => Self::Tf32,
+            ComputeDtype::F32 => Self::F32,
+        }
+    }
+
+    /// What is compared, and how far it may be apart.
+    fn allowed(self) -> impl Iterator<Item = (&'static str, f64)> {
+        ALLOWED.into_iter().filter_map(move |(what, in_f32, in_bf16)| match self {
+            Self::F32 => Some((what, in_f32)),
+            Self::Tf32 => Some((what, in_bf16? / 4.0)),
+            Self::Bf16 => Some((what, in_bf16?)),
+        })
+    }
+}
 
 impl Computed {
     /// Computes log-probs, entropies and divergences at several sites, samples, and updates the model twice: a layer's policy, then
@@ -59,10 +97,11 @@ impl Computed {
     ///
     /// # Errors
     /// If something is not finite.
-    pub fn on<B: Backend>(device: &B::Device) -> Result<Self, RlError> {
+    pub fn on<B: Backend>(dtype: ComputeDtype, device: &B::Device) -> Result<Self, RlError> {
         let config = ModelConfig::from_json(CONFIG)?;
-        let mut decoder: Decoder<B> = Decoder::build(&config, &mut Pronounced(RandomInit::new(SEED, device.clone())))?;
-        let mut computed = Self::default();
+        let decoder: Decoder<B> = Decoder::build(&config, &mut Pronounced(RandomInit::new(SEED, device.clone())))?;
+        let mut decoder = decoder.computing_in(dtype);
+        let mut computed = Self { precision: Precision::of::<B>(dtype, device), numbers: BTreeMap::new() };
         let sequences = sequences(config.vocab_size);
         for (site, norm) in SITES {
             let spec = PolicySpec { site, norm, temperature: 0.9 };
@@ -85,9 +124,20 @@ impl Computed {
                 first_row: 0,
                 batch: 2,
             };
-            for response in generate(&decoder, &prompts, &options)? {
-                computed.add("sampled tokens", &response.tokens.iter().map(|token| *token as f32).collect::<Vec<_>>());
-                computed.add("log-probs", &response.log_probs);
+            let responses = generate(&decoder, &prompts, &options)?;
+            let answered = |(prompt, response): (&Vec<u32>, &Response)| Sequence {
+                prompt: prompt.clone(),
+                response: response.tokens.clone(),
+            };
+            let answered: Vec<Sequence> = prompts.iter().zip(&responses).map(answered).collect();
+            let spec = PolicySpec { site, norm, temperature: options.temperature };
+            for (response, again) in responses.iter().zip(response_stats(&decoder, &answered, &spec, 64)?) {
+                let tokens: Vec<f32> = response.tokens.iter().map(|token| *token as f32).collect();
+                let gaps: Vec<f32> = response.log_probs.iter().zip(&again.log_probs).map(|(a, b)| a - b).collect();
+                computed.add(SAMPLED, &tokens);
+                computed.add("sampled tokens' log-probs", &response.log_probs);
+                let largest = gaps.iter().fold(0.0_f32, |largest, gap| largest.max(gap.abs()));
+                computed.add(GAP, &[largest]);
             }
         }
         let objective = Objective { kl_coefficient: 0.1, entropy_coefficient: 0.01, ..Objective::default() };
@@ -114,34 +164,36 @@ impl Computed {
             computed.add("loss", &[stats.loss as f32]);
             computed.add("gradient norm", &[stats.grad_norm as f32]);
         }
+        for moments in optimizer.moments().values() {
+            // Clipped to a norm of 1 and a tenth of that: made as large as other numbers are.
+            let means: Vec<f32> = moments.first.to_data().iter::<f32>().map(|mean| mean * 100.0).collect();
+            computed.add(MOMENTS, &means);
+        }
         for tensor in named_tensors(&decoder) {
             computed.add("weights after two updates", &tensor.data.iter::<f32>().collect::<Vec<_>>());
         }
         Ok(computed)
     }
 
-    /// How far another device's numbers are from these.
+    /// How far another device's numbers are from these, and how far the dtype of those lets them be.
     pub fn compare(&self, other: &Self) -> Vec<Difference> {
-        let values = |computed: &Self, what| computed.0.get(what).cloned().unwrap_or_default();
-        ALLOWED
-            .into_iter()
-            .map(|(what, allowed)| {
-                let (ours, theirs) = (values(self, what), values(other, what));
-                let size = ours.iter().fold(1.0_f64, |size, value| size.max(value.abs()));
-                let distance = |(a, b): (&f64, &f64)| {
-                    let distance = (a - b).abs() / size;
-                    if distance.is_finite() { distance } else { f64::INFINITY }
-                };
-                let same = ours.len() == theirs.len() && !ours.is_empty();
-                let largest =
-                    if same { ours.iter().zip(&theirs).map(distance).fold(0.0, f64::max) } else { f64::INFINITY };
-                Difference { what, largest, allowed }
-            })
-            .collect()
+        let values = |computed: &Self, what| computed.numbers.get(what).cloned().unwrap_or_default();
+        let apart = other.precision.allowed().map(|(what, allowed)| {
+            let (ours, theirs) = (values(self, what), values(other, what));
+            let size = ours.iter().fold(1.0_f64, |size, value| size.max(value.abs()));
+            let distance = |(a, b): (&f64, &f64)| {
+                let distance = (a - b).abs() / size;
+                if distance.is_finite() { distance } else { f64::INFINITY }
+            };
+            let same = ours.len() == theirs.len() && !ours.is_empty();
+            let largest = if same { ours.iter().zip(&theirs).map(distance).fold(0.0, f64::max) } else { f64::INFINITY };
+            Difference { what, largest, allowed }
+        });
+        apart.collect()
     }
 
     fn add(&mut self, what: &'static str, values: &[f32]) {
-        self.0.entry(what).or_default().extend(values.iter().copied().map(f64::from));
+        self.numbers.entry(what).or_default().extend(values.iter().copied().map(f64::from));
     }
 }
 
@@ -181,15 +233,24 @@ mod tests {
 
     #[test]
     fn what_is_apart_is_told_apart() {
-        let mut one = Computed::default();
-        ALLOWED.iter().for_each(|(what, _)| one.add(what, &[1.0, 20.0]));
+        let mut one = Computed { precision: Precision::F32, numbers: BTreeMap::new() };
+        ALLOWED.iter().for_each(|(what, ..)| one.add(what, &[1.0, 20.0]));
         assert!(one.compare(&one).iter().all(|difference| difference.largest == 0.0 && difference.is_rounding()));
         for wrong in [vec![1.0, 20.1], vec![1.0, f32::NAN], vec![1.0], vec![]] {
             let mut other = one.clone();
-            other.0.insert("log-probs", wrong.iter().copied().map(f64::from).collect());
+            other.numbers.insert("log-probs", wrong.iter().copied().map(f64::from).collect());
             let apart: Vec<&str> =
                 one.compare(&other).iter().filter(|found| !found.is_rounding()).map(|found| found.what).collect();
             assert_eq!(apart, ["log-probs"], "{wrong:?}");
+        }
+        // What is coarser is allowed more, and not asked for the same tokens.
+        for (precision, compared, distance) in [(Precision::Tf32, 7, 4e-3), (Precision::Bf16, 7, 1.9e-2)] {
+            let mut other = Computed { precision, numbers: BTreeMap::new() };
+            ALLOWED.iter().for_each(|(what, ..)| other.add(what, &[1.0 + distance * 20.0, 20.0]));
+            let found = one.compare(&other);
+            assert!(found.len() == compared && found.iter().all(Difference::is_rounding), "{found:?}");
+            other.add(GAP, &[0.0]);
+            assert!(!one.compare(&other).iter().all(Difference::is_rounding));
         }
     }
 }

@@ -1,22 +1,18 @@
 //! What a run would do before it does it: phases, updates, tokens, and memory by part.
 
-use bupo_core::PolicySite;
-use bupo_models::{Family, ModelConfig};
+use bupo_core::kernels::ATTENTION_TILE;
+use bupo_core::{LOGITS_AT_ONCE, PolicySite};
+use bupo_models::generate::PREFILL_TOKENS;
+use bupo_models::{ComputeDtype, DtypeChoice, Family, ModelConfig};
 
 use crate::RlError;
 use crate::config::TrainConfig;
 use crate::schedule::Phase;
 
-/// Bytes of a weight, a gradient, a moment, an activation: all are f32.
+/// Bytes of a parameter, a gradient, a moment, a logit.
 const F32: u64 = 4;
 /// What the unembedding holds of a chunk of logits while its gradient is computed, in chunks.
 const LOGIT_CHUNKS: u64 = 4;
-/// Queries whose attention scores are held at once.
-const ATTENTION_TILE: u64 = 128;
-/// Prompt tokens run at once.
-const PREFILL_TOKENS: u64 = 1 << 13;
-/// Logits of a chunk.
-const LOGITS_AT_ONCE: u64 = 1 << 23;
 
 /// A phase as it would run.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,12 +63,14 @@ pub struct MemoryPlan {
     pub cache: u64,
     /// What a layer needs to read their prompts.
     pub prefill: u64,
+    /// The layers once more, in the dtype they compute in, while responses are generated.
+    pub lowered: u64,
 }
 
 impl MemoryPlan {
     /// While generating.
     pub fn rollout(&self) -> u64 {
-        self.weights + self.optimizer + self.reference + self.cache + self.prefill.max(self.logits)
+        self.weights + self.optimizer + self.reference + self.lowered + self.cache + self.prefill.max(self.logits)
     }
 
     /// While updating.
@@ -132,24 +130,13 @@ const FEW_TOKENS: usize = 512;
 /// If it does not fit whatever is cut.
 pub fn fit(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<Vec<String>, RlError> {
     let before = config.clone();
-    let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
     loop {
         let memory = RunPlan::new(config, model)?.memory;
-        let (rollout, update) = (&mut config.rollout, &mut config.update);
-        // What is more than there is holds no more.
-        let rows = rollout.batch.min(rollout.prompts * rollout.group_size);
-        let tokens = update.max_tokens_per_batch.min(update.mini_batch_prompts * rollout.group_size * longest);
         if memory.peak() <= limit {
             break;
-        } else if memory.rollout() > limit && rows > 1 {
-            rollout.batch = rows / 2;
-        } else if memory.update() > limit && tokens / 2 >= longest.max(FEW_TOKENS) {
-            update.max_tokens_per_batch = tokens / 2;
-        } else if memory.update() > limit && !update.recompute {
-            update.recompute = true;
-        } else if memory.update() > limit && tokens > longest {
-            update.max_tokens_per_batch = longest;
-        } else {
+        }
+        let cut = (memory.rollout() > limit && cut_rollout(config)) || (memory.update() > limit && cut_update(config));
+        if !cut {
             let fixed = memory.weights + memory.gradients + memory.optimizer + memory.reference;
             let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
             return Err(RlError::Config(format!(
@@ -162,17 +149,50 @@ pub fn fit(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<
             )));
         }
     }
-    let cuts = [
-        ("rollout.batch", before.rollout.batch.to_string(), config.rollout.batch.to_string()),
-        (
-            "update.max_tokens_per_batch",
-            before.update.max_tokens_per_batch.to_string(),
-            config.update.max_tokens_per_batch.to_string(),
-        ),
-        ("update.recompute", before.update.recompute.to_string(), config.update.recompute.to_string()),
-    ];
-    let changed = cuts.into_iter().filter(|(_, before, after)| before != after);
-    Ok(changed.map(|(name, before, after)| format!("{name} {before} -> {after}")).collect())
+    Ok(cuts(&before, config))
+}
+
+/// Generates half as many responses at once. Whether there were several.
+pub(crate) fn cut_rollout(config: &mut TrainConfig) -> bool {
+    let rollout = &mut config.rollout;
+    // What is more than there is holds no more.
+    let rows = rollout.batch.min(rollout.prompts * rollout.group_size);
+    if rows > 1 {
+        rollout.batch = rows / 2;
+    }
+    rows > 1
+}
+
+/// Makes an update hold less: half as many tokens at once, while they are many; then layers are run again; then one sequence at a
+/// time. Whether any of it was left to do.
+pub(crate) fn cut_update(config: &mut TrainConfig) -> bool {
+    let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+    let update = &mut config.update;
+    let tokens = update.max_tokens_per_batch.min(update.mini_batch_prompts * config.rollout.group_size * longest);
+    if tokens / 2 >= longest.max(FEW_TOKENS) {
+        update.max_tokens_per_batch = tokens / 2;
+    } else if !update.recompute {
+        update.recompute = true;
+    } else if tokens > longest {
+        update.max_tokens_per_batch = longest;
+    } else {
+        return false;
+    }
+    true
+}
+
+/// What was cut, a line each.
+pub(crate) fn cuts(before: &TrainConfig, after: &TrainConfig) -> Vec<String> {
+    let sizes = |config: &TrainConfig| {
+        [
+            ("rollout.batch", config.rollout.batch.to_string()),
+            ("update.max_tokens_per_batch", config.update.max_tokens_per_batch.to_string()),
+            ("update.recompute", config.update.recompute.to_string()),
+        ]
+    };
+    let pairs = sizes(before).into_iter().zip(sizes(after));
+    let changed = pairs.filter(|((_, before), (_, after))| before != after);
+    changed.map(|((name, before), (_, after))| format!("{name} {before} -> {after}")).collect()
 }
 
 /// The number of a model's parameters.
@@ -213,17 +233,26 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
     // A sequence that is longer than a batch is run alone.
     let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(sequences * longest as u64);
-    let logits = LOGITS_AT_ONCE.min(tokens * model.vocab_size as u64);
-    let prefill_rows = (PREFILL_TOKENS / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
+    // What is not decided yet is planned as the larger.
+    let (number, lowered) = match config.dtype {
+        DtypeChoice::Bf16 => {
+            let number = ComputeDtype::Bf16.bytes();
+            (number, number * model.num_hidden_layers as u64 * layer(model))
+        }
+        DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
+    };
+    let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
+    let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
         weights,
         gradients: F32 * most_trained,
         optimizer: 2 * F32 * most_trained,
         reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
-        activations: F32 * activations(model, tokens, longest as u64, most_layers, config.update.recompute),
+        activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute),
         logits: F32 * LOGIT_CHUNKS * logits,
-        cache: F32 * rows * longest as u64 * keys,
-        prefill: F32 * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
+        cache: number * rows * longest as u64 * keys,
+        prefill: number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
+        lowered,
     }
 }
 
@@ -234,14 +263,14 @@ fn activations(model: &ModelConfig, tokens: u64, longest: u64, layers: u64, reco
     let inside = tokens * (hidden + 2 * inner + 2 * heads * head_dim + 2 * keys);
     let kept = if recompute { layers * tokens * hidden + inside } else { layers * (tokens * hidden + inside) };
     // Scores, weights and their gradients of a tile of queries; gradients beside what they are of.
-    let tile = longest.min(ATTENTION_TILE);
+    let tile = longest.min(ATTENTION_TILE as u64);
     kept + 3 * heads * tokens * tile + tokens * (4 * hidden + 3 * inner)
 }
 
 /// What a layer holds while it reads a prompt, in numbers.
 fn prefill(model: &ModelConfig, prompt: u64) -> u64 {
     let [hidden, inner, heads, head_dim] = widths(model);
-    prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(ATTENTION_TILE))
+    prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(ATTENTION_TILE as u64))
 }
 
 fn widths(model: &ModelConfig) -> [u64; 4] {
@@ -294,6 +323,10 @@ mod tests {
         let layer = of(&["phases.1.steps=0", "objective.kl_coefficient=0.1"])?;
         assert_eq!((layer.reference, layer.weights), (layer.gradients, whole.weights));
         assert!(layer.gradients < whole.gradients / 5, "{layer:?}");
+        let halved = of(&["dtype=bf16"])?;
+        assert_eq!((halved.weights, halved.optimizer), (whole.weights, whole.optimizer));
+        assert_eq!((2 * halved.cache, 2 * halved.activations), (whole.cache, whole.activations));
+        assert_eq!(halved.lowered, 2 * 36 * 100_930_816);
         // Keys and values: 2 x 8 heads x 128 x 36 layers, 4 bytes each, for 256 responses of 1,024 + 32 tokens.
         assert_eq!(whole.cache, 2 * 8 * 128 * 36 * 4 * 256 * 1056);
         Ok(())

@@ -82,6 +82,14 @@ impl RunFolder {
         Self::open(path, lock, step, steps, events)
     }
 
+    /// Writes settings over those that the run began with.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn settings(&self, config_toml: &str) -> Result<(), RlError> {
+        Ok(write_atomically(&self.path().join("config.toml"), config_toml.as_bytes())?)
+    }
+
     fn open(
         path: &Path,
         lock: RunLock,

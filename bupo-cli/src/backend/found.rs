@@ -74,11 +74,22 @@ fn system() -> System {
     System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(memory))
 }
 
-/// What is free, within what a container is allowed: how much of that is taken is not known, for files that can be read again count.
-pub fn free_cpu_memory() -> Option<u64> {
+/// Bytes of a device's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// What nobody holds.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+/// The machine's memory, within what a container is allowed: how much of that is taken is not known, for files that can be read again
+/// count.
+pub fn cpu_memory() -> Option<Memory> {
     let system = system();
     let allowed = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    Some(allowed.min(system.available_memory())).filter(|free| *free > 0)
+    let memory = Memory { free: allowed.min(system.available_memory()), total: allowed.min(system.total_memory()) };
+    Some(memory).filter(|memory| memory.free > 0)
 }
 
 /// The devices of WGPU by index, GPUs first, with their own descriptions.
@@ -242,8 +253,9 @@ fn cuda_offers() -> Vec<Found> {
 }
 
 #[cfg(feature = "cuda")]
-pub fn free_cuda_memory(index: usize) -> Option<u64> {
-    quietly(|| cudarc::driver::CudaContext::new(index).ok()?.mem_get_info().ok()).ok()?.map(|(free, _)| free as u64)
+pub fn cuda_memory(index: usize) -> Option<Memory> {
+    let (free, total) = quietly(|| cudarc::driver::CudaContext::new(index).ok()?.mem_get_info().ok()).ok()??;
+    Some(Memory { free: free as u64, total: total as u64 })
 }
 
 #[cfg(feature = "cuda")]
@@ -262,7 +274,7 @@ fn cuda_offers() -> Vec<Found> {
 }
 
 #[cfg(not(feature = "cuda"))]
-pub fn free_cuda_memory(_: usize) -> Option<u64> {
+pub fn cuda_memory(_: usize) -> Option<Memory> {
     None
 }
 

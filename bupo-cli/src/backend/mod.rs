@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use burn::tensor::backend::Backend;
 
-pub use found::{Found, found};
+pub use found::{Found, Memory, found};
 
 use crate::error::CliError;
 
@@ -87,12 +87,12 @@ pub fn best_device() -> Result<DeviceChoice, CliError> {
     ))
 }
 
-/// Bytes of memory that a device has free, where it says so.
-pub fn free_memory(choice: DeviceChoice) -> Option<u64> {
+/// A device's memory, where it says.
+pub fn memory(choice: DeviceChoice) -> Option<Memory> {
     match choice {
-        DeviceChoice::Auto => free_memory(resolved(choice).ok()?),
-        DeviceChoice::Cpu | DeviceChoice::Ndarray => found::free_cpu_memory(),
-        DeviceChoice::Cuda(index) => found::free_cuda_memory(index),
+        DeviceChoice::Auto => memory(resolved(choice).ok()?),
+        DeviceChoice::Cpu | DeviceChoice::Ndarray => found::cpu_memory(),
+        DeviceChoice::Cuda(index) => found::cuda_memory(index),
         DeviceChoice::Wgpu(_) => None,
     }
 }

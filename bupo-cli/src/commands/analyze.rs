@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, Subject, Tally};
 use bupo_models::hub::Wanted;
-use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer, load_model};
+use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer};
 use bupo_report::{ResponseMap, analysis_report, response_map};
 use bupo_rl::RecordedResponse;
 use burn::tensor::backend::Backend;
 
 use self::output::Output;
 use self::source::Source;
-use super::{model_files, stop_on_interrupt};
+use super::{load_to_read, model_files, stop_on_interrupt};
 use crate::args::AnalyzeArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -109,7 +109,7 @@ fn analyze<B: Backend>(
     output: &mut Output,
     stop: &AtomicBool,
 ) -> Result<Option<(Analysis, Vec<ResponseMap>, bool)>, CliError> {
-    let model = load_model::<B>(&named.files, device)?;
+    let model = load_to_read::<B>(&named.files, args.dtype.dtype, device)?;
     let (tally, first) = measure_all(named, &model, args, output, stop)?;
     if tally.responses() == 0 {
         return Ok(None);

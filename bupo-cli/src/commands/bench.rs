@@ -13,7 +13,7 @@ use crate::backend::{Job, device_name, run_on};
 use crate::error::CliError;
 
 /// The shapes that have names: Qwen3 models that differ in what they spend their time on.
-const SHAPES: [(&str, &str); 3] = [
+const SHAPES: [(&str, &str); 4] = [
     (
         "small",
         r#"{"model_type": "qwen3", "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8,
@@ -30,6 +30,12 @@ const SHAPES: [(&str, &str); 3] = [
         "qwen3-0.6b",
         r#"{"model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
             "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151936,
+            "tie_word_embeddings": true}"#,
+    ),
+    (
+        "qwen3-4b",
+        r#"{"model_type": "qwen3", "hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 9728, "vocab_size": 151936,
             "tie_word_embeddings": true}"#,
     ),
 ];
@@ -58,9 +64,11 @@ impl Job for BenchJob {
             BenchModeArg::Analyze => BenchMode::Analyze,
             BenchModeArg::Measure => BenchMode::Measure,
         };
+        let dtype = args.dtype.for_new::<B>(device)?;
         let rollout = mode == BenchMode::Rollout;
         let spec = BenchSpec {
             mode,
+            dtype,
             batch: args.batch,
             seq: args.seq.unwrap_or(if rollout { PROMPT } else { SEQUENCE }),
             layer: args.layer,
@@ -74,7 +82,10 @@ impl Job for BenchJob {
         let result = bench::<B>(&config, &spec, device)?;
         let device = device_name(args.device.device)?;
         if args.json {
-            say!("{}", json!({"shape": args.shape, "device": device, "dtype": "f32", "spec": spec, "result": result}));
+            say!(
+                "{}",
+                json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "result": result})
+            );
         } else {
             show(&args.shape, &device, &spec, &result);
         }
@@ -92,7 +103,7 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult) {
         BenchMode::Analyze => format!("entropies of every policy, {} x {}", spec.batch, spec.seq),
         BenchMode::Measure => format!("all measures of every policy, {} x {}", spec.batch, spec.seq),
     };
-    say!("{shape}, {what}, f32 on {device}");
+    say!("{shape}, {what}, {} on {device}", spec.dtype);
     say!(
         "  {:.1} tokens/s, median of {} runs ({:.1} to {:.1})",
         result.tokens_per_second,

@@ -90,6 +90,7 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         ("logits", memory.logits),
         ("cache", memory.cache),
         ("prefill", memory.prefill),
+        ("lowered", memory.lowered),
         ("while generating", memory.rollout()),
         ("while updating", memory.update()),
         ("peak", memory.peak()),

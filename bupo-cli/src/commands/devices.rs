@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use bupo_rl::{Computed, Machine};
+use bupo_models::{ComputeDtype, DtypeChoice};
+use bupo_rl::{Computed, Difference, Machine};
 use burn::tensor::backend::Backend;
 
 use crate::backend::{DeviceChoice, Found, Job, best_device, found, run_on};
@@ -36,15 +37,15 @@ pub fn check() -> Result<(), CliError> {
         let job = Check { choice: found.choice, reference: &mut reference, failures: &mut failures };
         if let Err(error) = run_on(found.choice, job) {
             say!("  it fails: {error}");
-            failures.push(found.choice);
+            failures.push(found.choice.to_string());
         }
     }
     if failures.is_empty() {
         say!("every device that is there computes right; auto is {}", best_device()?);
         return Ok(());
     }
-    let named = failures.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(CliError::Message(format!("do not train on {named}: update the driver, or choose another --device")))
+    let named = failures.join(", ");
+    Err(CliError::Message(format!("do not train on {named}: update the driver, or choose another --device or --dtype")))
 }
 
 fn show(found: &Found) {
@@ -59,42 +60,50 @@ fn show(found: &Found) {
 
 struct Check<'a> {
     choice: DeviceChoice,
-    /// The first device's numbers.
+    /// The first device's numbers, in f32.
     reference: &'a mut Option<(DeviceChoice, Computed)>,
-    failures: &'a mut Vec<DeviceChoice>,
+    failures: &'a mut Vec<String>,
 }
 
 impl Job for Check<'_> {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let started = Instant::now();
-        let computed = Computed::on::<B>(device)?;
-        let first = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        let again = Computed::on::<B>(device)?;
-        say!(
-            "         a small training took {first:.2} s, kernels made, and {:.2} s again",
-            started.elapsed().as_secs_f64()
-        );
-        let Machine { gflops, copy_gb_per_second } = Machine::measure::<B>(PRODUCT, COPIED, device);
-        say!("         {gflops:.0} GFLOP/s in a product, {copy_gb_per_second:.1} GB/s in a copy");
-        let (beside, reference) = self.reference.get_or_insert((self.choice, computed.clone()));
-        let mut right = true;
-        for difference in reference.compare(&computed).into_iter().chain(reference.compare(&again)) {
-            if !difference.is_rounding() {
-                right = false;
-                say!(
-                    "         {} differ from {beside}'s by {:.1e}, where rounding comes to {:.0e}",
-                    difference.what,
-                    difference.largest,
-                    difference.allowed
-                );
+    fn run<B: Backend>(mut self, device: &B::Device) -> Result<(), CliError> {
+        for dtype in [DtypeChoice::F32, DtypeChoice::Bf16] {
+            if let Ok(dtype) = dtype.for_new::<B>(device) {
+                self.check::<B>(dtype, device)?;
             }
         }
-        if right {
-            let largest = reference.compare(&computed).iter().map(|difference| difference.largest).fold(0.0, f64::max);
-            say!("         its numbers are {beside}'s to {largest:.1e}");
+        Ok(())
+    }
+}
+
+impl Check<'_> {
+    fn check<B: Backend>(&mut self, dtype: ComputeDtype, device: &B::Device) -> Result<(), CliError> {
+        let started = Instant::now();
+        let computed = Computed::on::<B>(dtype, device)?;
+        let first = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let again = Computed::on::<B>(dtype, device)?;
+        say!(
+            "         {dtype}: a small training took {first:.2} s, kernels made, and {:.2} s again",
+            started.elapsed().as_secs_f64()
+        );
+        let Machine { gflops, copy_gb_per_second } = Machine::measure::<B>(PRODUCT, COPIED, dtype, device);
+        say!("         {dtype}: {gflops:.0} GFLOP/s in a product; {copy_gb_per_second:.1} GB/s in a copy of f32");
+        let (beside, reference) = self.reference.get_or_insert((self.choice, computed.clone()));
+        let differences = [reference.compare(&computed), reference.compare(&again)].concat();
+        for difference in differences.iter().filter(|difference| !difference.is_rounding()) {
+            say!(
+                "         {dtype}: {} differ from {beside}'s by {:.1e}, where rounding comes to {:.0e}",
+                difference.what,
+                difference.largest,
+                difference.allowed
+            );
+        }
+        if differences.iter().all(Difference::is_rounding) {
+            let largest = differences.iter().map(|difference| difference.largest).fold(0.0, f64::max);
+            say!("         {dtype}: its numbers are {beside}'s to {largest:.1e}");
         } else {
-            self.failures.push(self.choice);
+            self.failures.push(format!("{} in {dtype}", self.choice));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bupo_grade::Grader;
 use bupo_models::hub::Wanted;
-use bupo_models::{TextTokenizer, load_model};
+use bupo_models::{ComputeDtype, TextTokenizer};
 use bupo_rl::{
     Benchmark, COMPLETIONS, EvaluationFolder, PromptRenderer, Sampler, Sampling, grade_again, read_questions,
     run_benchmarks,
@@ -13,7 +13,7 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use super::grade::{report_failures, rewards};
-use super::{data_config, free_folder, model_files};
+use super::{data_config, free_folder, load_to_read, model_files};
 use crate::args::EvalArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -50,13 +50,14 @@ impl Job for Eval {
         let benchmarks = read_benchmarks(&args, &renderer)?;
         let num_layers = bupo_models::checkpoint::load_config(&files)?.num_hidden_layers;
         args.policy.policy.depth(num_layers).map_err(bupo_models::ModelError::from)?;
+        let dtype = args.model.dtype.dtype.for_model::<B>(&files, device)?;
         let out = args.out.clone().unwrap_or_else(|| free_folder("eval"));
-        let mut folder = EvaluationFolder::open(&out, &settings(&args, &benchmarks), args.samples)?;
+        let mut folder = EvaluationFolder::open(&out, &settings(&args, dtype, &benchmarks), args.samples)?;
         let resumed = folder.resumed(args.samples);
         if resumed > 0 {
             say!("{resumed} problems are done already in {}", out.display());
         }
-        let model = load_model::<B>(&files, device)?;
+        let model = load_to_read::<B>(&files, dtype.into(), device)?;
         let tokenizer = TextTokenizer::load(&files)?;
         let sampling = Sampling {
             site: args.policy.policy,
@@ -102,10 +103,11 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
 }
 
 /// What makes two evaluations the same, so that one can go on where the other stopped.
-fn settings(args: &EvalArgs, benchmarks: &[Benchmark]) -> serde_json::Value {
+fn settings(args: &EvalArgs, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> serde_json::Value {
     let files: Vec<String> = args.data.iter().map(|path| absolute(path).display().to_string()).collect();
     json!({
         "model": args.model.model,
+        "dtype": dtype.to_string(),
         "data": files,
         "problems": benchmarks.iter().map(|benchmark| benchmark.questions.len()).collect::<Vec<_>>(),
         "samples": args.samples,

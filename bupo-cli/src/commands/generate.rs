@@ -2,11 +2,11 @@
 
 use bupo_core::PolicySite;
 use bupo_models::hub::Wanted;
-use bupo_models::{GenerateOptions, Response, TextTokenizer, generate, load_model};
+use bupo_models::{GenerateOptions, Response, TextTokenizer, generate};
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
-use super::{check_writable, model_files, read_tokens, write_whole};
+use super::{check_writable, load_to_read, model_files, read_tokens, write_whole};
 use crate::args::GenerateArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -37,7 +37,7 @@ impl Job for Generate {
         if prompts.is_empty() {
             return Err(CliError::Message("there are no rows of tokens to continue; give at least one".into()));
         }
-        let model = load_model::<B>(&files, device)?;
+        let model = load_to_read::<B>(&files, args.model.dtype.dtype, device)?;
         let options = GenerateOptions {
             site: args.policy.policy,
             norm: args.policy.norm,

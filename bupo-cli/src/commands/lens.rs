@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use bupo_models::hub::Wanted;
-use bupo_models::{LensSite, TextTokenizer, lens, load_model};
+use bupo_models::{LensSite, TextTokenizer, lens};
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
-use super::{check_writable, model_files, write_whole};
+use super::{check_writable, load_to_read, model_files, write_whole};
 use crate::args::LensArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -31,7 +31,7 @@ impl Job for Lens {
         if ids.is_empty() {
             return Err(CliError::Message("the text has no tokens; give at least a character".into()));
         }
-        let model = load_model::<B>(&files, device)?;
+        let model = load_to_read::<B>(&files, args.model.dtype.dtype, device)?;
         let sites = lens(&model.decoder, &ids, args.norm, args.top)?;
         match &args.json {
             Some(path) => {

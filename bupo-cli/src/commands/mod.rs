@@ -23,9 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_models::hub::{HubId, HubSettings, Wanted, fetch};
-use bupo_models::{ModelError, ModelFiles};
+use bupo_models::{DtypeChoice, LoadedModel, ModelError, ModelFiles, load_model};
 use bupo_report::{Report, ReportError};
 use bupo_rl::DataConfig;
+use burn::tensor::backend::Backend;
 
 use crate::args::PromptArgs;
 use crate::error::CliError;
@@ -52,6 +53,17 @@ fn model_files(model: Option<&str>, wanted: Wanted) -> Result<ModelFiles, CliErr
     let settings = HubSettings::from_env().map_err(ModelError::from)?;
     let fetched = fetch(&id, wanted, &settings, &mut FetchScreen::default()).map_err(ModelError::from)?;
     Ok(ModelFiles::folder(&fetched)?)
+}
+
+/// Loads a model that is looked at and not trained: its layers are kept in the dtype they compute in alone.
+fn load_to_read<B: Backend>(
+    files: &ModelFiles,
+    dtype: DtypeChoice,
+    device: &B::Device,
+) -> Result<LoadedModel<B>, CliError> {
+    let dtype = dtype.for_model::<B>(files, device)?;
+    let model = load_model::<B>(files, device)?;
+    Ok(LoadedModel { decoder: model.decoder.computing_in(dtype).lowered(), ..model })
 }
 
 /// How the command line says that problems are read and made into prompts.

@@ -39,6 +39,7 @@ impl Job for Replay {
         let Self(args) = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
         let LoadedModel { mut decoder, companions, .. } = load_model::<B>(&files, device)?;
+        decoder = decoder.computing_in(args.model.dtype.dtype.for_model::<B>(&files, device)?);
         let rollouts = read_rollouts(&args.rollouts, decoder.vocab_size())?;
         args.policy.policy.depth(decoder.layers.len()).map_err(bupo_models::ModelError::from)?;
         make_empty_folder(&args.out)?;

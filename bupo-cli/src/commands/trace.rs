@@ -2,10 +2,10 @@
 
 use bupo_models::checkpoint::{StoredTensor, write_safetensors};
 use bupo_models::hub::Wanted;
-use bupo_models::{SaveDtype, load_model, trace};
+use bupo_models::{SaveDtype, trace};
 use burn::tensor::backend::Backend;
 
-use super::{check_writable, model_files, read_tokens};
+use super::{check_writable, load_to_read, model_files, read_tokens};
 use crate::args::TraceArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -21,7 +21,8 @@ impl Job for Trace {
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let rows = read_tokens(&args.tokens)?;
-        let model = load_model::<B>(&model_files(args.model.model.as_deref(), Wanted::Model)?, device)?;
+        let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+        let model = load_to_read::<B>(&files, args.model.dtype.dtype, device)?;
         let stored: Vec<StoredTensor> = trace(&model.decoder, &rows)?
             .into_iter()
             .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))

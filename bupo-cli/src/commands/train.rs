@@ -9,7 +9,7 @@ use burn::tensor::backend::Backend;
 
 use super::{free_folder, model_files, stop_on_interrupt};
 use crate::args::{AlgorithmArg, TrainArgs};
-use crate::backend::{Job, device_name, free_memory, resolved, run_on};
+use crate::backend::{DeviceChoice, Job, device_name, memory, resolved, run_on};
 use crate::error::CliError;
 use crate::screen::TrainScreen;
 
@@ -20,8 +20,8 @@ pub fn run(args: TrainArgs) -> Result<(), CliError> {
     let device = resolved(args.device.device)?;
     if let Some(folder) = args.resume {
         let config = resumed_config(&folder, &args.set)?;
-        let job = Train { config, folder, start: Start::Resume, device: device_name(device)?, memory: None };
-        return run_on(device, job);
+        // It has its batches already, and keeps them unless it is told to take less.
+        return run_on(device, Train { config, folder, start: Start::Resume, device, memory: args.memory_limit });
     }
     let settings = args.fork.as_ref().map(|run| run.join("config.toml"));
     let mut config = TrainConfig::load(settings.as_deref().or(args.config.as_deref()), &args.set)?;
@@ -33,6 +33,7 @@ pub fn run(args: TrainArgs) -> Result<(), CliError> {
     }
     config.seed = args.seed.unwrap_or(config.seed);
     config.model = args.model.or(config.model);
+    config.dtype = args.dtype.unwrap_or(config.dtype);
     config.save_dtype = args.save_dtype.or(config.save_dtype);
     let folder = args.out.unwrap_or_else(|| {
         free_folder(match config.algorithm {
@@ -41,8 +42,8 @@ pub fn run(args: TrainArgs) -> Result<(), CliError> {
         })
     });
     let start = args.fork.map_or(Start::New, |from| Start::Fork { from, step: args.from_step });
-    let memory = args.memory_limit.or_else(|| free_memory(device).map(|free| (free as f64 * SHARE) as u64));
-    run_on(device, Train { config, folder, start, device: device_name(device)?, memory })
+    let memory = args.memory_limit.or_else(|| memory(device).map(|memory| (memory.free as f64 * SHARE) as u64));
+    run_on(device, Train { config, folder, start, device, memory })
 }
 
 struct Train {
@@ -50,7 +51,7 @@ struct Train {
     folder: PathBuf,
     start: Start,
     /// What it computes on.
-    device: String,
+    device: DeviceChoice,
     /// What it may take of it, in bytes; nothing where it has its batches already, or where nobody knows.
     memory: Option<u64>,
 }
@@ -58,13 +59,15 @@ struct Train {
 impl Job for Train {
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<(), CliError> {
         let files = model_files(self.config.model.as_deref(), Wanted::Model)?;
+        let dtype = self.config.dtype.for_model::<B>(&files, device)?;
+        self.config.dtype = dtype.into();
         if let Some(memory) = self.memory {
             let sizes = load_config(&files)?;
             for cut in fit(&mut self.config, &sizes, memory)? {
                 say!("to fit the memory: {cut}");
             }
         }
-        let mut screen = TrainScreen::new(self.device);
+        let mut screen = TrainScreen::new(self.device, format!("{}, {dtype}", device_name(self.device)?));
         let stop = stop_on_interrupt("the step is finished and kept")?;
         let outcome = train::<B>(&self.config, &files, &self.folder, &self.start, &stop, device, &mut screen)?;
         screen.outcome(&outcome);

@@ -13,6 +13,8 @@ use bupo_runs::Damaged;
 use console::{Alignment, measure_text_width, pad_str};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::backend::{DeviceChoice, memory};
+
 /// Columns of the terminal, 80 where there is none.
 pub fn screen_width() -> usize {
     usize::from(console::Term::stdout().size().1)
@@ -92,6 +94,8 @@ impl StepBar {
 
 /// The screen of `bupo train`.
 pub struct TrainScreen {
+    choice: DeviceChoice,
+    /// Its name, and what layers compute in.
     device: String,
     started: Instant,
     steps: usize,
@@ -100,8 +104,8 @@ pub struct TrainScreen {
 }
 
 impl TrainScreen {
-    pub fn new(device: String) -> Self {
-        Self { device, started: Instant::now(), steps: 0, bar: None, warned: HashSet::new() }
+    pub fn new(choice: DeviceChoice, device: String) -> Self {
+        Self { choice, device, started: Instant::now(), steps: 0, bar: None, warned: HashSet::new() }
     }
 
     /// Before and after, and where everything is.
@@ -245,6 +249,10 @@ impl Progress for TrainScreen {
             bar
         });
         bar.step();
+    }
+
+    fn memory_free(&mut self) -> Option<f64> {
+        memory(self.choice).map(|memory| memory.free as f64 / memory.total as f64)
     }
 }
 

@@ -9,14 +9,14 @@ const TASK: usize = 1 << 14;
 /// Partial sums kept beside one another, so that adding up runs as fast as reading.
 const LANES: usize = 16;
 
-/// Whether a backend's f32 tensors are slices of this process's memory, taken and given back without a copy.
-fn on_host<B: Backend>(device: &B::Device) -> bool {
-    B::name(device) == "flex"
+/// Whether a backend's tensors of a dtype are slices of f32 in this process's memory, taken and given back without a copy.
+pub(crate) fn hosts<B: Backend>(dtype: DType, device: &B::Device) -> bool {
+    dtype == DType::F32 && B::name(device) == "flex"
 }
 
-/// Whether this tensor is such a slice of f32.
+/// Whether this tensor is such a slice.
 pub(crate) fn hosted<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> bool {
-    tensor.dtype() == DType::F32 && on_host::<B>(&tensor.device())
+    hosts::<B>(tensor.dtype(), &tensor.device())
 }
 
 /// A tensor's f32 values, copied only if somebody else holds the tensor too.

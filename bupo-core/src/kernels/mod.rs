@@ -13,11 +13,11 @@ mod softmax;
 mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
-pub use cache::{CacheRoom, KvLayer};
+pub use cache::{CacheRoom, KvCache};
 pub(crate) use draw::{DRAWN, draw};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotate::{RotationTable, rotate_heads, rotate_heads_backward};
-pub use softmax::{causal_softmax, softmax_backward};
+pub use softmax::{ATTENTION_TILE, CausalTile, causal_softmax, causal_tiles, softmax_backward};
 pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
@@ -60,6 +60,7 @@ pub fn turned<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 2> {
 #[cfg(test)]
 mod tests {
     use burn::backend::{Flex, NdArray};
+    use burn::tensor::DType;
 
     use super::*;
 
@@ -81,6 +82,7 @@ mod tests {
 
     #[test]
     fn loops_and_tensor_operations_agree() {
+        let (cpu, other) = (Default::default(), Default::default());
         let ((x, nx), (w, nw), (dy, ndy)) = (both([70, 24], 0.1), both([24], 5.0), both([70, 24], 9.0));
         near("norm", rms_norm(x.clone(), w.clone(), 1e-6), rms_norm(nx.clone(), nw.clone(), 1e-6));
         let (dx, dw) = rms_norm_backward(x.clone(), w, 1e-6, dy.clone());
@@ -98,7 +100,8 @@ mod tests {
 
         // Five rows of positions 2 to 6 against seven keys.
         let ((s, ns), (dp, ndp)) = (both([2, 3, 2, 5, 7], 1.0), both([2, 3, 2, 5, 7], 4.0));
-        let (p, np) = (causal_softmax(s, 2, 0.3), causal_softmax(ns, 2, 0.3));
+        let (tile, ntile) = (CausalTile::new(2..7, DType::F32, &cpu), CausalTile::new(2..7, DType::F32, &other));
+        let (p, np) = (causal_softmax(s, &tile, 0.3), causal_softmax(ns, &ntile, 0.3));
         near("softmax", p.clone(), np.clone());
         let later: f32 = p.clone().narrow(3, 0, 1).narrow(4, 3, 4).sum().into_scalar();
         assert_eq!(later, 0.0, "what comes later must not be seen");
@@ -106,12 +109,14 @@ mod tests {
 
         for shared in [true, false] {
             let positions: Vec<usize> = if shared { (0..5).collect() } else { (0..15).map(|i| i * 7 % 11).collect() };
-            let table = RotationTable::new(&[1.0, 0.3, 0.02, 0.001], positions, 5);
+            let frequencies = [1.0, 0.3, 0.02, 0.001];
+            let table = RotationTable::<Flex>::new(&frequencies, positions.clone(), 5, DType::F32, &cpu);
+            let ntable = RotationTable::<NdArray>::new(&frequencies, positions, 5, DType::F32, &other);
             let (heads, nheads) = both([15, 2 * 8], 6.0);
             let (ours, theirs) =
-                (rotate_heads(heads.clone(), &table, 3, 8), rotate_heads(nheads.clone(), &table, 3, 8));
+                (rotate_heads(heads.clone(), &table, 3, 8), rotate_heads(nheads.clone(), &ntable, 3, 8));
             near("rotation", ours.clone(), theirs.clone());
-            let (back, nback) = (rotate_heads_backward(ours, &table), rotate_heads_backward(theirs, &table));
+            let (back, nback) = (rotate_heads_backward(ours, &table), rotate_heads_backward(theirs, &ntable));
             near("rotation and back", back.clone(), nback);
             near("a rotation keeps what it turns", back, nheads);
         }
@@ -137,29 +142,49 @@ mod tests {
     #[test]
     fn rows_that_come_and_go_read_what_is_theirs() {
         let room = CacheRoom { rows: 3, slots: 70 };
-        let (mut ours, mut theirs) = (KvLayer::<Flex>::new(), KvLayer::<NdArray>::new());
-        let admit = |ours: &mut KvLayer<Flex>, theirs: &mut KvLayer<NdArray>, seed: f64, sources: &[(usize, usize)]| {
-            let ((k, nk), (v, nv)) = (both([2, 2, 5, 6], seed), both([2, 2, 5, 6], seed + 0.5));
-            ours.admit(&k, &v, sources, room);
-            theirs.admit(&nk, &nv, sources, room);
+        let (mut ours, mut theirs) = (KvCache::<Flex>::new(2, room), KvCache::<NdArray>::new(2, room));
+        let admit = |ours: &mut KvCache<Flex>, theirs: &mut KvCache<NdArray>, seed: f64, sources: &[(usize, usize)]| {
+            let layers =
+                [0.0, 0.2].map(|layer| (both([2, 2, 5, 6], seed + layer), both([2, 2, 5, 6], seed + 0.5 + layer)));
+            ours.admit(&layers.clone().map(|((k, _), (v, _))| (k, v)), sources);
+            theirs.admit(&layers.map(|((_, k), (_, v))| (k, v)), sources);
         };
-        let step = |ours: &mut KvLayer<Flex>, theirs: &mut KvLayer<NdArray>, seed: f64, positions: &[usize]| {
-            let rows = positions.len();
-            let ((q, nq), (k, nk), (v, nv)) =
-                (both([rows, 4, 1, 6], seed), both([rows, 2, 1, 6], seed + 3.0), both([rows, 2, 1, 6], seed + 5.0));
-            near("attention", ours.attend(q, k, v, positions, 0.4), theirs.attend(nq, nk, nv, positions, 0.4));
+        let step = |ours: &mut KvCache<Flex>, theirs: &mut KvCache<NdArray>, seed: f64| {
+            let rows = ours.positions().len();
+            assert_eq!(ours.positions(), theirs.positions());
+            for layer in 1..3 {
+                let seed = seed + layer as f64 / 10.0;
+                let ((q, nq), (k, nk), (v, nv)) =
+                    (both([rows, 4, 1, 6], seed), both([rows, 2, 1, 6], seed + 3.0), both([rows, 2, 1, 6], seed + 5.0));
+                near("attention", ours.attend(layer, q, k, v, 0.4), theirs.attend(layer, nq, nk, nv, 0.4));
+            }
+            ours.advance();
+            theirs.advance();
         };
-        admit(&mut ours, &mut theirs, 1.0, &[(0, 5), (0, 5), (1, 3)]);
-        step(&mut ours, &mut theirs, 2.0, &[5, 5, 3]);
-        step(&mut ours, &mut theirs, 4.0, &[6, 6, 4]);
+        admit(&mut ours, &mut theirs, 1.0, &[(0, 3), (0, 3), (1, 2)]);
+        step(&mut ours, &mut theirs, 2.0);
+        step(&mut ours, &mut theirs, 4.0);
         ours.keep(&[0, 2]);
         theirs.keep(&[0, 2]);
-        step(&mut ours, &mut theirs, 6.0, &[7, 5]);
-        admit(&mut ours, &mut theirs, 8.0, &[(1, 4)]);
-        // Over the first 64 slots, too.
-        for token in 0..60 {
-            step(&mut ours, &mut theirs, 10.0 + token as f64, &[8 + token, 6 + token, 4 + token]);
+        step(&mut ours, &mut theirs, 6.0);
+        // A row that is shorter than those there, then longer ones than any.
+        admit(&mut ours, &mut theirs, 8.0, &[(1, 1)]);
+        step(&mut ours, &mut theirs, 9.0);
+        ours.keep(&[2]);
+        theirs.keep(&[2]);
+        admit(&mut ours, &mut theirs, 9.5, &[(1, 5), (0, 4)]);
+        // Over the first 64 slots, with the longest row gone by the way.
+        for token in 0..59 {
+            if token == 50 {
+                ours.keep(&[0, 2]);
+                theirs.keep(&[0, 2]);
+            }
+            step(&mut ours, &mut theirs, 10.0 + token as f64);
         }
+        ours.keep(&[]);
+        theirs.keep(&[]);
+        admit(&mut ours, &mut theirs, 80.0, &[(1, 3)]);
+        step(&mut ours, &mut theirs, 81.0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> 
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
-        return (x / root).cast(dtype) * weight.unsqueeze();
+        return (x / root * weight.cast(DType::F32).unsqueeze()).cast(dtype);
     }
     let (device, width) = (x.device(), x.dims()[1]);
     let (mut x, weight) = (Host::take(x), Host::take(weight));

@@ -1,23 +1,32 @@
 //! Rotary position embedding, half-split as Hugging Face stores the weights, with the change of layout around it.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, hosted, task_rows, vectorized};
+use super::host::{Host, hosts, task_rows, vectorized};
 
 /// Cosines and sines of positions: one row of them that all sequences share, or one for each.
 #[derive(Debug, Clone)]
-pub struct RotationTable {
+pub struct RotationTable<B: Backend> {
     /// `[places, head_dim / 2]`.
     cos: Vec<f32>,
     sin: Vec<f32>,
     pairs: usize,
     seq: usize,
+    /// The same `[1 or batch, 1, seq, head_dim]` where a backend composes rotations of tensor operations, each angle for both halves of
+    /// a head, its sine negative for the first.
+    tensors: Option<[Tensor<B, 4>; 2]>,
 }
 
-impl RotationTable {
-    /// Of `positions`, `seq` of them for all sequences or `seq` for each, and a head's angular frequencies.
-    pub fn new(frequencies: &[f32], positions: impl IntoIterator<Item = usize>, seq: usize) -> Self {
+impl<B: Backend> RotationTable<B> {
+    /// Of `positions`, `seq` of them for all sequences or `seq` for each, and a head's angular frequencies, for heads of a dtype.
+    pub fn new(
+        frequencies: &[f32],
+        positions: impl IntoIterator<Item = usize>,
+        seq: usize,
+        dtype: DType,
+        device: &B::Device,
+    ) -> Self {
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         for position in positions {
             for frequency in frequencies {
@@ -26,7 +35,18 @@ impl RotationTable {
                 cos.push(c);
             }
         }
-        Self { cos, sin, pairs: frequencies.len(), seq }
+        let mut table = Self { cos, sin, pairs: frequencies.len(), seq, tensors: None };
+        if !hosts::<B>(dtype, device) {
+            let [cos, sin] = [(&table.cos, 1.0), (&table.sin, -1.0)].map(|(values, sign)| {
+                let halves = |angles: &[f32]| angles.iter().map(|x| x * sign).chain(angles.iter().copied()).collect();
+                let twice: Vec<f32> =
+                    values.chunks_exact(table.pairs).flat_map(|angles| -> Vec<f32> { halves(angles) }).collect();
+                let rows = twice.len() / (2 * seq * table.pairs).max(1);
+                Tensor::from_data(TensorData::new(twice, [rows, 1, seq, 2 * table.pairs]), (device, dtype))
+            });
+            table.tensors = Some([cos, sin]);
+        }
+        table
     }
 
     /// Where the angles of a sequence's token are.
@@ -34,26 +54,20 @@ impl RotationTable {
         let shared = self.cos.len() == self.seq * self.pairs;
         (if shared { token } else { sequence * self.seq + token }) * self.pairs
     }
-
-    /// As tensors `[1 or batch, 1, seq, head_dim]`, each angle twice, a head's halves being one beside the other.
-    fn tensors<B: Backend>(&self, device: &B::Device) -> [Tensor<B, 4>; 2] {
-        let rows = self.cos.len() / (self.seq * self.pairs).max(1);
-        [&self.cos, &self.sin].map(|values| {
-            let twice: Vec<f32> =
-                values.chunks_exact(self.pairs).flat_map(|angles| [angles, angles].concat()).collect();
-            Tensor::from_data(TensorData::new(twice, [rows, 1, self.seq, 2 * self.pairs]), device)
-        })
-    }
 }
 
 /// Rotates the heads of `x` `[batch * seq, heads * head_dim]` and lays them out as `[batch, heads, seq, head_dim]`.
-pub fn rotate_heads<B: Backend>(x: Tensor<B, 2>, table: &RotationTable, batch: usize, head_dim: usize) -> Tensor<B, 4> {
+pub fn rotate_heads<B: Backend>(
+    x: Tensor<B, 2>,
+    table: &RotationTable<B>,
+    batch: usize,
+    head_dim: usize,
+) -> Tensor<B, 4> {
     let ([_, width], seq, device) = (x.dims(), table.seq, x.device());
     let heads = width / head_dim;
-    if !hosted(&x) {
+    if let Some([cos, sin]) = &table.tensors {
         let x = x.reshape([batch, seq, heads, head_dim]).swap_dims(1, 2);
-        let [cos, sin] = table.tensors(&device).map(|values| values.cast(x.dtype()));
-        return x.clone() * cos + turned(x, head_dim) * sin;
+        return x.clone() * cos.clone() + halves_swapped(x) * sin.clone();
     }
     let (x, mut out) = (Host::take(x), Host::zeros([batch, heads, seq, head_dim]));
     let x = x.values();
@@ -77,12 +91,11 @@ pub fn rotate_heads<B: Backend>(x: Tensor<B, 2>, table: &RotationTable, batch: u
 }
 
 /// The gradient with respect to `x` of [`rotate_heads`]: turned back, in the layout of `x`.
-pub fn rotate_heads_backward<B: Backend>(dy: Tensor<B, 4>, table: &RotationTable) -> Tensor<B, 2> {
+pub fn rotate_heads_backward<B: Backend>(dy: Tensor<B, 4>, table: &RotationTable<B>) -> Tensor<B, 2> {
     let ([batch, heads, seq, head_dim], device) = (dy.dims(), dy.device());
     let width = heads * head_dim;
-    if !hosted(&dy) {
-        let [cos, sin] = table.tensors(&device).map(|values| values.cast(dy.dtype()));
-        let dx = dy.clone() * cos - turned(dy, head_dim) * sin;
+    if let Some([cos, sin]) = &table.tensors {
+        let dx = dy.clone() * cos.clone() - halves_swapped(dy) * sin.clone();
         return dx.swap_dims(1, 2).reshape([batch * seq, width]);
     }
     let (dy, mut out) = (Host::take(dy), Host::zeros([batch * seq, width]));
@@ -109,8 +122,8 @@ pub fn rotate_heads_backward<B: Backend>(dy: Tensor<B, 4>, table: &RotationTable
     out.give(&device)
 }
 
-/// `(-high, low)` of a head's halves.
-fn turned<B: Backend>(x: Tensor<B, 4>, head_dim: usize) -> Tensor<B, 4> {
-    let half = |start| x.clone().narrow(3, start, head_dim / 2);
-    Tensor::cat(vec![half(head_dim / 2).neg(), half(0)], 3)
+/// `(high, low)` of a head's halves.
+fn halves_swapped<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [batch, heads, seq, head_dim] = x.dims();
+    x.reshape([batch, heads, seq, 2, head_dim / 2]).flip([3]).reshape([batch, heads, seq, head_dim])
 }

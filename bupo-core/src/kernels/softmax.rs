@@ -1,26 +1,59 @@
 //! The softmax of causal attention.
 
-use burn::tensor::{DType, Tensor, TensorData, activation::softmax, backend::Backend};
+use std::ops::Range;
+
+use burn::tensor::{DType, Int, Tensor, activation::softmax, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, each_row, exp, hosted, max, sum, sum2, task_rows, vectorized};
+use super::host::{Host, each_row, exp, hosted, hosts, max, sum, sum2, task_rows, vectorized};
 
+/// Queries whose scores are held at once. A tile reads the keys up to its own last one: what is above the diagonal is not
+/// computed, but for half a tile.
+pub const ATTENTION_TILE: usize = 128;
 /// The score of what must not be seen; finite, so that nothing becomes NaN.
-const MASKED: f32 = -1e9;
+const MASKED: f64 = -1e9;
 
-/// `softmax(scale * scores)` over the last dimension of `[.., queries, keys]`, keys being positions from 0, queries from
-/// `first_position`; what comes after a query weighs nothing.
-pub fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, first_position: usize, scale: f64) -> Tensor<B, 5> {
+/// Some queries of sequences, which see the keys up to their own.
+#[derive(Debug, Clone)]
+pub struct CausalTile<B: Backend> {
+    /// Their positions.
+    pub queries: Range<usize>,
+    /// What is added to their scores where a backend composes them of tensor operations, `[queries, keys]`.
+    mask: Option<Tensor<B, 2>>,
+}
+
+/// The tiles of sequences of `seq` tokens whose scores are of a dtype.
+pub fn causal_tiles<B: Backend>(seq: usize, dtype: DType, device: &B::Device) -> Vec<CausalTile<B>> {
+    let tiles = (0..seq).step_by(ATTENTION_TILE).map(|start| start..(start + ATTENTION_TILE).min(seq));
+    tiles.map(|queries| CausalTile::new(queries, dtype, device)).collect()
+}
+
+impl<B: Backend> CausalTile<B> {
+    pub(crate) fn new(queries: Range<usize>, dtype: DType, device: &B::Device) -> Self {
+        let mask = || {
+            let positions = |range: Range<usize>| {
+                Tensor::<B, 1, Int>::arange(range.start as i64..range.end as i64, device).float().cast(DType::F32)
+            };
+            let keys: Tensor<B, 2> = positions(0..queries.end).unsqueeze_dim(0);
+            // How far a key is behind a query.
+            let later = keys - positions(queries.clone()).unsqueeze_dim(1);
+            later.clamp(0.0, 1.0) * MASKED
+        };
+        let mask = (!hosts::<B>(dtype, device)).then(mask);
+        Self { queries, mask }
+    }
+}
+
+/// `softmax(scale * scores)` over the last dimension of `[.., queries, keys]`, keys being positions from 0, queries those of a tile; what
+/// comes after a query weighs nothing.
+pub fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, tile: &CausalTile<B>, scale: f64) -> Tensor<B, 5> {
     let [.., queries, keys] = scores.dims();
     let device = scores.device();
-    if !hosted(&scores) {
+    if let Some(mask) = &tile.mask {
         let dtype = scores.dtype();
-        let mask: Vec<f32> = (0..queries)
-            .flat_map(|query| (0..keys).map(move |key| if key > first_position + query { MASKED } else { 0.0 }))
-            .collect();
-        let mask = Tensor::<B, 2>::from_data(TensorData::new(mask, [queries, keys]), &device);
-        return softmax(scores.cast(DType::F32) * scale + mask.unsqueeze(), 4).cast(dtype);
+        return softmax(scores.cast(DType::F32) * scale + mask.clone().unsqueeze(), 4).cast(dtype);
     }
+    let first_position = tile.queries.start;
     let mut scores = Host::take(scores);
     each_row(scores.values_mut(), keys, |row, values| {
         let (seen, later) = values.split_at_mut((first_position + row % queries + 1).min(keys));

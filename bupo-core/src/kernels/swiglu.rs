@@ -1,7 +1,7 @@
 //! The gated unit of a feed-forward half.
 
 use burn::tensor::activation::{sigmoid, silu};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, exp, hosted, vectorized};
@@ -39,9 +39,12 @@ pub struct SwigluGradient<B: Backend> {
 /// The way back from the gradient with respect to the result.
 pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidden: Tensor<B, 2>) -> SwigluGradient<B> {
     if !hosted(&gate) {
+        let dtype = gate.dtype();
+        let gate = gate.cast(DType::F32);
         let open = sigmoid(gate.clone());
-        let passed = gate.clone() * open.clone();
-        let slope = open.clone() + passed.clone() * (open.neg() + 1.0);
+        let passed = gate * open.clone();
+        let slope = (open.clone() + passed.clone() * (open.neg() + 1.0)).cast(dtype);
+        let passed = passed.cast(dtype);
         return SwigluGradient {
             hidden: passed.clone() * up.clone(),
             d_gate: d_hidden.clone() * up * slope,

@@ -87,7 +87,7 @@ impl<B: Backend> Fold<B> {
             }
             Kind::Tensors { max, sum, weighted, target } => {
                 let read = logits.clone();
-                let logits = logits.cast(DType::F32) / self.temperature;
+                let logits = divided(logits.cast(DType::F32), self.temperature);
                 if let Some(targets) = targets {
                     let (index, inside) = places(targets, start, width, &logits.device());
                     *target = target.clone() + logits.clone().gather(1, index) * inside;
@@ -185,14 +185,19 @@ impl<B: Backend> LogitGradient<'_, B> {
                 let column = |values: &[f32]| {
                     Tensor::<B, 2>::from_data(TensorData::new(values.to_vec(), [rows, 1]), &device).cast(DType::F32)
                 };
-                let logs = logits.cast(DType::F32) / temperature - max.clone() - sum.clone().log();
-                let d = column(self.log_probs);
+                // What is of a row is made of columns first: the logits are passed over as seldom as may be.
+                let logs = divided(logits.cast(DType::F32), temperature) - (max.clone() + sum.clone().log());
+                let d = column(self.log_probs) / temperature;
                 let shared = match self.entropy {
-                    None => d.clone(),
-                    Some(entropy) => d.clone() + (logs.clone() + self.fold.entropies()) * column(entropy),
+                    None => logs.exp() * d.clone().neg(),
+                    Some(entropy) => {
+                        let e = column(entropy) / temperature;
+                        let rest = d.clone() + self.fold.entropies() * e.clone();
+                        logs.clone().exp() * (logs * e.neg() - rest)
+                    }
                 };
                 let (index, inside) = places(self.targets, start, width, &device);
-                (logs.exp().neg() * shared).scatter(1, index, d * inside, IndexingUpdateOp::Add) / temperature
+                shared.scatter(1, index, d * inside, IndexingUpdateOp::Add)
             }
         }
     }
@@ -213,6 +218,10 @@ fn logit_gradient(x: &mut [f32], row: &Row, d_log_prob: f32, d_entropy: f32, sca
         let log_prob = *x * scale - log_sum;
         *x = -exp(log_prob) * scale * (d_log_prob + d_entropy * (log_prob + entropy));
     }
+}
+
+fn divided<B: Backend>(logits: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
+    if temperature == 1.0 { logits } else { logits / temperature }
 }
 
 /// Where each target is within a slice, and 1 where it is there at all, `[rows, 1]`.

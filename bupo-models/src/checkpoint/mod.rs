@@ -19,7 +19,7 @@ pub use write::{SaveDtype, SaveOptions, StoredTensor, save_checkpoint, save_tens
 /// A decoder with the config it was built from and the ids that end a sequence.
 #[derive(Debug)]
 pub struct LoadedModel<B: Backend> {
-    /// The weights, in f32.
+    /// The weights, in f32, computing in f32.
     pub decoder: Decoder<B>,
     /// What `config.json` says.
     pub config: ModelConfig,
@@ -43,6 +43,15 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
     let eos_token_ids = load_eos_token_ids(files, &config)?;
     let companions = Companions::read(files)?.with_dtypes(source.dtypes());
     Ok(LoadedModel { decoder, config, eos_token_ids, companions })
+}
+
+/// The dtype that a model folder's weights are stored in: the embedding's, where they are mixed.
+///
+/// # Errors
+/// As [`load_model`], of the weight files' headers.
+pub fn stored_dtype<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<SaveDtype, ModelError> {
+    let stored = read::WeightSource::<B>::open(files, device.clone())?.dtypes();
+    Ok(stored.get(read::EMBEDDING).copied().unwrap_or(SaveDtype::F32))
 }
 
 /// Reads and checks a model folder's `config.json`.

@@ -18,7 +18,7 @@ use crate::{Decoder, ModelError};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
 const UNEMBEDDING: &str = "lm_head.weight";
 /// The longest header a safetensors file may have.
 const MAX_HEADER: u64 = 100_000_000;

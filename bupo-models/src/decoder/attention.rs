@@ -1,17 +1,14 @@
 //! Grouped-query attention.
 
 use bupo_core::kernels::{
-    RotationTable, causal_softmax, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, softmax_backward,
+    CausalTile, RotationTable, causal_softmax, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward,
+    softmax_backward,
 };
 use bupo_core::profile::{Part, timed};
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Gradients, Linear, Pass, RmsNorm};
-
-/// Queries whose scores are held at once. A tile reads the keys up to its own last one: what is above the diagonal is not
-/// computed, but for half a tile.
-const TILE: usize = 128;
 
 /// Causal self-attention with fewer key and value heads than query heads. Fields are named as in the checkpoint.
 #[derive(Module, Debug)]
@@ -63,7 +60,7 @@ impl<B: Backend> Attention<B> {
                 if let Some(collected) = &mut pass.collected {
                     collected.push((keys.clone(), values.clone()));
                 }
-                timed::<B, _>(Part::Attention, &device, || merge(attend(queries, keys, values, scale)))
+                timed::<B, _>(Part::Attention, &device, || merge(attend(queries, keys, values, &pass.tiles, scale)))
             }
         };
         (self.o_proj.forward(mixed.clone()), AttentionKept { q, k, v, mixed })
@@ -85,8 +82,9 @@ impl<B: Backend> Attention<B> {
         let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &pass.table, batch));
         let values = self.split(v, batch, pass.seq);
         let d_mixed = self.split(d_mixed, batch, pass.seq);
-        let (d_queries, d_keys, d_values) =
-            timed::<B, _>(Part::Attention, &device, || attend_backward(queries, keys, values, d_mixed, self.scale()));
+        let (d_queries, d_keys, d_values) = timed::<B, _>(Part::Attention, &device, || {
+            attend_backward(queries, keys, values, d_mixed, &pass.tiles, self.scale())
+        });
         let unrotated = |d: Tensor<B, 4>, norm: Option<&RmsNorm<B>>, raw, gradients: &mut Gradients<B>| {
             let d = rotate_heads_backward(d, &pass.table);
             match norm {
@@ -113,7 +111,7 @@ impl<B: Backend> Attention<B> {
         &self,
         q: &Tensor<B, 2>,
         k: &Tensor<B, 2>,
-        table: &RotationTable,
+        table: &RotationTable<B>,
         batch: usize,
     ) -> (Tensor<B, 4>, Tensor<B, 4>) {
         let rotated = |x: &Tensor<B, 2>, norm: Option<&RmsNorm<B>>| {
@@ -166,19 +164,22 @@ fn grouped<B: Backend>(x: Tensor<B, 4>, kv_heads: usize) -> Tensor<B, 5> {
     if heads == kv_heads { x.unsqueeze_dim(2) } else { x.reshape([batch, kv_heads, heads / kv_heads, seq, head_dim]) }
 }
 
-fn tiles(seq: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..seq).step_by(TILE).map(move |start| (start, (start + TILE).min(seq)))
-}
-
 /// `softmax(scale q k^T) v` for whole sequences, every query seeing the keys up to its own.
 ///
 /// `q` is `[batch, heads, seq, head_dim]`; `k` and `v` are `[batch, kv_heads, seq, head_dim]`.
-fn attend<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>, scale: f64) -> Tensor<B, 4> {
+fn attend<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    tiles: &[CausalTile<B>],
+    scale: f64,
+) -> Tensor<B, 4> {
     let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
     let [q, k, v] = [q, k, v].map(|x| grouped(x, kv_heads));
-    let mixed = tiles(seq).map(|(start, end)| {
-        let scores = q.clone().narrow(3, start, end - start).matmul(k.clone().narrow(3, 0, end).transpose());
-        causal_softmax(scores, start, scale).matmul(v.clone().narrow(3, 0, end))
+    let mixed = tiles.iter().map(|tile| {
+        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
+        let scores = of(tile, &q).matmul(seen(&k).transpose());
+        causal_softmax(scores, tile, scale).matmul(seen(&v))
     });
     Tensor::cat(mixed.collect(), 3).reshape([batch, heads, seq, head_dim])
 }
@@ -189,28 +190,31 @@ fn attend_backward<B: Backend>(
     k: Tensor<B, 4>,
     v: Tensor<B, 4>,
     d_mixed: Tensor<B, 4>,
+    tiles: &[CausalTile<B>],
     scale: f64,
 ) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
     let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
     let [q, k, v, d_mixed] = [q, k, v, d_mixed].map(|x| grouped(x, kv_heads));
     let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
     // From the last tile on: the gradients of keys and values have their whole length from the start.
-    let mut backwards: Vec<_> = tiles(seq).collect();
-    backwards.reverse();
-    for (start, end) in backwards {
-        let tile = |x: &Tensor<B, 5>| x.clone().narrow(3, start, end - start);
-        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, end);
-        let weights = causal_softmax(tile(&q).matmul(seen(&k).transpose()), start, scale);
-        let d_weights = tile(&d_mixed).matmul(seen(&v).transpose());
-        add_to(&mut d_v, weights.clone().transpose().matmul(tile(&d_mixed)).sum_dim(2));
+    for tile in tiles.iter().rev() {
+        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
+        let weights = causal_softmax(of(tile, &q).matmul(seen(&k).transpose()), tile, scale);
+        let d_weights = of(tile, &d_mixed).matmul(seen(&v).transpose());
+        add_to(&mut d_v, weights.clone().transpose().matmul(of(tile, &d_mixed)).sum_dim(2));
         let d_scores = softmax_backward(weights, d_weights, scale);
         d_q.push(d_scores.clone().matmul(seen(&k)));
-        add_to(&mut d_k, d_scores.transpose().matmul(tile(&q)).sum_dim(2));
+        add_to(&mut d_k, d_scores.transpose().matmul(of(tile, &q)).sum_dim(2));
     }
     d_q.reverse();
     let shared =
         |d: Option<Tensor<B, 5>>| d.unwrap_or_else(|| k.zeros_like()).reshape([batch, kv_heads, seq, head_dim]);
     (Tensor::cat(d_q, 3).reshape([batch, heads, seq, head_dim]), shared(d_k), shared(d_v))
+}
+
+/// The queries of a tile, or what belongs to them.
+fn of<B: Backend>(tile: &CausalTile<B>, x: &Tensor<B, 5>) -> Tensor<B, 5> {
+    x.clone().narrow(3, tile.queries.start, tile.queries.len())
 }
 
 /// Adds `part` to the first places of `sum`.

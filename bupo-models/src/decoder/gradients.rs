@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use burn::module::ParamId;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 
-/// Gradients of the parameters that have one, each as one row of numbers.
+/// Gradients of the parameters that have one, each as one row of numbers, in f32 whatever they were computed in.
 #[derive(Debug, Clone)]
 pub struct Gradients<B: Backend> {
     /// In the order of ids, which is the checkpoint's, so that sums over all are the same in every run.
@@ -20,7 +20,7 @@ impl<B: Backend> Gradients<B> {
 
     /// Adds to the gradient of one parameter.
     pub fn add<const D: usize>(&mut self, id: ParamId, gradient: Tensor<B, D>) {
-        let gradient: Tensor<B, 1> = gradient.flatten(0, D - 1);
+        let gradient: Tensor<B, 1> = gradient.flatten(0, D - 1).cast(DType::F32);
         let sum = match self.by_id.remove(&id.val()) {
             Some(sum) => sum + gradient,
             None => gradient,

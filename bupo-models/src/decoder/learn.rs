@@ -4,7 +4,7 @@
 //! norms, rotations, attention weights and the gated unit again, which costs little and is a third of the memory.
 
 use bupo_core::{CoreError, Norm, PolicySite, ResidualDecoder};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 use super::attention::AttentionKept;
 use super::feed_forward::FeedForwardKept;
@@ -19,7 +19,7 @@ pub struct Learning<B: Backend> {
     part: Part,
     /// The state before the final norm, where the site has one.
     unnormed: Option<Tensor<B, 2>>,
-    /// What the site says, `[batch * seq, hidden]`.
+    /// What the site says, `[batch * seq, hidden]`; after the final norm in f32.
     pub states: Tensor<B, 2>,
 }
 
@@ -77,7 +77,7 @@ impl<B: Backend> Decoder<B> {
         }
         let final_norm = site == PolicySite::Full || norm == Norm::Final;
         let (states, unnormed) =
-            if final_norm { (self.norm.forward(state.clone()), Some(state)) } else { (state, None) };
+            if final_norm { (self.norm.forward(state.clone().cast(DType::F32)), Some(state)) } else { (state, None) };
         Ok(Learning { tokens, pass, layers, part, unnormed, states })
     }
 
@@ -108,7 +108,7 @@ impl<B: Backend> Decoder<B> {
         drop(states);
         let mut d = match unnormed {
             Some(state) => self.norm.backward(state, d_states, gradients),
-            None => d_states,
+            None => d_states.cast(self.computes_in.dtype()),
         };
         let depth = layers.len();
         for (index, kept) in layers.into_iter().enumerate().rev() {

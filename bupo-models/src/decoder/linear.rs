@@ -3,11 +3,11 @@
 use bupo_core::kernels::linear;
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, backend::Backend};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, backend::Backend};
 
 use super::Gradients;
 
-/// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint.
+/// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint. Computed in the dtype of `x`, whatever the weights'.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`.
@@ -26,9 +26,10 @@ pub struct Embedding<B: Backend> {
 impl<B: Backend> Linear<B> {
     /// Applies the map to rows `[tokens, in]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let y = linear(x, self.weight.val());
+        let dtype = x.dtype();
+        let y = linear(x, self.weight.val().cast(dtype));
         match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
+            Some(bias) => y + bias.val().cast(dtype).unsqueeze(),
             None => y,
         }
     }
@@ -43,13 +44,16 @@ impl<B: Backend> Linear<B> {
     /// The gradient with respect to the input.
     pub(crate) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = dy.device();
-        timed::<B, _>(Part::MatrixProducts, &device, || dy.matmul(self.weight.val()))
+        timed::<B, _>(Part::MatrixProducts, &device, || {
+            let weight = self.weight.val().cast(dy.dtype());
+            dy.matmul(weight)
+        })
     }
 
     /// Adds the gradients of the parameters.
     pub(crate) fn add_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         if let Some(bias) = &self.bias {
-            gradients.add(bias.id, dy.clone().sum_dim(0));
+            gradients.add(bias.id, dy.clone().cast(DType::F32).sum_dim(0));
         }
         let device = x.device();
         timed::<B, _>(Part::MatrixProducts, &device, || gradients.add(self.weight.id, dy.transpose().matmul(x)));
@@ -67,7 +71,7 @@ impl<B: Backend> Embedding<B> {
 
     /// Adds the gradient of the table, from the one with respect to what was looked up, `[batch * seq, hidden]`.
     pub(crate) fn add_gradient(&self, tokens: Tensor<B, 2, Int>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
-        let weight = self.weight.val();
+        let (weight, dy) = (self.weight.val(), dy.cast(DType::F32));
         // Where the table is the unembedding too, its rows are added to what is there, not to a second table.
         let table =
             gradients.take(self.weight.id).map_or_else(|| weight.zeros_like(), |sum| sum.reshape(weight.dims()));

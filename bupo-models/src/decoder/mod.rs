@@ -13,7 +13,9 @@ mod rope;
 
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, backend::Backend};
+
+use crate::ComputeDtype;
 
 pub use attention::Attention;
 pub use build::{ParamSource, RandomInit};
@@ -27,6 +29,9 @@ pub use pass::Pass;
 pub use rope::{Llama3Scaling, RopeConfig};
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
+///
+/// The dtype of the stream is that of its embeddings, which [`Self::computing_in`] sets; layers follow it. The unembedding and the
+/// final norm are f32 whatever it is.
 #[derive(Module, Debug)]
 pub struct Decoder<B: Backend> {
     /// `H^0` of each token, `[vocab, hidden]`.
@@ -39,6 +44,8 @@ pub struct Decoder<B: Backend> {
     pub lm_head: Option<Linear<B>>,
     #[module(skip)]
     rope: RopeConfig,
+    #[module(skip)]
+    computes_in: ComputeDtype,
 }
 
 /// One layer: attention and feed-forward, each behind its norm.
@@ -65,6 +72,16 @@ impl<B: Backend> Decoder<B> {
         self.norm.weight.device()
     }
 
+    /// The same decoder computing in a dtype; its parameters stay as they are.
+    pub fn computing_in(self, computes_in: ComputeDtype) -> Self {
+        Self { computes_in, ..self }
+    }
+
+    /// What it computes in.
+    pub fn computes_in(&self) -> ComputeDtype {
+        self.computes_in
+    }
+
     /// A decoder of no layers and no numbers, to stand in while one is taken apart.
     pub fn hollow(&self) -> Self {
         let device = self.device();
@@ -75,6 +92,7 @@ impl<B: Backend> Decoder<B> {
             norm: RmsNorm { weight: Param::from_tensor(Tensor::empty([0], &device)), eps: self.norm.eps },
             lm_head: None,
             rope: self.rope.clone(),
+            computes_in: self.computes_in,
         }
     }
 
@@ -96,7 +114,7 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
     }
 
     fn embed(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        self.embed_tokens.forward(tokens)
+        self.embed_tokens.forward(tokens).cast(self.computes_in.dtype())
     }
 
     fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Pass<B>) -> AttnContribution<B> {
@@ -115,7 +133,7 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
 
     fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
         let shape = state.dims();
-        self.norm.forward(state.flatten(0, 1)).reshape(shape)
+        self.norm.forward(state.flatten(0, 1).cast(DType::F32)).reshape(shape)
     }
 
     fn unembedding(&self) -> Tensor<B, 2> {

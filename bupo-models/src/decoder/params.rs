@@ -33,22 +33,31 @@ fn param_name(path: &[String]) -> String {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// The same decoder with its weights lying as products with few rows read them fastest, the unembedding beside it. Where that
-    /// makes a difference it is a copy of the weights.
+    /// The same decoder with its layers' weights in the dtype it computes in: as many bytes as that takes, and not to be trained.
+    pub fn lowered(self) -> Self {
+        let dtype = self.computes_in().dtype();
+        self.with_projections(|weight| weight.cast(dtype))
+    }
+
+    /// The same decoder, lowered, with its weights lying as products with few rows read them fastest, the unembedding beside it.
+    /// Where that makes a difference it is a copy of the weights.
     pub(crate) fn turned(&self) -> (Self, Tensor<B, 2>) {
-        let mut decoder = self.clone();
-        for layer in &mut decoder.layers {
+        (self.clone().lowered().with_projections(turned), turned(self.unembedding()))
+    }
+
+    fn with_projections(mut self, f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> Self {
+        for layer in &mut self.layers {
             let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
             for projection in
                 [&mut attention.q_proj, &mut attention.k_proj, &mut attention.v_proj, &mut attention.o_proj]
                     .into_iter()
                     .chain([&mut mlp.gate_proj, &mut mlp.up_proj, &mut mlp.down_proj])
             {
-                let weight = projection.weight.clone();
-                projection.weight = weight.map(turned);
+                let (id, weight, mapper) = projection.weight.clone().consume();
+                projection.weight = Param::from_mapped_value(id, f(weight), mapper);
             }
         }
-        (decoder, turned(self.unembedding()))
+        self
     }
 }
 

@@ -2,18 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bupo_core::kernels::CacheRoom;
+use bupo_core::kernels::{CacheRoom, KvCache};
 use bupo_core::{InternalPolicy, ResidualDecoder, Sampled, token_tensor};
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{GenerateOptions, KvCache, Response, padded_tokens};
+use super::{GenerateOptions, Response, padded_tokens};
 use crate::{Decoder, ModelError};
 
 /// Prompt tokens run at once, padding included.
-const PREFILL_TOKENS: usize = 1 << 13;
+pub const PREFILL_TOKENS: usize = 1 << 13;
 
 /// The rows being generated, those that wait, and those that are done.
 pub(super) struct Batch<'a, B: Backend> {

@@ -1,15 +1,14 @@
 //! Batched generation from the full policy or any internal one, with a cache.
 
 mod batch;
-mod cache;
 
 use bupo_core::{Norm, PolicySite, ResidualDecoder, token_tensor};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
-use crate::{Decoder, ModelError};
+use crate::{ComputeDtype, Decoder, ModelError};
 use batch::Batch;
 
-pub use cache::KvCache;
+pub use batch::PREFILL_TOKENS;
 
 /// How to generate.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +59,7 @@ pub fn generate<B: Backend>(
         return Ok(vec![Response::default(); prompts.len()]);
     }
     // One row alone reads weights as fast as they lie; a second copy of them would buy nothing.
-    if prompts.len().min(options.batch) < 2 {
+    if prompts.len().min(options.batch) < 2 && decoder.computes_in() == ComputeDtype::F32 {
         return Batch::new(decoder, decoder.unembedding(), prompts, options)?.run();
     }
     let (turned, unembedding) = decoder.turned();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bupo_models::ModelConfig;
+use bupo_models::{ComputeDtype, ModelConfig};
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 use serde::Serialize;
 
@@ -35,9 +35,15 @@ pub struct Floor {
 }
 
 impl Machine {
-    /// Times a product of `[rows, inputs]` with `[inputs, outputs]`, and a copy of as many numbers.
-    pub fn measure<B: Backend>([rows, inputs, outputs]: [usize; 3], copied: usize, device: &B::Device) -> Self {
-        let random = |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(DType::F32);
+    /// Times a product of `[rows, inputs]` with `[inputs, outputs]` in a dtype, and a copy of as many f32 numbers.
+    pub fn measure<B: Backend>(
+        [rows, inputs, outputs]: [usize; 3],
+        copied: usize,
+        dtype: ComputeDtype,
+        device: &B::Device,
+    ) -> Self {
+        let random =
+            |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(dtype.dtype());
         let (x, weight) = (random([rows, inputs]), random([inputs, outputs]));
         let operations = 2.0 * (rows * inputs * outputs) as f64;
         let repeats = (2e10 / operations).clamp(1.0, 1000.0) as usize;
@@ -82,6 +88,7 @@ impl Cost {
         let unembedding = hidden * vocab;
         let layers = config.num_hidden_layers as f64;
         let (batch, seq, new) = (spec.batch as f64, spec.seq as f64, spec.new as f64);
+        let number = spec.dtype.bytes() as f64;
         // Scores and mixtures of the pairs of tokens that see one another.
         let attention = |pairs: f64| 4.0 * heads * pairs;
         let pairs = seq * (seq + 1.0) / 2.0;
@@ -101,8 +108,9 @@ impl Cost {
                 let steps = new - 1.0;
                 let seen = steps * seq + steps * (steps + 1.0) / 2.0;
                 let decode = batch * (steps * 2.0 * (layers * layer + unembedding) + layers * attention(seen));
-                let cache = batch * layers * 2.0 * keys * seen;
-                Self { operations: prefill + decode, bytes: F32 * (steps * (layers * layer + unembedding) + cache) }
+                let cache = number * batch * layers * 2.0 * keys * seen;
+                let read = steps * (number * layers * layer + F32 * unembedding);
+                Self { operations: prefill + decode, bytes: read + cache }
             }
             BenchMode::Analyze | BenchMode::Measure => {
                 // Contributions and the embedding; what modules read and the full policy have products of their own.
@@ -110,7 +118,7 @@ impl Cost {
                 let operations = 2.0 * (layers * layer + products * unembedding);
                 Self {
                     operations: batch * (seq * operations + layers * attention(pairs)),
-                    bytes: F32 * (layers * layer + products * unembedding),
+                    bytes: number * layers * layer + F32 * products * unembedding,
                 }
             }
         }

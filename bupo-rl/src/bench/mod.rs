@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bupo_core::profile::{self, Part};
 use bupo_models::decoder::RandomInit;
-use bupo_models::{Decoder, ModelConfig};
+use bupo_models::{ComputeDtype, Decoder, ModelConfig};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,9 @@ pub enum BenchMode {
 pub struct BenchSpec {
     /// What.
     pub mode: BenchMode,
+    /// What the layers compute in.
+    #[serde(skip)]
+    pub dtype: ComputeDtype,
     /// Sequences.
     pub batch: usize,
     /// Tokens of each; of a rollout those of the prompt.
@@ -103,7 +106,7 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
             spec.layer, config.num_hidden_layers
         )));
     }
-    let mut decoder = Decoder::<B>::build(config, &mut RandomInit::new(0, device.clone()))?;
+    let mut decoder = Decoder::<B>::build(config, &mut RandomInit::new(0, device.clone()))?.computing_in(spec.dtype);
     let mut work = Work::<B>::new(spec, config);
     work.run(&mut decoder)?;
     let mut seconds = Vec::with_capacity(spec.runs);
@@ -125,7 +128,8 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
         BenchMode::Rollout => spec.batch,
         _ => (spec.batch * spec.seq).min(spec.max_tokens_per_batch),
     };
-    let machine = Machine::measure::<B>([rows, config.hidden_size, config.intermediate_size], COPIED, device);
+    let product = [rows, config.hidden_size, config.intermediate_size];
+    let machine = Machine::measure::<B>(product, COPIED, spec.dtype, device);
     let floor = Cost::of(config, spec).floor(&machine);
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);

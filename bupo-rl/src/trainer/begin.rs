@@ -14,9 +14,9 @@ use crate::questions::{ArithmeticQuestions, FileQuestions, Questions};
 use crate::resume::{self, Place};
 use crate::run_folder::RunFolder;
 
-impl<'a, B: Backend> Trainer<'a, B> {
+impl<B: Backend> Trainer<B> {
     pub(super) fn new(
-        config: &'a TrainConfig,
+        config: TrainConfig,
         files: &ModelFiles,
         folder: &Path,
         start: &Start,
@@ -37,9 +37,11 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 held_out: config.evaluation.problems,
             })
         } else {
-            Box::new(FileQuestions::new(config, files)?)
+            Box::new(FileQuestions::new(&config, files)?)
         };
-        let model = load_model::<B>(files, device)?;
+        let dtype = config.dtype.for_model::<B>(files, device)?;
+        let mut model = load_model::<B>(files, device)?;
+        model.decoder = model.decoder.computing_in(dtype);
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
                 "the model names no end-of-sequence token, so no response would ever end; \
@@ -64,7 +66,6 @@ impl<'a, B: Backend> Trainer<'a, B> {
             optimizer_steps: Default::default(),
         };
         let mut optimizer = DecoderOptimizer::new(config.optimizer);
-        let mut model = model;
         let found = match start {
             Start::New => None,
             Start::Resume => {
@@ -90,7 +91,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
                     "the checkpoint is of another model; give the one that the run was started with".into(),
                 ));
             }
-            model.decoder = resume::read_model(path, device)?;
+            model.decoder = resume::read_model(path, device)?.computing_in(dtype);
             optimizer.restore(resume::read_moments(path, &place.optimizer_steps, device)?);
             let mut schedule = at.schedule;
             schedule.settle_as(&place.schedule);

@@ -9,7 +9,7 @@ use crate::RlError;
 use crate::phase_guard::PhaseGuardMode;
 use crate::resume::Snapshot;
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<B> {
     /// Begins to write a checkpoint. Weights and moments are shared with it, not copied, until training changes them.
     pub(super) fn checkpoint(&mut self) -> Result<(), RlError> {
         self.written()?;

@@ -32,7 +32,7 @@ struct Settled<'a> {
     boundary: &'a Boundary,
 }
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<B> {
     /// Whether evaluations have not become better for as long as the settings allow.
     pub(super) fn gave_up(&self) -> bool {
         let patience = self.config.evaluation.patience;
@@ -61,7 +61,7 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// The same problems and random numbers before and after.
     pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluation, RlError> {
-        let settings = &self.config.evaluation;
+        let settings = self.config.evaluation.clone();
         let sampling = Sampling {
             site: PolicySite::Full,
             norm: Norm::None,

@@ -34,7 +34,7 @@ pub(super) struct BesideFull {
     pub(super) drift: f64,
 }
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<B> {
     /// Looks at a few of a step's responses.
     pub(super) fn watch(&self, groups: &[Group], trained: &PolicySpec) -> Result<Watch, RlError> {
         let (decoder, at_once) = (&self.model.decoder, self.config.update.max_tokens_per_batch);
@@ -111,9 +111,9 @@ impl<B: Backend> Trainer<'_, B> {
         let step = self.at.guard.best.ok_or_else(missing)?;
         let checkpoint = self.run.checkpoints().verify(step).map_err(bupo_runs::RunsError::from)?;
         let place = resume::read_place(&checkpoint)?;
-        let device = self.model.decoder.device();
+        let (device, dtype) = (self.model.decoder.device(), self.model.decoder.computes_in());
         let moments = resume::read_moments(&checkpoint.path, &place.optimizer_steps, &device)?;
-        self.model.decoder = resume::read_model(&checkpoint.path, &device)?;
+        self.model.decoder = resume::read_model(&checkpoint.path, &device)?.computing_in(dtype);
         self.optimizer.restore(moments);
         Ok(step)
     }

@@ -4,6 +4,7 @@ mod begin;
 mod checkpoints;
 mod evaluations;
 mod guard;
+mod memory;
 mod progress;
 mod step;
 
@@ -32,7 +33,7 @@ pub use progress::{GuardAction, Outcome, Plan, Progress, Start, StepMetrics, War
 /// its metrics.
 ///
 /// # Errors
-/// Before work starts: if the model cannot be loaded, a site is outside it, the folder is taken or cannot be written, or there is
+/// Before work starts: if the model cannot be loaded, the device does not compute in the dtype that is asked for, a site is outside it, the folder is taken or cannot be written, or there is
 /// no checkpoint to go on from that is whole. Later: if the policy's logits are no longer finite, too many updates in a row were
 /// left out, or something cannot be written; the newest checkpoint is in place then.
 pub fn train<B: Backend>(
@@ -44,6 +45,8 @@ pub fn train<B: Backend>(
     device: &B::Device,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RlError> {
+    let dtype = config.dtype.for_model::<B>(files, device)?;
+    let config = TrainConfig { dtype: dtype.into(), ..config.clone() };
     let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
     progress.ready(&trainer.plan());
     let outcome = trainer.run(stop, progress);
@@ -58,8 +61,8 @@ pub fn train<B: Backend>(
     outcome
 }
 
-struct Trainer<'a, B: Backend> {
-    config: &'a TrainConfig,
+struct Trainer<B: Backend> {
+    config: TrainConfig,
     model: LoadedModel<B>,
     tokenizer: TextTokenizer,
     questions: Box<dyn Questions>,
@@ -75,10 +78,11 @@ struct Trainer<'a, B: Backend> {
     reference: Option<Decoder<B>>,
     run: RunFolder,
 }
-impl<B: Backend> Trainer<'_, B> {
+
+impl<B: Backend> Trainer<B> {
     fn plan(&self) -> Plan<'_> {
         Plan {
-            config: self.config,
+            config: &self.config,
             steps: self.at.schedule.steps(),
             num_layers: self.model.config.num_hidden_layers,
             num_params: burn::module::Module::num_params(&self.model.decoder),

@@ -28,6 +28,11 @@ pub trait Progress {
     fn phase(&mut self, number: usize, phase: &Phase, steps: usize);
     /// A step is done.
     fn step(&mut self, metrics: &StepMetrics);
+    /// The share of its memory that the device has free, which a run that takes too much of it is made smaller by; nothing where nobody
+    /// knows.
+    fn memory_free(&mut self) -> Option<f64> {
+        None
+    }
 }
 
 /// What a run is about to do.
@@ -183,6 +188,8 @@ pub enum WarningKind {
     ImportanceRatio,
     /// Updates were left out because their loss or gradient was not finite.
     SkippedUpdates,
+    /// Little memory was left, and less is run at once from here on.
+    Memory,
 }
 
 /// What was done about a phase that has gone on for too long, and why.

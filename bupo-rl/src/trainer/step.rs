@@ -12,6 +12,7 @@ use crate::RlError;
 use crate::advantage::mean_and_std;
 use crate::batch::{PolicySpec, response_stats};
 use crate::evaluate::{Group, Sampler};
+use crate::plan::{cut_rollout, cut_update};
 use crate::rollout::{Rollout, advantages, rollout};
 use crate::update::{LossSpec, Sample, UpdateStats, update};
 
@@ -55,14 +56,16 @@ impl Updates {
     }
 }
 
-impl<B: Backend> Trainer<'_, B> {
+impl<B: Backend> Trainer<B> {
     /// Makes a step (from 1), and whatever the phase guard has to say of it.
     pub(super) fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
         let started = Instant::now();
+        self.make_room(progress);
         let sampler = Sampler::new(&self.model, &self.tokenizer);
         let settings = &self.config.rollout;
         let Rollout { groups, summary } =
             rollout(&sampler, self.questions.as_ref(), settings, self.config.seed, &mut self.at.draws)?;
+        let cut_rollout = self.spare(cut_rollout, progress)?;
         if step == 1 || step.is_multiple_of(COMPLETIONS_EVERY) {
             self.keep_completions(&groups, step, false)?;
         }
@@ -87,7 +90,9 @@ impl<B: Backend> Trainer<'_, B> {
         let learning_rate = self.config.optimizer.learning_rate
             * self.config.learning_rate_schedule.factor(step, self.at.schedule.steps());
         self.optimizer.set_learning_rate(learning_rate);
+        self.make_room(progress);
         let updates = self.updates(step, &groups, &loss)?;
+        let cut_update = self.spare(cut_update, progress)?;
         let guard = self.guard_phase(step, &summary, &watch)?;
 
         let seconds = started.elapsed().as_secs_f64();
@@ -120,7 +125,11 @@ impl<B: Backend> Trainer<'_, B> {
             kl_to_full: watch.beside.as_ref().and_then(|beside| beside.kl_to_full),
             drift: watch.beside.as_ref().map(|beside| beside.drift),
             skipped_updates: updates.skipped(),
-            warnings: warnings(&watch.sampling_gap, updates.extreme_ratio(), updates.skipped()),
+            warnings: warnings(&watch.sampling_gap, updates.extreme_ratio(), updates.skipped())
+                .into_iter()
+                .chain(cut_rollout)
+                .chain(cut_update)
+                .collect(),
             guard,
             learning_rate,
             tokens_per_second: summary.tokens as f64 / seconds,

@@ -1,0 +1,165 @@
+//! Layers that compute in bf16 are as near to f32 as those of transformers.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenDerivatives};
+use bupo::models::decoder::{Gradients, named_tensors};
+use bupo::models::{Block, ComputeDtype, Decoder, DtypeChoice, GenerateOptions, ModelFiles, Sequence, generate};
+use bupo::rl::{
+    AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, Sample, UpdateStats, response_stats, update,
+};
+use burn::backend::NdArray;
+use common::{B, FIXTURES, fixture, json, load};
+
+/// How far from transformers' own distance ours may be: which numbers are rounded differs in places.
+const ALLOWED: f64 = 1.2;
+
+/// Every row as a response to its first token.
+fn sequences(name: &str) -> Vec<Sequence> {
+    let rows: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
+    rows.iter().map(|ids| Sequence { prompt: ids[..1].to_vec(), response: ids[1..].to_vec() }).collect()
+}
+
+fn decoder(name: &str, dtype: ComputeDtype) -> Decoder<B> {
+    load(name).decoder.computing_in(dtype)
+}
+
+fn log_probs(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> Vec<f64> {
+    let spec = PolicySpec { site, norm: Norm::None, temperature: 1.0 };
+    let stats = response_stats(decoder, sequences, &spec, usize::MAX).unwrap();
+    stats.iter().flat_map(|stats| stats.log_probs.iter().copied().map(f64::from)).collect()
+}
+
+/// Of the mean log-prob, with respect to the layers' projections.
+fn gradient(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> Vec<f64> {
+    let block = Block::new(sequences);
+    let learning = decoder.learn(block.tokens(&decoder.device()), site, Norm::None, false).unwrap();
+    let policy = InternalPolicy::new(block.predicting(learning.states.clone()), decoder.unembedding());
+    let count = block.targets.len();
+    let derivatives = TokenDerivatives { log_probs: vec![1.0 / count as f32; count], entropy: None };
+    let back = policy.score(&block.targets).backward(&derivatives);
+    let mut gradients = Gradients::new();
+    decoder.add_gradients(learning, block.spread(back.states), &mut gradients);
+    let projections = named_tensors(decoder).into_iter().filter(|tensor| tensor.name.ends_with("proj.weight"));
+    projections
+        .filter_map(|tensor| gradients.take(tensor.id))
+        .flat_map(|g| g.into_data().iter::<f64>().collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn log_probs_and_gradients_are_as_near_to_f32_as_those_of_transformers() {
+    let reference: BTreeMap<String, BTreeMap<String, f64>> = json(&fixture("bf16.json"));
+    for name in FIXTURES {
+        let [exact, rounded] = [ComputeDtype::F32, ComputeDtype::Bf16].map(|dtype| decoder(name, dtype));
+        let sequences = sequences(name);
+        for (key, site) in [("full", PolicySite::Full), ("layer.2", PolicySite::Layer(2))] {
+            let (a, b) = (log_probs(&exact, &sequences, site), log_probs(&rounded, &sequences, site));
+            let squares: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+            let ours = (squares / a.len() as f64).sqrt();
+            let theirs = reference[name][&format!("log_probs.{key}")];
+            println!("{name} {key}: log-probs {ours:.4} for {theirs:.4}");
+            assert!(ours > 0.0 && ours <= ALLOWED * theirs, "{name} {key}: {ours} for {theirs}");
+
+            let (g, h) = (gradient(&exact, &sequences, site), gradient(&rounded, &sequences, site));
+            let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+            let ours = norm(&mut g.iter().zip(&h).map(|(g, h)| g - h)) / norm(&mut g.iter().copied());
+            let theirs = reference[name][&format!("gradient.{key}")];
+            println!("{name} {key}: gradient {ours:.4} for {theirs:.4}");
+            assert!(ours > 0.0 && ours <= ALLOWED * theirs, "{name} {key}: gradient {ours} for {theirs}");
+        }
+    }
+}
+
+#[test]
+fn what_is_sampled_has_the_log_probs_that_training_finds() {
+    for name in FIXTURES {
+        let decoder = decoder(name, ComputeDtype::Bf16);
+        // Prompts of several lengths, more than are generated at once, and one alone.
+        let rows = sequences(name);
+        let prompts: Vec<Vec<u32>> = (0..5).map(|i| rows[0].response[..2 + 2 * i].to_vec()).collect();
+        for prompts in [&prompts[..], &prompts[..1]] {
+            let options = GenerateOptions {
+                site: PolicySite::Full,
+                norm: Norm::None,
+                temperature: 1.0,
+                max_new_tokens: 20,
+                eos_token_ids: Vec::new(),
+                seed: 5,
+                first_row: 0,
+                batch: 3,
+            };
+            let responses = generate(&decoder, prompts, &options).unwrap();
+            let sequences: Vec<Sequence> = prompts
+                .iter()
+                .zip(&responses)
+                .map(|(prompt, response)| Sequence { prompt: prompt.clone(), response: response.tokens.clone() })
+                .collect();
+            let again = log_probs(&decoder, &sequences, PolicySite::Full);
+            let sampled = responses.iter().flat_map(|response| response.log_probs.iter().copied().map(f64::from));
+            let gaps: Vec<f64> = sampled.zip(again).map(|(a, b)| (a - b).abs()).collect();
+            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+            println!("{name}: gap {mean:.4} on the mean, {:.4} at most", gaps.iter().copied().fold(0.0, f64::max));
+            assert!(mean < 0.01, "{name}: {mean}");
+        }
+    }
+}
+
+/// Steps so small that bf16 weights would not feel them add up in the parameters.
+#[test]
+fn parameters_and_moments_are_f32() {
+    let mut decoder = decoder("qwen2-untied-sharded-bf16", ComputeDtype::Bf16);
+    let before = named_tensors(&decoder);
+    let samples: Vec<Sample> = sequences("qwen2-untied-sharded-bf16")
+        .into_iter()
+        .enumerate()
+        .map(|(index, sequence)| Sample {
+            sequence,
+            advantage: if index % 2 == 0 { 1.0 } else { -1.0 },
+            old_log_probs: None,
+            ref_log_probs: None,
+        })
+        .collect();
+    let loss = LossSpec {
+        policy: PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature: 1.0 },
+        objective: Objective::default(),
+        norm_length: None,
+        max_tokens_per_batch: 64,
+        recompute: true,
+    };
+    let settings = AdamWSettings { learning_rate: 1e-6, weight_decay: 0.0, ..AdamWSettings::default() };
+    let mut optimizer = DecoderOptimizer::new(settings);
+    for _ in 0..3 {
+        let stats: UpdateStats = update(&mut decoder, &mut optimizer, &samples, &loss).unwrap();
+        assert!(!stats.skipped && stats.grad_norm > 0.0);
+    }
+    for (before, after) in before.iter().zip(named_tensors(&decoder)) {
+        let moved: Vec<f64> =
+            before.data.iter::<f64>().zip(after.data.iter::<f64>()).map(|(a, b)| (a - b).abs()).collect();
+        let largest = moved.iter().copied().fold(0.0, f64::max);
+        // Three steps of about 1e-6; a bf16 number near 1 is 4e-3 from the next.
+        assert!(largest > 1e-6 && largest < 4e-6, "{}: {largest:e}", after.name);
+    }
+    for moments in optimizer.moments().values() {
+        assert_eq!(moments.first.dtype(), burn::tensor::DType::F32);
+        assert_eq!(moments.second.dtype(), burn::tensor::DType::F32);
+    }
+}
+
+#[test]
+fn a_dtype_is_chosen_by_what_the_device_does() {
+    let bf16 = ModelFiles::folder(&fixture("qwen2-untied-sharded-bf16")).unwrap();
+    let cpu = Default::default();
+    // The CPU computes in bf16, but not fast: it is only done where it is asked for.
+    assert_eq!(DtypeChoice::Auto.for_model::<B>(&bf16, &cpu).unwrap(), ComputeDtype::F32);
+    assert_eq!(DtypeChoice::Bf16.for_model::<B>(&bf16, &cpu).unwrap(), ComputeDtype::Bf16);
+    let error = DtypeChoice::Bf16.for_model::<NdArray>(&bf16, &Default::default()).unwrap_err().to_string();
+    assert!(error.contains("does not compute in bf16") && error.contains("f32"), "{error}");
+    for (text, expected) in [("f16", "range is too small"), ("int8", "auto, f32 or bf16")] {
+        let error = text.parse::<DtypeChoice>().unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
