@@ -66,3 +66,83 @@ fn batches_are_cut_to_the_memory_that_is_allowed() {
     let (fits, said, _) = train("wrong", "lots");
     assert!(!fits && said.contains("12GiB"), "{said}");
 }
+
+#[test]
+fn what_layers_compute_in_is_chosen_recorded_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |output: std::process::Output| {
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), said)
+    };
+    let train = |device: &str, name: &str, dtype: &str| {
+        let out = folder.path().join(name);
+        let few = ["phases.0.steps=1", "phases.1.steps=1", "evaluation.problems=2", "rollout.prompts=16"];
+        let mut args = vec!["train", "--out", text(&out), "--dtype", dtype];
+        args.extend(few.iter().flat_map(|setting| ["--set", setting]));
+        let (succeeded, said) = said(program::bupo_on(device, &args));
+        (succeeded, said, std::fs::read_to_string(out.join("config.toml")).unwrap_or_default())
+    };
+    // The CPU has no units for bf16 products that are faster than f32's.
+    let (succeeded, said_auto, settings) = train("cpu", "auto", "auto");
+    assert!(succeeded && said_auto.contains("on cpu, f32") && settings.contains("dtype = \"f32\""), "{said_auto}");
+    let (succeeded, said_bf16, settings) = train("cpu", "bf16", "bf16");
+    assert!(succeeded && said_bf16.contains("on cpu, bf16") && settings.contains("dtype = \"bf16\""), "{said_bf16}");
+    // A run goes on in what it began in.
+    let run = folder.path().join("bf16");
+    let (succeeded, resumed) =
+        said(program::bupo_on("cpu", &["train", "--resume", text(&run), "--set", "phases.1.steps=2"]));
+    assert!(succeeded && resumed.contains("on cpu, bf16"), "{resumed}");
+    for (args, expected) in [
+        (["--resume", text(&run), "--dtype", "f32"], "--dtype"),
+        (["--resume", text(&run), "--set", "dtype=\"f32\""], "--fork"),
+    ] {
+        let (succeeded, said) = said(program::bupo_on("cpu", &[&["train"][..], &args].concat()));
+        assert!(!succeeded && said.contains(expected), "{said}");
+    }
+
+    for (device, dtype, expected) in [
+        ("cpu", "f16", "range is too small"),
+        ("cpu", "int4", "auto, f32 or bf16"),
+        ("ndarray", "bf16", "f32, or auto"),
+    ] {
+        let (succeeded, said, settings) = train(device, "wrong", dtype);
+        assert!(!succeeded && said.contains(expected) && settings.is_empty(), "{device} {dtype}: {said}");
+    }
+}
+
+#[test]
+fn every_command_computes_in_bf16() {
+    let folder = tempfile::tempdir().unwrap();
+    let succeed = |args: &[&str]| {
+        let output = program::bupo_on("cpu", args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let out = |name: &str| text(&folder.path().join(name)).to_string();
+    let tokens = out("tokens.json");
+    std::fs::write(&tokens, "[[5, 6, 7, 8]]").unwrap();
+    let rollouts = out("rollouts.jsonl");
+    let line = |response: &str, reward: f64| {
+        format!(r#"{{"group": 0, "prompt": [5, 6], "response": {response}, "reward": {reward}}}"#)
+    };
+    std::fs::write(&rollouts, [line("[7, 8]", 1.0), line("[9]", 0.0)].join("\n")).unwrap();
+    let entropy_in = |dtype: &str| {
+        let path = out(&format!("{dtype}.json"));
+        succeed(&["lens", "1+2=", "--json", &path, "--dtype", dtype]);
+        let said: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        said["positions"][0]["sites"][5]["entropy"].as_f64().unwrap()
+    };
+    let (f32, bf16) = (entropy_in("f32"), entropy_in("bf16"));
+    assert!(f32 != bf16 && (f32 - bf16).abs() < 0.05 * f32.max(1.0), "{f32} and {bf16}");
+    for args in [
+        vec!["trace", "--tokens", &tokens, "--out", &out("trace.safetensors")],
+        vec!["generate", "--prompt", "1+2=", "--max-new-tokens", "4"],
+        vec!["analyze", "--samples", "1", "--limit", "2", "--max-new-tokens", "8", "--out", &out("analysis")],
+        vec!["replay", "--rollouts", &rollouts, "--out", &out("replayed")],
+        vec!["bench", "--batch", "2", "--seq", "8", "--runs", "1"],
+        vec!["bench", "--mode", "rollout", "--batch", "2", "--seq", "8", "--new", "4", "--runs", "1"],
+    ] {
+        let said = succeed(&[&args[..], &["--dtype", "bf16"]].concat());
+        assert!(args[0] != "bench" || said.contains("bf16 on "), "{said}");
+    }
+}

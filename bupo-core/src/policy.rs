@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::CoreError;
 use crate::kernels::host::{Host, exp, hosted, max, sum, vectorized};
-use crate::kernels::{DRAWN, draw, linear};
+use crate::kernels::{DRAWN, best, draw, linear};
 use crate::profile::{Part, timed};
 
 /// Logits that a policy holds at once: 32 MiB of f32.
@@ -119,6 +119,12 @@ impl<B: Backend> InternalPolicy<B> {
     /// # Errors
     /// If a logit is not finite.
     pub fn greedy(&self) -> Result<Vec<Sampled>, CoreError> {
+        if !hosted(&self.states) {
+            return timed::<B, _>(Part::Sampling, &self.states.device(), || {
+                let best = self.chunks().map(|rows| best(self.logits(rows))).collect();
+                Host::take(Tensor::cat(best, 0)).values().chunks_exact(DRAWN).map(Sampled::read).collect()
+            });
+        }
         self.per_row(|_, row| row.sampled(row.logits.iter().position(|logit| *logit == row.max).unwrap_or_default()))
     }
 
@@ -173,14 +179,8 @@ impl<B: Backend> InternalPolicy<B> {
                 .collect();
             let drawn = Host::take(Tensor::cat(drawn, 0));
             let rows = uniforms.iter().zip(drawn.values().chunks_exact(DRAWN * draws));
-            rows.map(|(uniforms, drawn)| {
-                let of = |drawn: &[f32]| match drawn[2].is_finite() {
-                    true => Ok(Sampled { token: drawn[0] as u32, log_prob: drawn[1] }),
-                    false => Err(CoreError::NonFiniteLogits),
-                };
-                drawn.chunks_exact(DRAWN).take(uniforms.len()).map(of).collect()
-            })
-            .collect()
+            rows.map(|(uniforms, drawn)| drawn.chunks_exact(DRAWN).take(uniforms.len()).map(Sampled::read).collect())
+                .collect()
         })
     }
 
@@ -204,6 +204,17 @@ impl<B: Backend> InternalPolicy<B> {
             }
         }
         Ok(rows)
+    }
+}
+
+impl Sampled {
+    /// From what [`draw`] or [`best`] gives.
+    fn read(drawn: &[f32]) -> Result<Self, CoreError> {
+        if drawn[2].is_finite() {
+            Ok(Self { token: drawn[0] as u32, log_prob: drawn[1] })
+        } else {
+            Err(CoreError::NonFiniteLogits)
+        }
     }
 }
 
@@ -374,10 +385,32 @@ mod tests {
         assert_eq!(policy.sample_several(&[vec![], vec![], vec![]]), Ok(vec![vec![]; 3]));
         for bad in [f32::NAN, f32::INFINITY] {
             let states = Tensor::<NdArray, 2>::from_floats([[0.0, bad, 0.0, 0.0]], &device);
-            assert_eq!(
-                InternalPolicy::new(states, Tensor::eye(4, &device)).sample(&[0.5]),
-                Err(CoreError::NonFiniteLogits)
-            );
+            let policy = InternalPolicy::new(states, Tensor::eye(4, &device));
+            assert_eq!(policy.sample(&[0.5]), Err(CoreError::NonFiniteLogits));
+            assert_eq!(policy.greedy(), Err(CoreError::NonFiniteLogits));
+        }
+    }
+
+    #[test]
+    fn a_device_takes_the_best_token_that_the_host_does() {
+        use burn::backend::NdArray;
+
+        let device = Default::default();
+        let vocab = 700;
+        // Every value several times over: the first of the best is taken.
+        let logits: Vec<f32> = (0..4 * vocab).map(|i| ((i * 7919) % 97) as f32 / 10.0).collect();
+        let data = TensorData::new(logits, [4, vocab]);
+        let on_host = InternalPolicy::<Flex>::new(
+            Tensor::from_data(data.clone(), &Default::default()),
+            Tensor::eye(vocab, &Default::default()),
+        );
+        let mut policy = InternalPolicy::<NdArray>::new(Tensor::from_data(data, &device), Tensor::eye(vocab, &device));
+        for at_once in [usize::MAX, 3 * vocab] {
+            policy.logits_at_once = at_once;
+            for (ours, theirs) in policy.greedy().unwrap().iter().zip(on_host.greedy().unwrap()) {
+                assert_eq!(ours.token, theirs.token);
+                assert!((ours.log_prob - theirs.log_prob).abs() < 1e-5, "{ours:?} and {theirs:?}");
+            }
         }
     }
 

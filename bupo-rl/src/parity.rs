@@ -113,11 +113,11 @@ impl Computed {
             computed.add("KL(layer || full)", &[kl as f32]);
         }
         let prompts: Vec<Vec<u32>> = sequences.iter().map(|sequence| sequence.prompt.clone()).collect();
-        for (site, norm) in [SITES[0], SITES[2]] {
+        for ((site, norm), temperature) in [(SITES[0], 0.7), (SITES[2], 0.7), (SITES[0], 0.0)] {
             let options = GenerateOptions {
                 site,
                 norm,
-                temperature: 0.7,
+                temperature,
                 max_new_tokens: 8,
                 eos_token_ids: vec![7],
                 seed: SEED,
@@ -130,7 +130,8 @@ impl Computed {
                 response: response.tokens.clone(),
             };
             let answered: Vec<Sequence> = prompts.iter().zip(&responses).map(answered).collect();
-            let spec = PolicySpec { site, norm, temperature: options.temperature };
+            let temperature = if temperature == 0.0 { 1.0 } else { temperature };
+            let spec = PolicySpec { site, norm, temperature };
             for (response, again) in responses.iter().zip(response_stats(&decoder, &answered, &spec, 64)?) {
                 let tokens: Vec<f32> = response.tokens.iter().map(|token| *token as f32).collect();
                 let gaps: Vec<f32> = response.log_probs.iter().zip(&again.log_probs).map(|(a, b)| a - b).collect();

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 /// Weights are added up by blocks of this many, then within the block that a draw falls into.
 const BLOCK: usize = 256;
-/// Numbers of a draw: the token, its log-prob, the sum of the weights.
+/// Numbers of a token that is drawn: its id, its log-prob, the sum of the weights.
 pub(crate) const DRAWN: usize = 3;
 /// Below every logit; its weight is 0.
 const NOTHING: f32 = -1e30;
@@ -49,4 +49,14 @@ pub(crate) fn draw<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>]) -> T
         drawn.push(Tensor::cat(vec![token.float(), log_prob, total.clone()], 1));
     }
     Tensor::cat(drawn, 1)
+}
+
+/// The most probable token of each row of `logits` `[rows, vocab]`, the first one on a tie: `[rows, 3]`, as [`draw`] gives it.
+pub(crate) fn best<B: Backend>(logits: Tensor<B, 2>) -> Tensor<B, 2> {
+    let ([rows, vocab], device) = (logits.dims(), logits.device());
+    let max = logits.clone().max_dim(1);
+    let total = (logits.clone() - max.clone()).exp().sum_dim(1);
+    let places = Tensor::<B, 1, Int>::arange(0..vocab as i64, &device).unsqueeze_dim::<2>(0).expand([rows, vocab]);
+    let token = places.mask_fill(logits.lower(max), vocab as i64).min_dim(1);
+    Tensor::cat(vec![token.float(), total.clone().log().neg(), total], 1)
 }

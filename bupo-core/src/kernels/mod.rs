@@ -14,7 +14,7 @@ mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
 pub use cache::{CacheRoom, KvCache};
-pub(crate) use draw::{DRAWN, draw};
+pub(crate) use draw::{DRAWN, best, draw};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotate::{RotationTable, rotate_heads, rotate_heads_backward};
 pub use softmax::{ATTENTION_TILE, CausalTile, causal_softmax, causal_tiles, softmax_backward};
