@@ -26,7 +26,7 @@ pub enum ComputeDtype {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeChoice {
-    /// The one the weights are stored in, where the device multiplies matrices of it in hardware; else f32.
+    /// bf16 where the weights are stored so and the device has units for products of it; else f32.
     #[default]
     Auto,
     /// f32.

@@ -9,7 +9,7 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::args::{BenchArgs, BenchModeArg};
-use crate::backend::{Job, device_name, run_on};
+use crate::backend::{DeviceChoice, Job, device_name, memory, resolved, run_on};
 use crate::error::CliError;
 
 /// The shapes that have names: Qwen3 models that differ in what they spend their time on.
@@ -46,17 +46,27 @@ const SEQUENCE: usize = 256;
 /// Runs the command.
 pub fn run(args: BenchArgs) -> Result<(), CliError> {
     let config = shape(&args.shape)?;
-    run_on(args.device.device, BenchJob { args, config })
+    let device = resolved(args.device.device)?;
+    let free = free_on_gpu(device);
+    run_on(device, BenchJob { args, config, device, free })
 }
 
 struct BenchJob {
     args: BenchArgs,
     config: ModelConfig,
+    device: DeviceChoice,
+    /// Bytes that a GPU had free before, where it says.
+    free: Option<u64>,
+}
+
+/// The memory that a GPU has free. It keeps what it has once taken: what is gone afterwards is the most that was held.
+fn free_on_gpu(device: DeviceChoice) -> Option<u64> {
+    if matches!(device, DeviceChoice::Cuda(_)) { memory(device).map(|memory| memory.free) } else { None }
 }
 
 impl Job for BenchJob {
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self { args, config } = self;
+        let Self { args, config, device: choice, free } = self;
         let mode = match args.mode {
             BenchModeArg::Train => BenchMode::Train,
             BenchModeArg::Phase1 => BenchMode::Phase1,
@@ -80,20 +90,23 @@ impl Job for BenchJob {
             profile: args.profile,
         };
         let result = bench::<B>(&config, &spec, device)?;
-        let device = device_name(args.device.device)?;
+        let gpu_mb = free
+            .zip(free_on_gpu(choice))
+            .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
+        let device = device_name(choice)?;
         if args.json {
             say!(
                 "{}",
-                json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "result": result})
+                json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
             );
         } else {
-            show(&args.shape, &device, &spec, &result);
+            show(&args.shape, &device, &spec, &result, gpu_mb);
         }
         Ok(())
     }
 }
 
-fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult) {
+fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_mb: Option<f64>) {
     let what = match spec.mode {
         BenchMode::Train => format!("update of the full policy, {} x {}", spec.batch, spec.seq),
         BenchMode::Phase1 => format!("update of layer {}'s policy, {} x {}", spec.layer, spec.batch, spec.seq),
@@ -113,6 +126,9 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult) {
     );
     if let Some(peak) = result.peak_mb {
         say!("  {peak:.0} MB of memory at the peak");
+    }
+    if let Some(peak) = gpu_mb {
+        say!("  {peak:.0} MB of the GPU's memory at the peak");
     }
     let floor = &result.floor;
     say!(

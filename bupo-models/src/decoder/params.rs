@@ -53,8 +53,7 @@ impl<B: Backend> Decoder<B> {
                     .into_iter()
                     .chain([&mut mlp.gate_proj, &mut mlp.up_proj, &mut mlp.down_proj])
             {
-                let (id, weight, mapper) = projection.weight.clone().consume();
-                projection.weight = Param::from_mapped_value(id, f(weight), mapper);
+                projection.weight = projection.weight.clone().map(&f);
             }
         }
         self

@@ -123,7 +123,7 @@ fn slots_for(end: usize) -> usize {
     (end + 1).next_multiple_of(SLOTS_ADDED)
 }
 
-/// Of each layer the rows that `sources` names, cut off or filled up on the left so that all end at `end`: `[rows, kv_heads, end, head_dim]`.
+/// Of each layer the rows that `sources` names, filled up on the left so that all end at `end`: `[rows, kv_heads, end, head_dim]`.
 fn ending_at<B: Backend>(
     layers: &[(Tensor<B, 4>, Tensor<B, 4>)],
     sources: &[(usize, usize)],
