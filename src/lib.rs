@@ -10,6 +10,7 @@
 //! - [`report`]: the pages and pictures of that, and of training runs;
 //! - [`data`]: problems from Parquet and JSON lines, chat templates;
 //! - [`grade`]: rules that say what an answer is worth;
+//! - [`eval`]: prompts, sampled and graded responses, Avg@K and Pass@K;
 //! - [`rl`]: GRPO, internal-policy GRPO and the phase schedule that makes Bottom-up Policy Optimization.
 //!
 //! What the policy of layer 2 would say after each token, and how sure it is:
@@ -26,9 +27,9 @@
 //! let decoder = load_model::<Flex>(&files, &device)?.decoder;
 //!
 //! let tokens = padded_tokens(&[vec![5, 17, 80]], &device);
-//! let mut pass = decoder.whole_pass(3);
+//! let mut context = decoder.prefill_context(3);
 //! // Layers above the second are not run.
-//! let states = decoder.site_state(tokens, PolicySite::Layer(2), Norm::None, &mut pass)?;
+//! let states = decoder.site_state(tokens, PolicySite::Layer(2), Norm::None, &mut context)?;
 //! let policy = InternalPolicy::new(states.squeeze_dim(0), decoder.unembedding());
 //!
 //! for (entropy, best) in policy.entropy().iter().zip(policy.top_tokens(1)?) {
@@ -42,6 +43,7 @@
 pub use bupo_analysis as analysis;
 pub use bupo_core as core;
 pub use bupo_data as data;
+pub use bupo_eval as eval;
 pub use bupo_grade as grade;
 pub use bupo_models as models;
 pub use bupo_report as report;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use bupo::core::{InternalPolicy, TokenDerivatives};
 use bupo::rl::{
-    Advantage, Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseValues, Scored, overlong_penalty, teaches,
+    Advantage, Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseValues, RewardedLength,
+    has_reward_variance, overlong_penalty,
 };
 use burn::tensor::{Tensor, TensorData};
 use common::{B, fixture, json};
@@ -116,10 +117,15 @@ fn advantages_are_those_of_pytorch() {
         ("reinforce++-baseline", Advantage::ReinforcePlusPlusBaseline),
     ];
     for case in reference().advantages {
-        let scored = |group: &GroupCase| -> Vec<Scored> {
-            group.rewards.iter().zip(&group.lengths).map(|(&reward, &tokens)| Scored { reward, tokens }).collect()
+        let scored = |group: &GroupCase| -> Vec<RewardedLength> {
+            group
+                .rewards
+                .iter()
+                .zip(&group.lengths)
+                .map(|(&reward, &tokens)| RewardedLength { reward, tokens })
+                .collect()
         };
-        let groups: Vec<Vec<Scored>> = case.groups.iter().map(scored).collect();
+        let groups: Vec<Vec<RewardedLength>> = case.groups.iter().map(scored).collect();
         for (name, estimator) in estimators {
             let expected: Vec<Vec<f64>> = serde_json::from_value(case.expected[name].clone()).unwrap();
             let ours = estimator.of(&groups);
@@ -221,7 +227,7 @@ fn overlong_penalties_and_kept_groups_are_those_of_dapo() {
     }
     assert_eq!(overlong_penalty(64, 64, 0, 1.0), 0.0);
     for group in reference.dynamic_sampling.groups {
-        assert_eq!(teaches(&group.rewards), group.kept, "{:?}", group.rewards);
+        assert_eq!(has_reward_variance(&group.rewards), group.kept, "{:?}", group.rewards);
     }
 }
 

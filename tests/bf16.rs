@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenDerivatives};
 use bupo::models::decoder::{Gradients, named_tensors};
-use bupo::models::{Block, ComputeDtype, Decoder, DtypeChoice, GenerateOptions, ModelFiles, Sequence, generate};
+use bupo::models::{ComputeDtype, Decoder, DtypeChoice, GenerateOptions, ModelFiles, PaddedBatch, Sequence, generate};
 use bupo::rl::{
     AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, Sample, UpdateStats, response_stats, update,
 };
@@ -24,7 +24,7 @@ fn sequences(name: &str) -> Vec<Sequence> {
 }
 
 fn decoder(name: &str, dtype: ComputeDtype) -> Decoder<B> {
-    load(name).decoder.computing_in(dtype)
+    load(name).decoder.with_compute_dtype(dtype)
 }
 
 fn log_probs(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> Vec<f64> {
@@ -35,14 +35,14 @@ fn log_probs(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> 
 
 /// Of the mean log-prob, with respect to the layers' projections.
 fn gradient(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> Vec<f64> {
-    let block = Block::new(sequences);
-    let learning = decoder.learn(block.tokens(&decoder.device()), site, Norm::None, false).unwrap();
-    let policy = InternalPolicy::new(block.predicting(learning.states.clone()), decoder.unembedding());
-    let count = block.targets.len();
+    let batch = PaddedBatch::new(sequences);
+    let saved = decoder.forward_train(batch.tokens(&decoder.device()), site, Norm::None, false).unwrap();
+    let policy = InternalPolicy::new(batch.gather_states(saved.states.clone()), decoder.unembedding());
+    let count = batch.targets.len();
     let derivatives = TokenDerivatives { log_probs: vec![1.0 / count as f32; count], entropy: None };
-    let back = policy.score(&block.targets).backward(&derivatives);
+    let back = policy.forward(&batch.targets).backward(&derivatives);
     let mut gradients = Gradients::new();
-    decoder.add_gradients(learning, block.spread(back.states), &mut gradients);
+    decoder.backward(saved, batch.scatter_grad(back.states), &mut gradients);
     let projections = named_tensors(decoder).into_iter().filter(|tensor| tensor.name.ends_with("proj.weight"));
     projections
         .filter_map(|tensor| gradients.take(tensor.id))

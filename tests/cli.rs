@@ -40,10 +40,10 @@ fn short_run(out: &Path, more: &[&str]) -> String {
 
 /// A model folder whose tensors have been tampered with.
 fn tampered(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> TempDir {
-    let origin = fixture("qwen3-tied");
+    let initial_policy = fixture("qwen3-tied");
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(origin.join("config.json"), folder.path().join("config.json")).unwrap();
-    let bytes = fs::read(origin.join("model.safetensors")).unwrap();
+    fs::copy(initial_policy.join("config.json"), folder.path().join("config.json")).unwrap();
+    let bytes = fs::read(initial_policy.join("model.safetensors")).unwrap();
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)> = SafeTensors::deserialize(&bytes)
         .unwrap()
         .tensors()
@@ -253,10 +253,10 @@ fn weights_that_contradict_the_config_are_named() {
 
 #[test]
 fn shards_that_contradict_the_index_are_named() {
-    let origin = fixture("qwen2-untied-sharded-bf16");
+    let initial_policy = fixture("qwen2-untied-sharded-bf16");
     let copy = || {
         let folder = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(&origin).unwrap().map(|entry| entry.unwrap().path()) {
+        for entry in fs::read_dir(&initial_policy).unwrap().map(|entry| entry.unwrap().path()) {
             fs::copy(&entry, folder.path().join(entry.file_name().unwrap())).unwrap();
         }
         folder

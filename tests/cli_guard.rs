@@ -61,7 +61,7 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
         let of_a_layer = line["site"] == "layer:3";
         assert_eq!((line["drift"].is_f64(), line["kl_to_full"].is_f64()), (of_a_layer, of_a_layer), "{line}");
         // What is sampled is what is trained.
-        assert!(line["sampling_gap_max"].as_f64().unwrap() < 1e-3, "{line}");
+        assert!(line["sampling_logp_difference_max"].as_f64().unwrap() < 1e-3, "{line}");
     }
 
     // The phase ends with the step, and the next one is as long as it was to be.

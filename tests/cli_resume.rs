@@ -132,7 +132,7 @@ fn damaged_checkpoints_are_named_and_what_must_stay_is_refused() {
     succeed(&["train", "--resume", text(&run)]);
     assert_same_run(&whole, &run, "after refusals");
 
-    // More steps go on where the run ended; a fork leaves its origin alone.
+    // More steps go on where the run ended; a fork leaves its initial_policy alone.
     let fork = folder.path().join("fork");
     let more = ["--set", "optimizer.learning_rate=1e-5", "--from-step", "2"];
     succeed(&[&["train", "--fork", text(&whole), "--out", text(&fork)], &more[..]].concat());

@@ -90,8 +90,8 @@ fn contributions_sum_to_the_stream() {
     for name in FIXTURES {
         let decoder = load(name).decoder;
         let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
-        let mut pass = decoder.whole_pass(tokens[0].len());
-        let mut stream = decoder.stream(padded_tokens(&tokens, &Default::default()), &mut pass);
+        let mut context = decoder.prefill_context(tokens[0].len());
+        let mut stream = decoder.stream(padded_tokens(&tokens, &Default::default()), &mut context);
         let mut sum = stream.state();
         for step in stream.by_ref() {
             sum = sum + step.attn.output + step.ffn.output;
@@ -105,16 +105,16 @@ fn a_truncated_forward_is_the_full_one_at_that_layer() {
     let decoder = load("qwen3-tied").decoder;
     let rows: Vec<Vec<u32>> = json(&fixture("qwen3-tied").join("tokens.json"));
     let tokens = padded_tokens::<B>(&rows, &Default::default());
-    let mut pass = decoder.whole_pass(rows[0].len());
-    let steps: Vec<_> = decoder.stream(tokens.clone(), &mut pass).collect();
+    let mut context = decoder.prefill_context(rows[0].len());
+    let steps: Vec<_> = decoder.stream(tokens.clone(), &mut context).collect();
     for step in steps {
         for (site, expected) in [
             (PolicySite::Layer(step.layer), &step.resid_post),
             (PolicySite::Attn(step.layer), &step.attn.output),
             (PolicySite::Ffn(step.layer), &step.ffn.output),
         ] {
-            let mut pass = decoder.whole_pass(rows[0].len());
-            let state = decoder.site_state(tokens.clone(), site, Norm::None, &mut pass).unwrap();
+            let mut context = decoder.prefill_context(rows[0].len());
+            let state = decoder.site_state(tokens.clone(), site, Norm::None, &mut context).unwrap();
             assert_eq!(distance(&state, expected), 0.0, "{site}");
         }
     }
@@ -125,8 +125,8 @@ fn the_last_layer_with_the_final_norm_is_the_full_policy() {
     let decoder = load("qwen3-tied").decoder;
     let rows: Vec<Vec<u32>> = json(&fixture("qwen3-tied").join("tokens.json"));
     let state = |site, norm| {
-        let mut pass = decoder.whole_pass(rows[0].len());
-        decoder.site_state(padded_tokens(&rows, &Default::default()), site, norm, &mut pass).unwrap()
+        let mut context = decoder.prefill_context(rows[0].len());
+        decoder.site_state(padded_tokens(&rows, &Default::default()), site, norm, &mut context).unwrap()
     };
     let full = state(PolicySite::Full, Norm::None);
     assert_eq!(distance(&full, &state(PolicySite::Layer(4), Norm::Final)), 0.0);
@@ -175,7 +175,7 @@ fn a_saved_model_loads_identical_and_sharded() {
     for max_shard_bytes in [usize::MAX, 60_000] {
         let place = folder.path().join(max_shard_bytes.to_string());
         let options = SaveOptions { dtype: Some(SaveDtype::F32), max_shard_bytes };
-        save_checkpoint(&place, &model.decoder, &model.companions, options).unwrap();
+        save_checkpoint(&place, &model.decoder, &model.assets, options).unwrap();
         assert_eq!(place.join("model.safetensors.index.json").exists(), max_shard_bytes != usize::MAX);
         let again = load_folder(&place);
         assert_eq!(again.eos_token_ids, model.eos_token_ids);
@@ -193,7 +193,7 @@ fn checkpoints_survive_a_round_trip_bit_for_bit_in_their_own_dtype() {
     for name in common::FIXTURES {
         let folder = tempfile::tempdir().unwrap();
         let model = load(name);
-        save_checkpoint(folder.path(), &model.decoder, &model.companions, SaveOptions::default()).unwrap();
+        save_checkpoint(folder.path(), &model.decoder, &model.assets, SaveOptions::default()).unwrap();
         assert_eq!(raw_tensors(folder.path()), raw_tensors(&fixture(name)), "{name}");
         let config = |place: &std::path::Path| std::fs::read(place.join("config.json")).unwrap();
         assert_eq!(config(folder.path()), config(&fixture(name)), "{name}");
@@ -205,7 +205,7 @@ fn a_dtype_that_is_asked_for_is_in_the_weights_and_the_config() {
     let folder = tempfile::tempdir().unwrap();
     let model = load("qwen3-tied");
     let options = SaveOptions { dtype: Some(SaveDtype::Bf16), ..SaveOptions::default() };
-    save_checkpoint(folder.path(), &model.decoder, &model.companions, options).unwrap();
+    save_checkpoint(folder.path(), &model.decoder, &model.assets, options).unwrap();
     let expected: usize = raw_tensors(&fixture("qwen3-tied")).values().map(|bytes| bytes.len() / 2).sum();
     assert_eq!(raw_tensors(folder.path()).values().map(Vec::len).sum::<usize>(), expected);
     let config: serde_json::Value = json(&folder.path().join("config.json"));
@@ -262,8 +262,8 @@ fn greedy(site: &str, max_new_tokens: usize) -> GenerateOptions {
 
 /// Log-probs of every next token of rows of equal length.
 fn log_probs(decoder: &Decoder<B>, rows: &[Vec<u32>], site: PolicySite) -> Vec<f32> {
-    let mut pass = decoder.whole_pass(rows[0].len());
-    let states = decoder.site_state(padded_tokens(rows, &Default::default()), site, Norm::None, &mut pass).unwrap();
+    let mut context = decoder.prefill_context(rows[0].len());
+    let states = decoder.site_state(padded_tokens(rows, &Default::default()), site, Norm::None, &mut context).unwrap();
     let [batch, seq, hidden] = states.dims();
     let states = states.narrow(1, 0, seq - 1).reshape([batch * (seq - 1), hidden]);
     let targets: Vec<u32> = rows.iter().flat_map(|row| row[1..].to_vec()).collect();
@@ -302,8 +302,8 @@ fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
         let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
         let decoder = load(name).decoder;
         let ids = &tokens[0];
-        let mut pass = decoder.whole_pass(ids.len());
-        let mut stream = decoder.stream(padded_tokens(&tokens[..1], &Default::default()), &mut pass);
+        let mut context = decoder.prefill_context(ids.len());
+        let mut stream = decoder.stream(padded_tokens(&tokens[..1], &Default::default()), &mut context);
         let policy = |state: Tensor<B, 3>| InternalPolicy::new(state.squeeze_dim(0), decoder.unembedding());
         let mut policies: Vec<_> = stream.by_ref().map(|step| policy(step.resid_post)).collect();
         let full = policy(decoder.final_norm(stream.state()));
@@ -327,11 +327,11 @@ fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
                 "{name} {key}"
             );
             assert!(site.entropy.iter().all(|h| (0.0..=vocab.ln() + 1e-5).contains(h)));
-            let beside = site.beside_full.as_ref().unwrap();
+            let beside = site.divergence.as_ref().unwrap();
             assert!(beside.kl.iter().chain(&beside.reverse_kl).all(|kl| *kl >= 0.0));
             assert!(beside.js.iter().all(|js| (0.0..=std::f32::consts::LN_2).contains(js)));
         }
-        let same = compared[decoder.num_layers()].beside_full.as_ref().unwrap();
+        let same = compared[decoder.num_layers()].divergence.as_ref().unwrap();
         assert!(same.kl.iter().all(|kl| *kl == 0.0) && same.agrees.iter().all(|agrees| *agrees), "{name}");
     }
 }

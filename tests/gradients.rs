@@ -70,12 +70,12 @@ fn by_hand(
     d: TensorData,
     recompute: bool,
 ) -> BTreeMap<String, Vec<f32>> {
-    let learning = decoder.learn(ids(tokens), site, norm, recompute).unwrap();
-    let mut pass = decoder.whole_pass(SEQ);
-    let state = decoder.site_state(ids(tokens), site, norm, &mut pass).unwrap();
-    assert_eq!(state.flatten::<2>(0, 1).into_data(), learning.states.clone().into_data(), "the same pass");
+    let saved = decoder.forward_train(ids(tokens), site, norm, recompute).unwrap();
+    let mut context = decoder.prefill_context(SEQ);
+    let state = decoder.site_state(ids(tokens), site, norm, &mut context).unwrap();
+    assert_eq!(state.flatten::<2>(0, 1).into_data(), saved.states.clone().into_data(), "the same pass");
     let mut gradients = Gradients::new();
-    decoder.add_gradients(learning, Tensor::from_data(d, &Default::default()), &mut gradients);
+    decoder.backward(saved, Tensor::from_data(d, &Default::default()), &mut gradients);
     let named = named_tensors(decoder).into_iter();
     named.filter_map(|tensor| Some((tensor.name, gradients.take(tensor.id)?.into_data().to_vec().unwrap()))).collect()
 }
@@ -87,8 +87,8 @@ fn automatic(
     norm: Norm,
     d: TensorData,
 ) -> BTreeMap<String, Vec<f32>> {
-    let mut pass = decoder.whole_pass(SEQ);
-    let state = decoder.site_state(ids(tokens), site, norm, &mut pass).unwrap();
+    let mut context = decoder.prefill_context(SEQ);
+    let state = decoder.site_state(ids(tokens), site, norm, &mut context).unwrap();
     let loss = (state.flatten::<2>(0, 1) * Tensor::from_data(d, &Default::default())).sum();
     let names: BTreeMap<u64, String> =
         named_tensors(decoder).into_iter().map(|tensor| (tensor.id.val(), tensor.name)).collect();

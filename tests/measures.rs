@@ -58,7 +58,7 @@ fn close(ours: &[f32], expected: &[f64], what: &str) {
 }
 
 fn check_policy(ours: &PolicyComparison, expected: &Expected, what: &str) {
-    let beside = ours.beside_full.as_ref().unwrap();
+    let beside = ours.divergence.as_ref().unwrap();
     for (ours, expected, name) in [
         (&ours.entropy, &expected.entropy, "entropy"),
         (&ours.log_probs, &expected.log_probs, "log-probs"),
@@ -116,7 +116,7 @@ fn the_last_layer_with_the_final_norm_is_the_full_policy_exactly() {
         let decoder = load(&case.fixture).decoder;
         let measures = measure_one(&decoder, &case.prompt, &case.response, Norm::Final).unwrap();
         let last = measures.sites.iter().find(|site| site.site == PolicySite::Layer(decoder.num_layers())).unwrap();
-        let beside = last.policy.beside_full.as_ref().unwrap();
+        let beside = last.policy.divergence.as_ref().unwrap();
         assert!(beside.kl.iter().chain(&beside.reverse_kl).all(|kl| *kl == 0.0), "{}", case.fixture);
         assert!(beside.agrees.iter().all(|agrees| *agrees));
         assert_eq!(&last.policy, measures.full.as_ref().unwrap());
@@ -145,7 +145,7 @@ fn responses_in_one_block_are_measured_as_alone() {
                 |a: &[f32], b: &[f32]| assert!(common::max_difference(a, b) < 1e-4, "{}: {a:?} {b:?}", alone.site);
             near(&alone.policy.entropy, &together.policy.entropy);
             near(&alone.policy.log_probs, &together.policy.log_probs);
-            let kl = |site: &bupo::models::SiteMeasures| site.policy.beside_full.clone().unwrap().kl;
+            let kl = |site: &bupo::models::SiteMeasures| site.policy.divergence.clone().unwrap().kl;
             near(&kl(alone), &kl(together));
             near(&alone.input_entropy, &together.input_entropy);
             near(&alone.cosine, &together.cosine);
@@ -163,7 +163,7 @@ fn the_first_layers_alone_say_what_they_say_among_all() {
     let some = &measure(&decoder, &sequence, MeasureOptions { layers: Some(2), ..Default::default() }).unwrap()[0];
     assert_eq!((some.sites.len(), some.full.is_some()), (6, false));
     for (all, some) in all.sites.iter().zip(&some.sites) {
-        assert_eq!(some.policy, PolicyComparison { beside_full: None, ..all.policy.clone() }, "{}", some.site);
+        assert_eq!(some.policy, PolicyComparison { divergence: None, ..all.policy.clone() }, "{}", some.site);
         assert_eq!(
             (&some.input_entropy, &some.cosine, some.participation),
             (&all.input_entropy, &all.cosine, all.participation)

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use bupo::analysis::Boundary;
+use bupo::eval::Evaluation;
 use bupo::models::ModelFiles;
-use bupo::rl::{Evaluation, Phase, Plan, Progress, Start, StepMetrics, TrainConfig, WarningKind, train};
+use bupo::rl::{Phase, Progress, RunHeader, Start, StepMetrics, TrainConfig, WarningKind, train};
 use common::B;
 
 /// What is free at each time it is asked, the last for ever after.
@@ -18,7 +19,7 @@ struct Device {
 }
 
 impl Progress for Device {
-    fn ready(&mut self, _: &Plan<'_>) {}
+    fn ready(&mut self, _: &RunHeader<'_>) {}
     fn evaluating(&mut self, _: &str) {}
     fn evaluated(&mut self, _: &str, _: &Evaluation) {}
     fn boundary(&mut self, _: &Boundary) {}

@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 use bupo::models::ComputeDtype;
-use bupo::rl::Computed;
+use bupo::rl::DeviceNumbers;
 use burn::backend::{Flex, NdArray};
 use burn::tensor::backend::Backend;
 
 fn assert_same<B: Backend>(dtype: ComputeDtype, device: &B::Device) {
-    let reference = Computed::on::<Flex>(ComputeDtype::F32, &Default::default()).unwrap();
-    for difference in reference.compare(&Computed::on::<B>(dtype, device).unwrap()) {
+    let reference = DeviceNumbers::on::<Flex>(ComputeDtype::F32, &Default::default()).unwrap();
+    for difference in reference.compare(&DeviceNumbers::on::<B>(dtype, device).unwrap()) {
         println!("{}: {:.1e} of {:.0e}", difference.what, difference.largest, difference.allowed);
         assert!(difference.is_rounding(), "{difference:?}");
     }
@@ -16,7 +16,7 @@ fn assert_same<B: Backend>(dtype: ComputeDtype, device: &B::Device) {
 
 #[test]
 fn the_cpu_gives_the_same_bits_again() {
-    let computed = || Computed::on::<Flex>(ComputeDtype::F32, &Default::default()).unwrap();
+    let computed = || DeviceNumbers::on::<Flex>(ComputeDtype::F32, &Default::default()).unwrap();
     assert_eq!(computed(), computed());
 }
 

@@ -1,7 +1,9 @@
 //! Stages, boundary and verdict of models whose answer is known by construction.
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
-use bupo::analysis::{Analysis, Boundary, Convergence, DEFAULT_TOLERANCE, Slice, Statistic, Subject, Tally};
+use bupo::analysis::{
+    Analysis, AnalysisInfo, Boundary, Convergence, DEFAULT_TOLERANCE, MeasureAccumulator, Slice, Statistic,
+};
 use bupo::core::{Norm, PolicySite};
 use bupo::models::decoder::ParamSource;
 use bupo::models::{Decoder, MeasureOptions, ModelConfig, ModelError, Sequence};
@@ -92,16 +94,16 @@ fn analyse(decoder: &Decoder<Flex>) -> Analysis {
             (Sequence { prompt: tokens(3), response: tokens(5) }, None)
         })
         .collect();
-    let mut tally = Tally::default();
-    tally.measure(decoder, &responses, MeasureOptions::default()).unwrap();
-    let subject = Subject {
+    let mut accumulator = MeasureAccumulator::default();
+    accumulator.measure(decoder, &responses, MeasureOptions::default()).unwrap();
+    let info = AnalysisInfo {
         model: "constructed".into(),
         norm: Norm::None,
         num_layers: LAYERS,
         vocab_size: WIDTH,
         tolerance: DEFAULT_TOLERANCE,
     };
-    Analysis::new(subject, &tally).unwrap()
+    Analysis::new(info, &accumulator).unwrap()
 }
 
 /// Stages as (name, first, last), the boundary layer, and the convergence.

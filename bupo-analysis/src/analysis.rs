@@ -3,16 +3,16 @@
 use bupo_core::{Norm, PolicySite};
 
 use crate::AnalysisError;
+use crate::accumulator::{COLUMNS, MeasureAccumulator};
 use crate::bootstrap::{Estimate, Resamples};
 use crate::boundary::Boundary;
 use crate::convergence::Convergence;
 use crate::slice::Slice;
 use crate::statistic::Statistic;
-use crate::tally::{COLUMNS, Tally};
 
 /// What was analysed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Subject {
+pub struct AnalysisInfo {
     /// The model's name.
     pub model: String,
     /// The norm between internal states and the unembedding.
@@ -46,7 +46,7 @@ pub struct Row {
 #[derive(Debug, Clone)]
 pub struct Analysis {
     /// What was analysed.
-    pub subject: Subject,
+    pub info: AnalysisInfo,
     /// Responses.
     pub responses: usize,
     /// Their tokens.
@@ -68,41 +68,41 @@ impl Analysis {
     ///
     /// # Errors
     /// If there are no responses.
-    pub fn new(subject: Subject, tally: &Tally) -> Result<Self, AnalysisError> {
-        if tally.responses() == 0 {
+    pub fn new(info: AnalysisInfo, accumulator: &MeasureAccumulator) -> Result<Self, AnalysisError> {
+        if accumulator.responses() == 0 {
             return Err(AnalysisError::Empty);
         }
-        let resamples = Resamples::new(tally.responses());
+        let resamples = Resamples::new(accumulator.responses());
         let mut rows = Vec::new();
-        for slice in tally.slices() {
-            let sums = tally.sums(slice);
+        for slice in accumulator.slices() {
+            let sums = accumulator.sums(slice);
             let responses = sums.counts.iter().filter(|count| **count > 0.0).count();
             let tokens = sums.counts.iter().sum::<f64>() as usize;
             for (index, estimate) in resamples.estimates(&sums).into_iter().enumerate() {
-                let (site, statistic) = (tally.sites()[index / COLUMNS], Statistic::PER_TOKEN[index % COLUMNS]);
+                let (site, statistic) = (accumulator.sites()[index / COLUMNS], Statistic::PER_TOKEN[index % COLUMNS]);
                 rows.extend(estimate.map(|estimate| Row { site, statistic, slice, estimate, responses, tokens }));
             }
         }
-        let participation = resamples.estimates(&tally.participation());
-        rows.extend(tally.sites().iter().zip(participation).filter_map(|(site, estimate)| {
-            let (responses, tokens) = (tally.responses(), tally.tokens());
+        let participation = resamples.estimates(&accumulator.participation());
+        rows.extend(accumulator.sites().iter().zip(participation).filter_map(|(site, estimate)| {
+            let (responses, tokens) = (accumulator.responses(), accumulator.tokens());
             let statistic = Statistic::Participation;
             estimate.map(|estimate| Row { site: *site, statistic, slice: Slice::All, estimate, responses, tokens })
         }));
-        let scores: Vec<f64> = tally.scores().collect();
+        let scores: Vec<f64> = accumulator.scores().collect();
         let mut analysis = Self {
-            responses: tally.responses(),
-            tokens: tally.tokens(),
+            responses: accumulator.responses(),
+            tokens: accumulator.tokens(),
             scored: scores.len(),
             mean_score: (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64),
             rows,
             boundary: None,
             convergence: None,
-            subject,
+            info,
         };
-        if tally.sites().last() == Some(&PolicySite::Full) {
-            analysis.convergence = Some(Convergence::of(&analysis.stream_entropies(), analysis.subject.vocab_size));
-            analysis.boundary = Some(analysis.find_boundary(tally, &resamples));
+        if accumulator.sites().last() == Some(&PolicySite::Full) {
+            analysis.convergence = Some(Convergence::of(&analysis.stream_entropies(), analysis.info.vocab_size));
+            analysis.boundary = Some(analysis.find_boundary(accumulator, &resamples));
         }
         Ok(analysis)
     }
@@ -120,7 +120,7 @@ impl Analysis {
         slice: Slice,
     ) -> Vec<(usize, Estimate)> {
         let layer = |layer: usize| self.row(site(layer), statistic, slice).map(|row| (layer, row.estimate));
-        (1..=self.subject.num_layers).filter_map(layer).collect()
+        (1..=self.info.num_layers).filter_map(layer).collect()
     }
 
     /// Mean entropies of `H^0`, `H^1`, ..., `H^L`, in nats.
@@ -141,10 +141,10 @@ impl Analysis {
         slices
     }
 
-    fn find_boundary(&self, tally: &Tally, resamples: &Resamples) -> Boundary {
-        let sums = tally.sums(Slice::All);
+    fn find_boundary(&self, accumulator: &MeasureAccumulator, resamples: &Resamples) -> Boundary {
+        let sums = accumulator.sums(Slice::All);
         let change = Statistic::PER_TOKEN.iter().position(|statistic| *statistic == Statistic::EntropyChange);
-        let columns = tally
+        let columns = accumulator
             .sites()
             .iter()
             .enumerate()
@@ -157,7 +157,7 @@ impl Analysis {
         let resampled: Vec<Vec<f64>> =
             (0..count).map(|resample| by_layer.iter().map(|means| means[resample]).collect()).collect();
         let changes = self.by_layer(PolicySite::Ffn, Statistic::EntropyChange, Slice::All);
-        let tolerance = self.subject.tolerance * (self.subject.vocab_size as f64).ln();
+        let tolerance = self.info.tolerance * (self.info.vocab_size as f64).ln();
         Boundary::find(changes.into_iter().map(|(_, estimate)| estimate.mean).collect(), &resampled, tolerance)
     }
 }

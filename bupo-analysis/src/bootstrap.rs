@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
-use crate::tally::Sums;
+use crate::accumulator::Sums;
 
 /// How often the responses are drawn anew.
 const RESAMPLES: usize = 1000;

@@ -1,6 +1,6 @@
 //! What is said of a policy at each token.
 
-use bupo_core::{BesideFull, PolicyComparison};
+use bupo_core::{FullPolicyDivergence, PolicyComparison};
 use bupo_models::SiteMeasures;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub enum Statistic {
 }
 
 impl Statistic {
-    /// Those that every token has, in the order of a tally's columns.
+    /// Those that every token has, in the order of a accumulator's columns.
     pub(crate) const PER_TOKEN: [Self; 12] = [
         Self::Entropy,
         Self::InputEntropy,
@@ -86,11 +86,12 @@ impl Statistic {
 /// The values of [`Statistic::PER_TOKEN`] at one token, not a number where there is none.
 pub(crate) fn at_token(policy: &PolicyComparison, site: Option<&SiteMeasures>, token: usize) -> [f64; 12] {
     let number = |value: Option<&f32>| value.map_or(f64::NAN, |value| f64::from(*value));
-    let beside = |values: fn(&BesideFull) -> &Vec<f32>| number(policy.beside_full.as_ref().map(|b| &values(b)[token]));
+    let beside =
+        |values: fn(&FullPolicyDivergence) -> &Vec<f32>| number(policy.divergence.as_ref().map(|b| &values(b)[token]));
     let entropy = f64::from(policy.entropy[token]);
     let input = number(site.map(|site| &site.input_entropy[token]));
     let log_prob = f64::from(policy.log_probs[token]);
-    let agrees = policy.beside_full.as_ref().map(|beside| if beside.agrees[token] { &1.0 } else { &0.0 });
+    let agrees = policy.divergence.as_ref().map(|beside| if beside.agrees[token] { &1.0 } else { &0.0 });
     [
         entropy,
         input,

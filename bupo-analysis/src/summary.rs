@@ -19,7 +19,7 @@ pub fn summary(analyses: &[Analysis], complete: bool) -> Value {
 }
 
 fn model(analysis: &Analysis) -> Value {
-    let subject = &analysis.subject;
+    let info = &analysis.info;
     let boundary = analysis.boundary.as_ref().map(|boundary| {
         json!({
             "layer": boundary.layer,
@@ -38,11 +38,11 @@ fn model(analysis: &Analysis) -> Value {
         named.map(|(name, from, to)| json!({"stage": name, "from": from, "to": to})).collect::<Vec<_>>()
     });
     json!({
-        "model": subject.model,
-        "norm": subject.norm,
-        "num_layers": subject.num_layers,
-        "vocab_size": subject.vocab_size,
-        "tolerance": subject.tolerance * (subject.vocab_size as f64).ln(),
+        "model": info.model,
+        "norm": info.norm,
+        "num_layers": info.num_layers,
+        "vocab_size": info.vocab_size,
+        "tolerance": info.tolerance * (info.vocab_size as f64).ln(),
         "responses": analysis.responses,
         "tokens": analysis.tokens,
         "scored": analysis.scored,

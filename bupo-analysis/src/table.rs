@@ -146,9 +146,9 @@ fn rows(analyses: &[Analysis]) -> impl Iterator<Item = (&Analysis, &Row)> {
 
 /// Model, norm, site, kind, statistic, unit, slice.
 fn texts(analysis: &Analysis, row: &Row) -> [String; 7] {
-    let norm = if row.site == PolicySite::Full { bupo_core::Norm::Final } else { analysis.subject.norm };
+    let norm = if row.site == PolicySite::Full { bupo_core::Norm::Final } else { analysis.info.norm };
     [
-        analysis.subject.model.clone(),
+        analysis.info.model.clone(),
         norm.to_string(),
         row.site.to_string(),
         row.site.kind().to_string(),

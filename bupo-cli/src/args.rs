@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use bupo_core::{Norm, PolicySite};
+use bupo_eval::{ChatChoice, Overlong};
 use bupo_grade::Rule;
 use bupo_models::{DtypeChoice, SaveDtype};
-use bupo_rl::{ChatChoice, Overlong};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::DeviceChoice;
@@ -49,7 +49,8 @@ pub enum Command {
     /// Compute a small training on every device here, and compare and time it
     Doctor,
     /// Train a tiny model from scratch on worked solutions
-    Warmup(WarmupArgs),
+    #[command(alias = "warmup")]
+    Pretrain(PretrainArgs),
     /// Time training, sampling and measuring on random weights, beside the least this machine would need
     Bench(BenchArgs),
 }
@@ -512,7 +513,7 @@ pub enum BenchModeArg {
 }
 
 #[derive(Debug, Args)]
-pub struct WarmupArgs {
+pub struct PretrainArgs {
     /// Folder to write the model to; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bupo_analysis::AnalysisError;
 use bupo_data::DataError;
+use bupo_eval::EvalError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
 use bupo_report::ReportError;
@@ -14,6 +15,8 @@ use bupo_runs::RunsError;
 pub enum CliError {
     #[error(transparent)]
     Rl(#[from] RlError),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     #[error(transparent)]
     Runs(#[from] RunsError),
     #[error(transparent)]

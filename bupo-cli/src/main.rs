@@ -1,7 +1,7 @@
 //! The `bupo` command: trace, sample and train the policies inside a language model.
 
 #[macro_use]
-mod say;
+mod out;
 
 mod args;
 mod backend;
@@ -45,6 +45,6 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Bench(args) => commands::bench::run(args),
         Command::Devices => commands::devices::list(),
         Command::Doctor => commands::devices::check(),
-        Command::Warmup(args) => commands::warmup::run(args),
+        Command::Pretrain(args) => commands::pretrain::run(args),
     }
 }

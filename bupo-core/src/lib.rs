@@ -11,16 +11,20 @@
 
 mod error;
 pub mod kernels;
-mod measure;
+pub mod kv_cache;
 mod policy;
 pub mod profile;
 mod site;
+mod state_stats;
 mod stream;
-mod unembed;
+mod tokens;
 
 pub use error::CoreError;
-pub use measure::{BesideFull, PolicyComparison, SiteLogits, cosines, norms, participation_ratios};
-pub use policy::{InternalPolicy, LOGITS_AT_ONCE, Sampled, TokenProb, token_tensor};
+pub use policy::{
+    FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward, PolicyGradient, Sampled,
+    SiteLogits, TokenDerivatives, TokenProb, TokenStats,
+};
 pub use site::{Norm, PolicySite};
+pub use state_stats::{cosines, norms, participation_ratios};
 pub use stream::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder, ResidualStream};
-pub use unembed::{PolicyGradient, Scored, TokenDerivatives, TokenStats};
+pub use tokens::token_tensor;

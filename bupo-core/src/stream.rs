@@ -10,14 +10,14 @@ use crate::{CoreError, Norm, PolicySite};
 /// every forward pass (whole, truncated, cached, traced) is made of them.
 pub trait ResidualDecoder<B: Backend> {
     /// What one forward pass carries from layer to layer: positions, the mask, the cache.
-    type Pass;
+    type Context;
 
     /// The number of layers L.
     fn num_layers(&self) -> usize;
     /// `H^0`, the embeddings of `tokens` `[batch, seq]`.
     fn embed(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3>;
     /// `norm_in` and attention of a layer on the state before it.
-    fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Self::Pass) -> AttnContribution<B>;
+    fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut Self::Context) -> AttnContribution<B>;
     /// `norm_post` and feed-forward of a layer on the state between its halves.
     fn feed_forward(&self, layer: usize, resid_mid: Tensor<B, 3>) -> FfnContribution<B>;
     /// The model's final norm on any state.
@@ -26,8 +26,8 @@ pub trait ResidualDecoder<B: Backend> {
     fn unembedding(&self) -> Tensor<B, 2>;
 
     /// Runs one layer and returns everything it adds.
-    fn layer(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Self::Pass) -> LayerContributions<B> {
-        let attn = self.attention(layer, resid_pre.clone(), pass);
+    fn layer(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut Self::Context) -> LayerContributions<B> {
+        let attn = self.attention(layer, resid_pre.clone(), context);
         let resid_mid = resid_pre.clone() + attn.output.clone();
         let ffn = self.feed_forward(layer, resid_mid.clone());
         let resid_post = resid_mid.clone() + ffn.output.clone();
@@ -35,11 +35,11 @@ pub trait ResidualDecoder<B: Backend> {
     }
 
     /// Starts a stream at the embeddings of `tokens` `[batch, seq]`.
-    fn stream<'a>(&'a self, tokens: Tensor<B, 2, Int>, pass: &'a mut Self::Pass) -> ResidualStream<'a, B, Self>
+    fn stream<'a>(&'a self, tokens: Tensor<B, 2, Int>, context: &'a mut Self::Context) -> ResidualStream<'a, B, Self>
     where
         Self: Sized,
     {
-        ResidualStream { decoder: self, pass, state: self.embed(tokens), done: 0 }
+        ResidualStream { decoder: self, context, state: self.embed(tokens), done: 0 }
     }
 
     /// The state that `site` reads, normed as asked, running nothing above it.
@@ -51,22 +51,22 @@ pub trait ResidualDecoder<B: Backend> {
         tokens: Tensor<B, 2, Int>,
         site: PolicySite,
         norm: Norm,
-        pass: &mut Self::Pass,
+        context: &mut Self::Context,
     ) -> Result<Tensor<B, 3>, CoreError>
     where
         Self: Sized,
     {
         let depth = site.depth(self.num_layers())?;
-        let mut stream = self.stream(tokens, pass);
+        let mut stream = self.stream(tokens, context);
         let state = match site {
             PolicySite::Full | PolicySite::Layer(_) => stream.advance(depth),
             PolicySite::Attn(_) => {
                 let resid_pre = stream.advance(depth - 1);
-                self.attention(depth, resid_pre, pass).output
+                self.attention(depth, resid_pre, context).output
             }
             PolicySite::Ffn(_) => {
                 let resid_pre = stream.advance(depth - 1);
-                let attn_out = self.attention(depth, resid_pre.clone(), pass).output;
+                let attn_out = self.attention(depth, resid_pre.clone(), context).output;
                 self.feed_forward(depth, resid_pre + attn_out).output
             }
         };
@@ -117,7 +117,7 @@ pub struct LayerContributions<B: Backend> {
 /// Layers run when they are asked for; what is not asked for never runs.
 pub struct ResidualStream<'a, B: Backend, D: ResidualDecoder<B>> {
     decoder: &'a D,
-    pass: &'a mut D::Pass,
+    context: &'a mut D::Context,
     state: Tensor<B, 3>,
     done: usize,
 }
@@ -144,7 +144,7 @@ impl<B: Backend, D: ResidualDecoder<B>> Iterator for ResidualStream<'_, B, D> {
             return None;
         }
         self.done += 1;
-        let step = self.decoder.layer(self.done, self.state.clone(), self.pass);
+        let step = self.decoder.layer(self.done, self.state.clone(), self.context);
         self.state = step.resid_post.clone();
         Some(step)
     }

@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use burn::tensor::backend::{Backend, DTypeUsage};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{SaveDtype, stored_dtype};
+use crate::pretrained::{SaveDtype, stored_dtype};
 use crate::{ModelError, ModelFiles};
 
 /// What a decoder's layers compute in: their weights, what passes between them, and the keys and values they keep.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bupo_core::CoreError;
 
-use crate::hub::HubError;
+use crate::pretrained::hub::HubError;
 
 /// Errors of the models crate. Each says what is wrong, where, and how to mend it.
 #[derive(Debug, thiserror::Error)]

@@ -29,8 +29,8 @@ pub fn lens<B: Backend>(
     top: usize,
 ) -> Result<Vec<LensSite>, ModelError> {
     check_tokens(&[ids.to_vec()], decoder.vocab_size())?;
-    let mut pass = decoder.whole_pass(ids.len());
-    let mut stream = decoder.stream(padded_tokens(&[ids.to_vec()], &decoder.device()), &mut pass);
+    let mut context = decoder.prefill_context(ids.len());
+    let mut stream = decoder.stream(padded_tokens(&[ids.to_vec()], &decoder.device()), &mut context);
     let say = |site: PolicySite, state: Tensor<B, 3>| -> Result<LensSite, ModelError> {
         let policy = InternalPolicy::new(state.squeeze_dim(0), decoder.unembedding());
         Ok(LensSite { site, entropy: policy.entropy(), top: policy.top_tokens(top)? })

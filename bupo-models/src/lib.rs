@@ -14,8 +14,8 @@
 //! let files = ModelFiles::folder("../tests/reference/qwen3-tied".as_ref())?;
 //! let decoder = load_model::<Flex>(&files, &device)?.decoder;
 //!
-//! let mut pass = decoder.whole_pass(3);
-//! let mut stream = decoder.stream(padded_tokens(&[vec![5, 17, 80]], &device), &mut pass);
+//! let mut context = decoder.prefill_context(3);
+//! let mut stream = decoder.stream(padded_tokens(&[vec![5, 17, 80]], &device), &mut context);
 //! let mut sum = stream.state();
 //! for layer in stream.by_ref() {
 //!     sum = sum + layer.attn.output + layer.ffn.output;
@@ -44,29 +44,28 @@
 //! # }
 //! ```
 
-pub mod checkpoint;
-pub mod config;
 pub mod decoder;
 mod dtype;
 mod error;
+pub mod families;
 pub mod generate;
-pub mod hub;
 mod lens;
 mod measure;
+pub mod pretrained;
 mod sequence;
 pub mod tokenizer;
 mod trace;
 
-pub use checkpoint::{
-    Companions, LoadedModel, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint, save_tensors,
-};
-pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
 pub use dtype::{ComputeDtype, DtypeChoice};
 pub use error::ModelError;
+pub use families::{Family, ModelConfig};
 pub use generate::{GenerateOptions, Response, generate};
 pub use lens::{LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
-pub use sequence::{Block, Sequence, token_batches};
+pub use pretrained::{
+    LoadedModel, ModelAssets, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint, save_tensors,
+};
+pub use sequence::{PaddedBatch, ScoredSequence, Sequence, token_batches};
 pub use tokenizer::TextTokenizer;
 pub use trace::trace;

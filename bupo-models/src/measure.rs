@@ -7,7 +7,7 @@ use bupo_core::{
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::generate::{check_tokens, padded_tokens};
-use crate::sequence::{Block, Sequence};
+use crate::sequence::{PaddedBatch, Sequence};
 use crate::{Decoder, ModelError};
 
 /// What is measured.
@@ -54,7 +54,7 @@ impl SiteMeasures {
 }
 
 /// Measures every layer, attention and feed-forward policy on the tokens of each sequence's response, all sequences in one
-/// padded block.
+/// padded batch.
 ///
 /// The state at one place predicts the next token, so a response of n tokens is measured at the n places from the prompt's
 /// last token on, its first token included. The states of all sites at those places are held until the last layer is done;
@@ -75,9 +75,9 @@ pub fn measure<B: Backend>(
     if sequences.is_empty() {
         return Ok(Vec::new());
     }
-    let block = Block::new(sequences);
-    let measured = Sites::run(decoder, &block, options, depth);
-    Ok(measured.by_response(&block))
+    let batch = PaddedBatch::new(sequences);
+    let measured = Sites::run(decoder, &batch, options, depth);
+    Ok(measured.by_response(&batch))
 }
 
 /// The entropy in nats of every attention, feed-forward and layer policy, and of the embedding's, at every token of `rows`, padded to
@@ -88,8 +88,8 @@ pub fn measure<B: Backend>(
 pub fn entropies<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, ModelError> {
     check_tokens(rows, decoder.vocab_size())?;
     let tokens = padded_tokens(rows, &decoder.device());
-    let mut pass = decoder.whole_pass(tokens.dims()[1]);
-    let mut stream = decoder.stream(tokens, &mut pass);
+    let mut context = decoder.prefill_context(tokens.dims()[1]);
+    let mut stream = decoder.stream(tokens, &mut context);
     let part = |state: Tensor<B, 3>| SiteLogits::Part(InternalPolicy::new(state.flatten(0, 1), decoder.unembedding()));
     let mut sites = vec![part(stream.state())];
     for step in stream.by_ref() {
@@ -98,7 +98,7 @@ pub fn entropies<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<
     Ok(InternalPolicy::entropies(&sites))
 }
 
-/// What the sites say at all places of a block.
+/// What the sites say at all places of a batch.
 struct Sites {
     sites: Vec<BlockSite>,
     full: Option<PolicyComparison>,
@@ -114,15 +114,15 @@ struct BlockSite {
 }
 
 impl Sites {
-    fn run<B: Backend>(decoder: &Decoder<B>, block: &Block, options: MeasureOptions, depth: usize) -> Self {
+    fn run<B: Backend>(decoder: &Decoder<B>, batch: &PaddedBatch, options: MeasureOptions, depth: usize) -> Self {
         let normed = |state: Tensor<B, 3>| match options.norm {
             Norm::None => state,
             Norm::Final => decoder.final_norm(state),
         };
-        let predicting = |state: Tensor<B, 3>| block.predicting(state.flatten(0, 1));
+        let predicting = |state: Tensor<B, 3>| batch.gather_states(state.flatten(0, 1));
         let policy = |state: Tensor<B, 3>| InternalPolicy::new(predicting(state), decoder.unembedding());
-        let mut pass = decoder.whole_pass(block.longest());
-        let mut stream = decoder.stream(block.tokens(&decoder.device()), &mut pass);
+        let mut context = decoder.prefill_context(batch.longest());
+        let mut stream = decoder.stream(batch.tokens(&decoder.device()), &mut context);
         let mut policies = Vec::with_capacity(3 * depth + 2);
         let mut sites = Vec::with_capacity(3 * depth);
         // Without a norm logits add up: the embedding's, and those of every contribution.
@@ -149,13 +149,13 @@ impl Sites {
                     input_entropy,
                     cosine: cosines(state.clone(), before),
                     state_norm: norms(state.clone()),
-                    participation: participation_ratios(state, &block.lengths),
+                    participation: participation_ratios(state, &batch.lengths),
                 });
             }
         }
         let full = options.layers.is_none().then(|| policy(decoder.final_norm(stream.state())));
         policies.extend(full.clone().map(SiteLogits::Own));
-        let mut compared = InternalPolicy::compare(&policies, full.as_ref(), &block.targets);
+        let mut compared = InternalPolicy::compare(&policies, full.as_ref(), &batch.targets);
         let full = full.and_then(|_| compared.pop());
         let mut compared = compared.into_iter();
         let mut layer_entropy = compared.next().map(|embedding| embedding.entropy).unwrap_or_default();
@@ -168,12 +168,12 @@ impl Sites {
         Self { sites, full }
     }
 
-    fn by_response(&self, block: &Block) -> Vec<ResponseMeasures> {
-        let ends = block.lengths.iter().scan(0, |end, length| {
+    fn by_response(&self, batch: &PaddedBatch) -> Vec<ResponseMeasures> {
+        let ends = batch.lengths.iter().scan(0, |end, length| {
             *end += length;
             Some(*end)
         });
-        let places = ends.zip(&block.lengths).map(|(end, length)| end - length..end);
+        let places = ends.zip(&batch.lengths).map(|(end, length)| end - length..end);
         let response = |(row, places): (usize, std::ops::Range<usize>)| ResponseMeasures {
             sites: self
                 .sites

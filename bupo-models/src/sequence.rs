@@ -24,6 +24,28 @@ impl Sequence {
     }
 }
 
+/// A prompt and a response with its score, where that is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(Sequence, Option<f64>)", into = "(Sequence, Option<f64>)")]
+pub struct ScoredSequence {
+    /// The tokens.
+    pub sequence: Sequence,
+    /// The grade.
+    pub score: Option<f64>,
+}
+
+impl From<(Sequence, Option<f64>)> for ScoredSequence {
+    fn from((sequence, score): (Sequence, Option<f64>)) -> Self {
+        Self { sequence, score }
+    }
+}
+
+impl From<ScoredSequence> for (Sequence, Option<f64>) {
+    fn from(scored: ScoredSequence) -> Self {
+        (scored.sequence, scored.score)
+    }
+}
+
 /// Cuts things of some lengths, one after the other, into batches of at most `max_tokens` tokens with their padding; what is
 /// longer alone is a batch alone. Things of like lengths beside one another need little padding.
 pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usize) -> Vec<&[T]> {
@@ -44,7 +66,7 @@ pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usi
 
 /// Sequences padded on the right, with the places of the states that predict response tokens.
 #[derive(Debug, Clone)]
-pub struct Block {
+pub struct PaddedBatch {
     rows: Vec<Vec<u32>>,
     /// Tokens of the longest row.
     longest: usize,
@@ -56,25 +78,25 @@ pub struct Block {
     pub lengths: Vec<usize>,
 }
 
-impl Block {
+impl PaddedBatch {
     /// The state at position t predicts token t + 1, so a response of n tokens has its states at positions
     /// `prompt_len - 1 ..= prompt_len + n - 2`, and its last token is not run.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        let mut block =
+        let mut batch =
             Self { rows: Vec::new(), longest: 0, places: Vec::new(), targets: Vec::new(), lengths: Vec::new() };
         let mut starts = Vec::new();
         for sequence in sequences {
             let run = sequence.response.len().saturating_sub(1);
-            block.rows.push([&sequence.prompt[..], &sequence.response[..run]].concat());
-            block.targets.extend(&sequence.response);
-            block.lengths.push(sequence.response.len());
+            batch.rows.push([&sequence.prompt[..], &sequence.response[..run]].concat());
+            batch.targets.extend(&sequence.response);
+            batch.lengths.push(sequence.response.len());
             starts.push(sequence.prompt.len() - 1);
         }
-        block.longest = block.rows.iter().map(Vec::len).max().unwrap_or(0);
-        for (row, (start, length)) in starts.iter().zip(&block.lengths).enumerate() {
-            block.places.extend((0..*length).map(|token| (row * block.longest + start + token) as u32));
+        batch.longest = batch.rows.iter().map(Vec::len).max().unwrap_or(0);
+        for (row, (start, length)) in starts.iter().zip(&batch.lengths).enumerate() {
+            batch.places.extend((0..*length).map(|token| (row * batch.longest + start + token) as u32));
         }
-        block
+        batch
     }
 
     /// What is run, `[rows, longest]`.
@@ -88,13 +110,13 @@ impl Block {
     }
 
     /// The states that predict response tokens, `[tokens, hidden]`, of all states `[rows * longest, hidden]`.
-    pub fn predicting<B: Backend>(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub fn gather_states<B: Backend>(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = states.device();
         states.select(0, token_tensor(&self.places, &device))
     }
 
     /// The gradient with respect to all states `[rows * longest, hidden]`, from the one with respect to those that predict.
-    pub fn spread<B: Backend>(&self, d_states: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub fn scatter_grad<B: Backend>(&self, d_states: Tensor<B, 2>) -> Tensor<B, 2> {
         let ([count, hidden], device) = (d_states.dims(), d_states.device());
         // Every place takes its row, or the zeros behind them all: devices add rows to places one after the other, but take them
         // side by side.

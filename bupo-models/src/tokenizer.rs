@@ -5,7 +5,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::ModelError;
-use crate::checkpoint::ModelFiles;
+use crate::pretrained::ModelFiles;
 
 /// A model's `tokenizer.json`.
 #[derive(Debug, Clone)]

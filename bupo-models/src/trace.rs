@@ -29,18 +29,18 @@ pub fn trace<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<BTre
         )));
     }
     let mut trace = Trace { unembedding: decoder.unembedding(), tensors: BTreeMap::new(), sites: Vec::new() };
-    let mut pass = decoder.whole_pass(seq);
+    let mut context = decoder.prefill_context(seq);
     let tokens = padded_tokens(rows, &decoder.device());
-    let mut stream = decoder.stream(tokens, &mut pass);
+    let mut stream = decoder.stream(tokens, &mut context);
     trace.state("hook_embed", &stream.state());
     trace.part("embed", &stream.state());
     for step in stream.by_ref() {
-        let (layer, block) = (step.layer, step.layer - 1);
-        trace.state(&format!("blocks.{block}.hook_resid_pre"), &step.resid_pre);
-        trace.state(&format!("blocks.{block}.hook_attn_out"), &step.attn.output);
-        trace.state(&format!("blocks.{block}.hook_resid_mid"), &step.resid_mid);
-        trace.state(&format!("blocks.{block}.hook_mlp_out"), &step.ffn.output);
-        trace.state(&format!("blocks.{block}.hook_resid_post"), &step.resid_post);
+        let (layer, batch) = (step.layer, step.layer - 1);
+        trace.state(&format!("blocks.{batch}.hook_resid_pre"), &step.resid_pre);
+        trace.state(&format!("blocks.{batch}.hook_attn_out"), &step.attn.output);
+        trace.state(&format!("blocks.{batch}.hook_resid_mid"), &step.resid_mid);
+        trace.state(&format!("blocks.{batch}.hook_mlp_out"), &step.ffn.output);
+        trace.state(&format!("blocks.{batch}.hook_resid_post"), &step.resid_post);
         trace.entropy(&format!("attn_in.{layer}"), &step.attn.input);
         trace.part(&format!("attn.{layer}"), &step.attn.output);
         trace.entropy(&format!("ffn_in.{layer}"), &step.ffn.input);

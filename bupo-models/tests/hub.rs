@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use bupo_models::hub::{FetchProgress, HubError, HubId, HubSettings, Wanted, fetch};
+use bupo_models::pretrained::hub::{FetchProgress, HubError, HubId, HubSettings, Wanted, fetch};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -11,8 +11,8 @@ use pictures::Pictures;
 
 /// A page of what the policies inside some models say, with every picture; `maps` are responses to look at closely.
 pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bool) -> Report {
-    let names: Vec<&str> = analyses.iter().map(|analysis| analysis.subject.model.as_str()).collect();
-    let norm = analyses.first().map(|analysis| analysis.subject.norm).unwrap_or_default();
+    let names: Vec<&str> = analyses.iter().map(|analysis| analysis.info.model.as_str()).collect();
+    let norm = analyses.first().map(|analysis| analysis.info.norm).unwrap_or_default();
     let partial = if complete { "" } else { " Stopped early: of what was asked for, only this much was analysed." };
     let pictures = Pictures { analyses };
     let sections = vec![

@@ -71,7 +71,7 @@ pub fn run_report(runs: &[Run]) -> Report {
             title: "What training a layer does to the full policy".into(),
             text: "While an internal policy is trained. The phase guard looks at these, and at reward, length and truncation above."
                 .into(),
-            parts: vec![Part::Pictures(pictures::beside_full(runs))],
+            parts: vec![Part::Pictures(pictures::divergence(runs))],
         },
         Section {
             title: "Seen from inside".into(),

@@ -6,6 +6,7 @@ use bupo_analysis::AnalysisError;
 use bupo_core::CoreError;
 use bupo_data::DataError;
 use bupo_data::chat::ChatError;
+use bupo_eval::EvalError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
 use bupo_runs::RunsError;
@@ -61,6 +62,9 @@ pub enum RlError {
         /// Where their batches are.
         folder: PathBuf,
     },
+    /// Prompts, responses and evaluations.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     /// A run's files.
     #[error(transparent)]
     Runs(#[from] RunsError),

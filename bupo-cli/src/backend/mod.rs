@@ -1,13 +1,13 @@
 //! The one place that names concrete backends: which device the program computes on, chosen when it starts.
 
-mod found;
+mod detect;
 
 use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::backend::Backend;
 
-pub use found::{Found, Memory, found};
+pub use detect::{DetectedDevice, Memory, detect};
 
 use crate::error::CliError;
 
@@ -61,8 +61,8 @@ pub fn resolved(choice: DeviceChoice) -> Result<DeviceChoice, CliError> {
 pub fn device_name(choice: DeviceChoice) -> Result<String, CliError> {
     let chosen = resolved(choice)?;
     let of_its_own = match chosen {
-        DeviceChoice::Wgpu(index) => found::wgpu_name(index),
-        DeviceChoice::Cuda(index) => found::cuda_name(index),
+        DeviceChoice::Wgpu(index) => detect::wgpu_name(index),
+        DeviceChoice::Cuda(index) => detect::cuda_name(index),
         _ => None,
     };
     Ok(of_its_own.map_or(chosen.to_string(), |name| format!("{chosen} ({name})")))
@@ -73,10 +73,10 @@ pub fn device_name(choice: DeviceChoice) -> Result<String, CliError> {
 /// # Errors
 /// If nothing works here.
 pub fn best_device() -> Result<DeviceChoice, CliError> {
-    if found::cuda_count().is_ok_and(|count| count > 0) {
+    if detect::cuda_count().is_ok_and(|count| count > 0) {
         return Ok(DeviceChoice::Cuda(0));
     }
-    if let Some(index) = found::first_gpu() {
+    if let Some(index) = detect::first_gpu() {
         return Ok(DeviceChoice::Wgpu(Some(index)));
     }
     if cfg!(feature = "cpu") {
@@ -91,8 +91,8 @@ pub fn best_device() -> Result<DeviceChoice, CliError> {
 pub fn memory(choice: DeviceChoice) -> Option<Memory> {
     match choice {
         DeviceChoice::Auto => memory(resolved(choice).ok()?),
-        DeviceChoice::Cpu | DeviceChoice::Ndarray => found::cpu_memory(),
-        DeviceChoice::Cuda(index) => found::cuda_memory(index),
+        DeviceChoice::Cpu | DeviceChoice::Ndarray => detect::cpu_memory(),
+        DeviceChoice::Cuda(index) => detect::cuda_memory(index),
         DeviceChoice::Wgpu(_) => None,
     }
 }
@@ -119,7 +119,7 @@ fn ndarray(_: impl Job) -> Result<(), CliError> {
 
 #[cfg(feature = "wgpu")]
 fn wgpu(index: Option<usize>, job: impl Job) -> Result<(), CliError> {
-    let device = found::wgpu_device(index)?;
+    let device = detect::wgpu_device(index)?;
     on_gpu(|| job.run::<burn::backend::Wgpu>(&device))
 }
 
@@ -130,7 +130,7 @@ fn wgpu(_: Option<usize>, _: impl Job) -> Result<(), CliError> {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: usize, job: impl Job) -> Result<(), CliError> {
-    let count = found::cuda_count().map_err(|reason| {
+    let count = detect::cuda_count().map_err(|reason| {
         CliError::Message(format!(
             "CUDA does not work here ({reason}); install the NVIDIA driver, or choose --device cpu"
         ))
@@ -151,7 +151,7 @@ fn cuda(_: usize, _: impl Job) -> Result<(), CliError> {
 /// Drivers give up by panicking, first of all where memory runs out. What a run has written by then is whole.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn on_gpu(work: impl FnOnce() -> Result<(), CliError>) -> Result<(), CliError> {
-    found::quietly(work).unwrap_or_else(|reason| {
+    detect::catch_driver_panic(work).unwrap_or_else(|reason| {
         Err(CliError::Message(format!(
             "the GPU gave up ({reason}); where its memory is what ran out, lower rollout.batch or update.max_tokens_per_batch, or set \
              update.recompute=true, and a run goes on with bupo train --resume; bupo doctor checks the device"

@@ -5,11 +5,11 @@ mod source;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bupo_analysis::{Analysis, Subject, Tally};
-use bupo_models::hub::Wanted;
+use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator};
+use bupo_models::ScoredSequence;
+use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer};
 use bupo_report::{ResponseMap, analysis_report, response_map};
-use bupo_rl::RecordedResponse;
 use burn::tensor::backend::Backend;
 
 use self::output::Output;
@@ -110,22 +110,22 @@ fn analyze<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Option<(Analysis, Vec<ResponseMap>, bool)>, CliError> {
     let model = load_to_read::<B>(&named.files, args.dtype.dtype, device)?;
-    let (tally, first) = measure_all(named, &model, args, output, stop)?;
-    if tally.responses() == 0 {
+    let (accumulator, first) = measure_all(named, &model, args, output, stop)?;
+    if accumulator.responses() == 0 {
         return Ok(None);
     }
-    let analysis = Analysis::new(subject(named, &model, args), &tally)?;
+    let analysis = Analysis::new(info(named, &model, args), &accumulator)?;
     // A map needs every layer.
     let maps =
         if named.layers.is_some() { Vec::new() } else { look_closely(named, &model, &first, args.norm, models)? };
-    Ok(Some((analysis, maps, tally.responses() == named.source.len(args))))
+    Ok(Some((analysis, maps, accumulator.responses() == named.source.len(args))))
 }
 
 impl Named {
     /// Reads and checks all but the weights.
     fn open(model: Option<&str>, args: &AnalyzeArgs) -> Result<Self, CliError> {
         let files = model_files(model, Wanted::Model)?;
-        let config = bupo_models::checkpoint::load_config(&files)?;
+        let config = bupo_models::pretrained::load_config(&files)?;
         if let Some(layers) = args.layers.filter(|layers| *layers > config.num_hidden_layers) {
             let all = config.num_hidden_layers;
             return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {all}")));
@@ -138,15 +138,15 @@ impl Named {
         } else {
             None
         };
-        let eos = bupo_models::checkpoint::load_eos_token_ids(&files, &config)?;
+        let eos = bupo_models::pretrained::load_eos_token_ids(&files, &config)?;
         let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
         Ok(Self { name: model.unwrap_or("the embedded model").to_string(), files, tokenizer, source, layers })
     }
 }
 
-fn subject<B: Backend>(named: &Named, model: &LoadedModel<B>, args: &AnalyzeArgs) -> Subject {
-    Subject {
+fn info<B: Backend>(named: &Named, model: &LoadedModel<B>, args: &AnalyzeArgs) -> AnalysisInfo {
+    AnalysisInfo {
         model: named.name.clone(),
         norm: args.norm,
         num_layers: model.config.num_hidden_layers,
@@ -162,18 +162,17 @@ fn measure_all<B: Backend>(
     args: &AnalyzeArgs,
     output: &mut Output,
     stop: &AtomicBool,
-) -> Result<(Tally, Vec<RecordedResponse>), CliError> {
+) -> Result<(MeasureAccumulator, Vec<ScoredSequence>), CliError> {
     let Named { name, source, tokenizer, layers, .. } = named;
-    say!("{name}: {}", source.describe(args));
+    outln!("{name}: {}", source.describe(args));
     let options = MeasureOptions { norm: args.norm, layers: *layers };
-    let (mut tally, mut first) = (Tally::default(), Vec::<RecordedResponse>::new());
+    let (mut accumulator, mut first) = (MeasureAccumulator::default(), Vec::<ScoredSequence>::new());
     let bar = StepBar::new(source.len(args));
-    while tally.responses() < source.len(args) && !stop.load(Ordering::Relaxed) {
-        let responses = source.next(tally.responses(), model, tokenizer.as_ref(), args)?;
+    while accumulator.responses() < source.len(args) && !stop.load(Ordering::Relaxed) {
+        let responses = source.next(accumulator.responses(), model, tokenizer.as_ref(), args)?;
         // As many as one block at a time, so that Ctrl-C is heard and the bar moves.
         for part in responses.chunks(16) {
-            let measured: Vec<_> = part.iter().map(|response| (response.sequence.clone(), response.score)).collect();
-            tally.measure(&model.decoder, &measured, options)?;
+            accumulator.measure(&model.decoder, part, options)?;
             for response in part {
                 output.completion(name, response, tokenizer.as_ref())?;
             }
@@ -184,26 +183,26 @@ fn measure_all<B: Backend>(
         }
         for response in responses {
             // One of each prompt: others to the same would look alike.
-            let seen = |other: &RecordedResponse| other.sequence.prompt == response.sequence.prompt;
+            let seen = |other: &ScoredSequence| other.sequence.prompt == response.sequence.prompt;
             if first.len() < MAPS && !first.iter().any(seen) {
                 first.push(response);
             }
         }
     }
     bar.finish();
-    Ok((tally, first))
+    Ok((accumulator, first))
 }
 
 fn look_closely<B: Backend>(
     named: &Named,
     model: &LoadedModel<B>,
-    first: &[RecordedResponse],
+    first: &[ScoredSequence],
     norm: bupo_core::Norm,
     models: usize,
 ) -> Result<Vec<ResponseMap>, CliError> {
     let Some(tokenizer) = &named.tokenizer else { return Ok(Vec::new()) };
     let count = (MAPS_IN_ALL / models).clamp(1, MAPS);
-    let map = |response: &RecordedResponse| {
+    let map = |response: &ScoredSequence| {
         response_map(&model.decoder, tokenizer, &named.name, &response.sequence, norm, CELLS_IN_ALL / (models * count))
             .map_err(CliError::from)
     };

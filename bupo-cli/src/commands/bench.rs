@@ -95,7 +95,7 @@ impl Job for BenchJob {
             .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
         let device = device_name(choice)?;
         if args.json {
-            say!(
+            outln!(
                 "{}",
                 json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
             );
@@ -116,8 +116,8 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_m
         BenchMode::Analyze => format!("entropies of every policy, {} x {}", spec.batch, spec.seq),
         BenchMode::Measure => format!("all measures of every policy, {} x {}", spec.batch, spec.seq),
     };
-    say!("{shape}, {what}, {} on {device}", spec.dtype);
-    say!(
+    outln!("{shape}, {what}, {} on {device}", spec.dtype);
+    outln!(
         "  {:.1} tokens/s, median of {} runs ({:.1} to {:.1})",
         result.tokens_per_second,
         result.seconds.len(),
@@ -125,13 +125,13 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_m
         result.tokens_per_second_max
     );
     if let Some(peak) = result.peak_mb {
-        say!("  {peak:.0} MB of memory at the peak");
+        outln!("  {peak:.0} MB of memory at the peak");
     }
     if let Some(peak) = gpu_mb {
-        say!("  {peak:.0} MB of the GPU's memory at the peak");
+        outln!("  {peak:.0} MB of the GPU's memory at the peak");
     }
     let floor = &result.floor;
-    say!(
+    outln!(
         "  {:.0}% of the floor: {:.1} GFLOP at {:.1} GFLOP/s are {:.3} s, {:.2} GB at {:.1} GB/s are {:.3} s",
         100.0 * result.of_floor,
         floor.operations * 1e-9,
@@ -143,7 +143,7 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_m
     );
     let whole: f64 = result.profile.iter().map(|(_, seconds)| seconds).sum();
     for (part, seconds) in &result.profile {
-        say!("  {part:<16} {seconds:>8.3} s {:>5.1}%", 100.0 * seconds / whole);
+        outln!("  {part:<16} {seconds:>8.3} s {:>5.1}%", 100.0 * seconds / whole);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bupo_models::ModelConfig;
-use bupo_models::checkpoint::load_config;
-use bupo_models::hub::Wanted;
+use bupo_models::pretrained::hub::Wanted;
+use bupo_models::pretrained::load_config;
 use bupo_rl::{RunPlan, TrainConfig};
 
 use super::model_files;
@@ -18,7 +18,7 @@ const DEFAULTS: &str = include_str!("../../../configs/arithmetic.toml");
 pub fn run(args: ConfigArgs) -> Result<(), CliError> {
     match args.command {
         None => {
-            say_on!("{DEFAULTS}");
+            out!("{DEFAULTS}");
             Ok(())
         }
         Some(ConfigCommand::Check(args)) => check(&args),
@@ -31,14 +31,14 @@ fn check(args: &CheckArgs) -> Result<(), CliError> {
     let model = args.model.as_deref().or(config.model.as_deref());
     let sizes = load_config(&model_files(model, Wanted::Config)?).map_err(CliError::from)?;
     print_plan(&config, model.unwrap_or("the model inside the program"), &sizes)?;
-    say!("device: {}", device_name(args.device.device)?);
+    outln!("device: {}", device_name(args.device.device)?);
     Ok(())
 }
 
 fn print_files(config: &TrainConfig) {
     let named = |name: &str, files: &[std::path::PathBuf]| {
         for file in files {
-            say!(
+            outln!(
                 "{name} {}{}",
                 file.display(),
                 if Path::new(file).is_file() { "" } else { "  (there is no such file)" }
@@ -48,15 +48,15 @@ fn print_files(config: &TrainConfig) {
     named("trains on", &config.data.train);
     named("measures on", &config.data.validation);
     if config.data.train.is_empty() {
-        say!("trains on the embedded arithmetic problems");
+        outln!("trains on the embedded arithmetic problems");
     }
 }
 
 fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<(), CliError> {
     let plan = RunPlan::new(config, sizes)?;
-    say!("model {model}: {} layers, {:.3} billion parameters", sizes.num_hidden_layers, plan.parameters as f64 / 1e9);
+    outln!("model {model}: {} layers, {:.3} billion parameters", sizes.num_hidden_layers, plan.parameters as f64 / 1e9);
     for (index, phase) in plan.phases.iter().enumerate() {
-        say!(
+        outln!(
             "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.3} billion parameters",
             index + 1,
             if phase.open { format!("auto, at most {}", phase.phase.site) } else { phase.phase.site.to_string() },
@@ -67,7 +67,7 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
             phase.trained as f64 / 1e9
         );
     }
-    say!(
+    outln!(
         "each step: {} prompts x {} responses = {} responses, {} tokens at most; mini-batches of {} prompts, {} tokens run at once",
         config.rollout.prompts,
         config.rollout.group_size,
@@ -77,10 +77,10 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         config.update.max_tokens_per_batch
     );
     if config.rollout.max_draws > 1 {
-        say!("dynamic sampling draws up to {} times as many", config.rollout.max_draws);
+        outln!("dynamic sampling draws up to {} times as many", config.rollout.max_draws);
     }
     let memory = plan.memory;
-    say!("memory at the longest sequences, estimated, all in f32");
+    outln!("memory at the longest sequences, estimated, all in f32");
     for (name, bytes) in [
         ("weights", memory.weights),
         ("gradients", memory.gradients),
@@ -95,7 +95,7 @@ fn print_plan(config: &TrainConfig, model: &str, sizes: &ModelConfig) -> Result<
         ("while updating", memory.update()),
         ("peak", memory.peak()),
     ] {
-        say!("  {name:<18} {:>10.3} GB", bytes as f64 / 1e9);
+        outln!("  {name:<18} {:>10.3} GB", bytes as f64 / 1e9);
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bupo_data::{Columns, Prompt, describe, read_problems};
-use bupo_models::hub::Wanted;
-use bupo_rl::PromptRenderer;
+use bupo_data::{Prompt, describe, read_problems};
+use bupo_eval::PromptRenderer;
+use bupo_models::pretrained::hub::Wanted;
 
-use super::{data_config, model_files};
+use super::{model_files, prompt_options};
 use crate::args::DataArgs;
 use crate::error::CliError;
 
@@ -16,40 +16,41 @@ const SHOWN: usize = 3;
 const SHOWN_CHARACTERS: usize = 2000;
 
 pub fn run(args: DataArgs) -> Result<(), CliError> {
-    let data = data_config(&args.prompts);
-    let renderer =
-        PromptRenderer::new(&model_files(args.model.as_deref(), Wanted::Text)?, &data.chat_template, data.thinking)?;
+    let renderer = PromptRenderer::new(
+        &model_files(args.model.as_deref(), Wanted::Text)?,
+        &args.prompts.chat_template,
+        args.prompts.thinking,
+    )?;
     for path in &args.files {
         let description = describe(path)?;
-        say!("{}: {}, {} rows", path.display(), description.format, description.rows);
-        say!("columns");
+        outln!("{}: {}, {} rows", path.display(), description.format, description.rows);
+        outln!("columns");
         let width = description.columns.iter().map(|column| column.name.len()).max().unwrap_or(0);
         for column in &description.columns {
-            say!("  {:<width$}  {}", column.name, column.kind);
+            outln!("  {:<width$}  {}", column.name, column.kind);
         }
     }
-    let columns = Columns { prompt: data.prompt_column, answer: data.answer_column, data_source: data.source_column };
-    let problems = read_problems(&args.files, &columns)?;
+    let problems = read_problems(&args.files, &prompt_options(&args.prompts).columns)?;
     let mut sources: BTreeMap<&str, usize> = BTreeMap::new();
     problems.iter().for_each(|problem| *sources.entry(&problem.data_source).or_default() += 1);
-    say!("sources");
+    outln!("sources");
     for (source, rows) in sources {
-        say!("  {:<24} {rows}", if source.is_empty() { "(none)" } else { source });
+        outln!("  {:<24} {rows}", if source.is_empty() { "(none)" } else { source });
     }
     let chat = problems.iter().filter(|problem| matches!(problem.prompt, Prompt::Chat(_))).count();
-    say!("prompts: {chat} of chat messages, {} of text", problems.len() - chat);
+    outln!("prompts: {chat} of chat messages, {} of text", problems.len() - chat);
     let rendered = problems.iter().map(|problem| renderer.render(&problem.prompt)).collect::<Result<Vec<_>, _>>()?;
-    say!("lengths in tokens of {}", args.model.as_deref().unwrap_or("the model inside the program"));
+    outln!("lengths in tokens of {}", args.model.as_deref().unwrap_or("the model inside the program"));
     let limit = args.prompts.max_prompt_tokens;
     print_lengths("prompt", rendered.iter().map(|(_, tokens)| tokens.len()).collect());
     let answers =
         problems.iter().map(|problem| renderer.tokenizer().encode_rendered(&problem.answer).map(|ids| ids.len()));
     print_lengths("answer", answers.collect::<Result<_, _>>()?);
     let over = rendered.iter().filter(|(_, tokens)| tokens.len() > limit).count();
-    say!("  {over} prompts are longer than --max-prompt-tokens {limit}");
+    outln!("  {over} prompts are longer than --max-prompt-tokens {limit}");
     for (index, (problem, (prompt, tokens))) in problems.iter().zip(&rendered).take(SHOWN).enumerate() {
-        say!("\nprompt {} ({} tokens; answer {})", index + 1, tokens.len(), problem.answer);
-        say!("{}", shortened(prompt));
+        outln!("\nprompt {} ({} tokens; answer {})", index + 1, tokens.len(), problem.answer);
+        outln!("{}", shortened(prompt));
     }
     Ok(())
 }
@@ -58,7 +59,7 @@ fn print_lengths(name: &str, mut lengths: Vec<usize>) {
     lengths.sort_unstable();
     let at = |share: f64| lengths.get(((lengths.len().max(1) - 1) as f64 * share).round() as usize).unwrap_or(&0);
     let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
-    say!("  {name:<8} least {}, median {}, mean {mean:.1}, 95% {}, most {}", at(0.0), at(0.5), at(0.95), at(1.0));
+    outln!("  {name:<8} least {}, median {}, mean {mean:.1}, 95% {}, most {}", at(0.0), at(0.5), at(0.95), at(1.0));
 }
 
 fn shortened(text: &str) -> String {

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use bupo_models::{ComputeDtype, DtypeChoice};
-use bupo_rl::{Computed, Difference, Machine};
+use bupo_rl::{DeviceNumbers, Difference, Machine};
 use burn::tensor::backend::Backend;
 
-use crate::backend::{DeviceChoice, Found, Job, best_device, found, run_on};
+use crate::backend::{DetectedDevice, DeviceChoice, Job, best_device, detect, run_on};
 use crate::error::CliError;
 
 /// Rows, inputs and outputs of the product that is timed, and the numbers of the copy: little enough for any device.
@@ -18,8 +18,8 @@ const COPIED: usize = 1 << 22;
 /// # Errors
 /// If nothing works here.
 pub fn list() -> Result<(), CliError> {
-    found().iter().for_each(show);
-    say!("auto is {}", best_device()?);
+    detect().iter().for_each(show);
+    outln!("auto is {}", best_device()?);
     Ok(())
 }
 
@@ -29,39 +29,39 @@ pub fn list() -> Result<(), CliError> {
 /// If a device is there and does not compute, or computes something else.
 pub fn check() -> Result<(), CliError> {
     let (mut reference, mut failures) = (None, Vec::new());
-    for found in &found() {
-        show(found);
-        if found.offer.is_err() {
+    for device in &detect() {
+        show(device);
+        if device.info.is_err() {
             continue;
         }
-        let job = Check { choice: found.choice, reference: &mut reference, failures: &mut failures };
-        if let Err(error) = run_on(found.choice, job) {
-            say!("  it fails: {error}");
-            failures.push(found.choice.to_string());
+        let job = Check { choice: device.choice, reference: &mut reference, failures: &mut failures };
+        if let Err(error) = run_on(device.choice, job) {
+            outln!("  it fails: {error}");
+            failures.push(device.choice.to_string());
         }
     }
     if failures.is_empty() {
-        say!("every device that is there computes right; auto is {}", best_device()?);
+        outln!("every device that is there computes right; auto is {}", best_device()?);
         return Ok(());
     }
     let named = failures.join(", ");
     Err(CliError::Message(format!("do not train on {named}: update the driver, or choose another --device or --dtype")))
 }
 
-fn show(found: &Found) {
-    match &found.offer {
-        Ok(offer) => {
-            say!("{:<8} {}", found.choice.to_string(), offer.name);
-            say!("         memory {}; {}; {}", offer.memory, offer.driver, offer.dtypes.join(", "));
+fn show(device: &DetectedDevice) {
+    match &device.info {
+        Ok(info) => {
+            outln!("{:<8} {}", device.choice.to_string(), info.name);
+            outln!("         memory {}; {}; {}", info.memory, info.driver, info.dtypes.join(", "));
         }
-        Err(reason) => say!("{:<8} not usable: {reason}", found.choice.to_string()),
+        Err(reason) => outln!("{:<8} not usable: {reason}", device.choice.to_string()),
     }
 }
 
 struct Check<'a> {
     choice: DeviceChoice,
     /// The first device's numbers, in f32.
-    reference: &'a mut Option<(DeviceChoice, Computed)>,
+    reference: &'a mut Option<(DeviceChoice, DeviceNumbers)>,
     failures: &'a mut Vec<String>,
 }
 
@@ -79,20 +79,20 @@ impl Job for Check<'_> {
 impl Check<'_> {
     fn check<B: Backend>(&mut self, dtype: ComputeDtype, device: &B::Device) -> Result<(), CliError> {
         let started = Instant::now();
-        let computed = Computed::on::<B>(dtype, device)?;
+        let computed = DeviceNumbers::on::<B>(dtype, device)?;
         let first = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let again = Computed::on::<B>(dtype, device)?;
-        say!(
+        let again = DeviceNumbers::on::<B>(dtype, device)?;
+        outln!(
             "         {dtype}: a small training took {first:.2} s, kernels made, and {:.2} s again",
             started.elapsed().as_secs_f64()
         );
         let Machine { gflops, copy_gb_per_second } = Machine::measure::<B>(PRODUCT, COPIED, dtype, device);
-        say!("         {dtype}: {gflops:.0} GFLOP/s in a product; {copy_gb_per_second:.1} GB/s in a copy of f32");
+        outln!("         {dtype}: {gflops:.0} GFLOP/s in a product; {copy_gb_per_second:.1} GB/s in a copy of f32");
         let (beside, reference) = self.reference.get_or_insert((self.choice, computed.clone()));
         let differences = [reference.compare(&computed), reference.compare(&again)].concat();
         for difference in differences.iter().filter(|difference| !difference.is_rounding()) {
-            say!(
+            outln!(
                 "         {dtype}: {} differ from {beside}'s by {:.1e}, where rounding comes to {:.0e}",
                 difference.what,
                 difference.largest,
@@ -101,7 +101,7 @@ impl Check<'_> {
         }
         if differences.iter().all(Difference::is_rounding) {
             let largest = differences.iter().map(|difference| difference.largest).fold(0.0, f64::max);
-            say!("         {dtype}: its numbers are {beside}'s to {largest:.1e}");
+            outln!("         {dtype}: its numbers are {beside}'s to {largest:.1e}");
         } else {
             self.failures.push(format!("{} in {dtype}", self.choice));
         }

@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
-use bupo_grade::Grader;
-use bupo_models::hub::Wanted;
-use bupo_models::{ComputeDtype, TextTokenizer};
-use bupo_rl::{
+use bupo_eval::{
     Benchmark, COMPLETIONS, EvaluationFolder, PromptRenderer, Sampler, Sampling, grade_again, read_questions,
     run_benchmarks,
 };
+use bupo_grade::Grader;
+use bupo_models::pretrained::hub::Wanted;
+use bupo_models::{ComputeDtype, TextTokenizer};
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use super::grade::{report_failures, rewards};
-use super::{data_config, free_folder, load_to_read, model_files};
+use super::{free_folder, load_to_read, model_files, prompt_options};
 use crate::args::EvalArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -45,17 +45,16 @@ impl Job for Eval {
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self { args, grader } = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
-        let data = data_config(&args.prompts);
-        let renderer = PromptRenderer::new(&files, &data.chat_template, data.thinking)?;
+        let renderer = PromptRenderer::new(&files, &args.prompts.chat_template, args.prompts.thinking)?;
         let benchmarks = read_benchmarks(&args, &renderer)?;
-        let num_layers = bupo_models::checkpoint::load_config(&files)?.num_hidden_layers;
+        let num_layers = bupo_models::pretrained::load_config(&files)?.num_hidden_layers;
         args.policy.policy.depth(num_layers).map_err(bupo_models::ModelError::from)?;
         let dtype = args.model.dtype.dtype.for_model::<B>(&files, device)?;
         let out = args.out.clone().unwrap_or_else(|| free_folder("eval"));
         let mut folder = EvaluationFolder::open(&out, &settings(&args, dtype, &benchmarks), args.samples)?;
         let resumed = folder.resumed(args.samples);
         if resumed > 0 {
-            say!("{resumed} problems are done already in {}", out.display());
+            outln!("{resumed} problems are done already in {}", out.display());
         }
         let model = load_to_read::<B>(&files, dtype.into(), device)?;
         let tokenizer = TextTokenizer::load(&files)?;
@@ -74,8 +73,8 @@ impl Job for Eval {
         bar.finish();
         print_results(&results, &args.rule.to_string());
         report_failures(&grader);
-        say!("results      {}", folder.write_results(&results)?.display());
-        say!("completions  {}", out.join(COMPLETIONS).display());
+        outln!("results      {}", folder.write_results(&results)?.display());
+        outln!("completions  {}", out.join(COMPLETIONS).display());
         Ok(())
     }
 }
@@ -89,11 +88,11 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
                 "--data names two files called {name}; benchmarks need names of their own"
             )));
         }
-        let data = data_config(&args.prompts);
-        let mut prepared = read_questions(std::slice::from_ref(path), &data, renderer)?;
+        let options = prompt_options(&args.prompts);
+        let mut prepared = read_questions(std::slice::from_ref(path), &options, renderer)?;
         for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
             if count > 0 {
-                say!("{name}: {count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
+                outln!("{name}: {count} prompts of more than {} tokens {what}", options.max_prompt_tokens);
             }
         }
         prepared.questions.truncate(args.limit.unwrap_or(usize::MAX));

@@ -1,7 +1,7 @@
 //! `bupo generate`
 
 use bupo_core::PolicySite;
-use bupo_models::hub::Wanted;
+use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{GenerateOptions, Response, TextTokenizer, generate};
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
@@ -79,8 +79,8 @@ fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTok
         return write_whole(path, format!("{}\n", Value::Object(by_site)).as_bytes());
     }
     let texts = responses.iter().flatten().map(|said| tokenizer.decode(&said.tokens)).collect::<Result<Vec<_>, _>>()?;
-    say!("{}", args.prompt.as_deref().unwrap_or_default());
-    say_on!("{}", side_by_side(&names, &texts, screen_width()));
+    outln!("{}", args.prompt.as_deref().unwrap_or_default());
+    out!("{}", side_by_side(&names, &texts, screen_width()));
     Ok(())
 }
 
@@ -88,8 +88,8 @@ fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTok
 fn print(responses: &[Response], prompt: Option<&str>, tokenizer: Option<&TextTokenizer>) -> Result<(), CliError> {
     for response in responses {
         match tokenizer {
-            Some(tokenizer) => say!("{}{}", prompt.unwrap_or_default(), tokenizer.decode(&response.tokens)?),
-            None => say!("{:?}", response.tokens),
+            Some(tokenizer) => outln!("{}{}", prompt.unwrap_or_default(), tokenizer.decode(&response.tokens)?),
+            None => outln!("{:?}", response.tokens),
         }
     }
     Ok(())

@@ -40,7 +40,7 @@ pub fn run(args: GradeArgs) -> Result<(), CliError> {
     }
     write_whole(&args.out, out.as_bytes())?;
     let mean = graded.iter().map(|item| item.graded.score).sum::<f64>() / graded.len().max(1) as f64;
-    say!("graded {} answers by {}, mean score {mean:.4}, into {}", graded.len(), args.rule, args.out.display());
+    outln!("graded {} answers by {}, mean score {mean:.4}, into {}", graded.len(), args.rule, args.out.display());
     report_failures(&grader);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bupo_models::hub::Wanted;
+use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{LensSite, TextTokenizer, lens};
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Job for Lens {
                 write_whole(path, format!("{out}\n").as_bytes())
             }
             None => {
-                say_on!("norm {}; entropy H in nats\n{}", args.norm, page(&ids, &sites, &tokenizer)?);
+                out!("norm {}; entropy H in nats\n{}", args.norm, page(&ids, &sites, &tokenizer)?);
                 Ok(())
             }
         }

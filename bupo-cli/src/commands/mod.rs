@@ -9,12 +9,12 @@ pub mod eval;
 pub mod generate;
 pub mod grade;
 pub mod lens;
+pub mod pretrain;
 pub mod replay;
 pub mod report;
 pub mod runs;
 pub mod trace;
 pub mod train;
-pub mod warmup;
 
 use std::fs;
 use std::io::Write;
@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bupo_models::hub::{HubId, HubSettings, Wanted, fetch};
+use bupo_data::Columns;
+use bupo_eval::PromptOptions;
+use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
 use bupo_models::{DtypeChoice, LoadedModel, ModelError, ModelFiles, load_model};
 use bupo_report::{Report, ReportError};
-use bupo_rl::DataConfig;
 use burn::tensor::backend::Backend;
 
 use crate::args::PromptArgs;
@@ -63,20 +64,19 @@ fn load_to_read<B: Backend>(
 ) -> Result<LoadedModel<B>, CliError> {
     let dtype = dtype.for_model::<B>(files, device)?;
     let model = load_model::<B>(files, device)?;
-    Ok(LoadedModel { decoder: model.decoder.computing_in(dtype).lowered(), ..model })
+    Ok(LoadedModel { decoder: model.decoder.with_compute_dtype(dtype).cast_weights(), ..model })
 }
 
-/// How the command line says that problems are read and made into prompts.
-fn data_config(args: &PromptArgs) -> DataConfig {
-    DataConfig {
-        prompt_column: args.prompt_column.clone(),
-        answer_column: args.answer_column.clone(),
-        source_column: args.source_column.clone(),
+/// How rows of data files become prompts, by the command line.
+fn prompt_options(args: &PromptArgs) -> PromptOptions {
+    PromptOptions {
+        columns: Columns {
+            prompt: args.prompt_column.clone(),
+            answer: args.answer_column.clone(),
+            data_source: args.source_column.clone(),
+        },
         max_prompt_tokens: args.max_prompt_tokens,
         overlong: args.overlong.into(),
-        chat_template: args.chat_template.clone(),
-        thinking: args.thinking,
-        ..DataConfig::default()
     }
 }
 

@@ -1,11 +1,12 @@
 //! `bupo replay`
 
-use bupo_models::hub::Wanted;
+use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{LoadedModel, SaveOptions, load_model, save_checkpoint};
 use bupo_rl::{
-    AdamWSettings, DecoderOptimizer, JsonLines, LossSpec, Objective, PolicySpec, UpdateStats, make_empty_folder,
-    read_rollouts, replay,
+    AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, UpdateStats, make_empty_folder, read_rollouts,
+    replay,
 };
+use bupo_runs::JsonLines;
 use burn::tensor::backend::Backend;
 use serde::Serialize;
 
@@ -38,8 +39,8 @@ impl Job for Replay {
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         let Self(args) = self;
         let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
-        let LoadedModel { mut decoder, companions, .. } = load_model::<B>(&files, device)?;
-        decoder = decoder.computing_in(args.model.dtype.dtype.for_model::<B>(&files, device)?);
+        let LoadedModel { mut decoder, assets, .. } = load_model::<B>(&files, device)?;
+        decoder = decoder.with_compute_dtype(args.model.dtype.dtype.for_model::<B>(&files, device)?);
         let rollouts = read_rollouts(&args.rollouts, decoder.vocab_size())?;
         args.policy.policy.depth(decoder.layers.len()).map_err(bupo_models::ModelError::from)?;
         make_empty_folder(&args.out)?;
@@ -55,7 +56,7 @@ impl Job for Replay {
             recompute: false,
         };
         replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
-            say!(
+            outln!(
                 "update {update}/{}  loss {:.6}  grad_norm {:.6}  clip_ratio {:.4}{}",
                 args.updates,
                 stats.loss,
@@ -66,8 +67,8 @@ impl Job for Replay {
             Ok(updates.append(&UpdateLine { update, stats })?)
         })?;
         let options = SaveOptions { dtype: Some(args.save_dtype), ..SaveOptions::default() };
-        save_checkpoint(&args.out, &decoder, &companions, options)?;
-        say!("wrote the updated model and updates.jsonl to {}", args.out.display());
+        save_checkpoint(&args.out, &decoder, &assets, options)?;
+        outln!("wrote the updated model and updates.jsonl to {}", args.out.display());
         Ok(())
     }
 }

@@ -28,10 +28,10 @@ pub fn run(args: ReportArgs) -> Result<(), CliError> {
     check_writable(&out)?;
     let report = run_report(&runs);
     write_whole(&out, report.html()?.as_bytes())?;
-    say!("wrote {}", out.display());
+    outln!("wrote {}", out.display());
     if let Some(folder) = &args.pictures {
         write_pictures(&report, folder)?;
-        say!("wrote pictures into {}", folder.display());
+        outln!("wrote pictures into {}", folder.display());
     }
     Ok(())
 }

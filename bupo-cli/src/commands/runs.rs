@@ -10,10 +10,10 @@ use crate::error::CliError;
 pub fn run(args: RunsArgs) -> Result<(), CliError> {
     let runs = find_runs(&args.folder)?;
     if runs.is_empty() {
-        say!("there are no runs in {}", args.folder.display());
+        outln!("there are no runs in {}", args.folder.display());
         return Ok(());
     }
-    say!("{:<28} {:<12} {:>11} {:>7} {:<10} checkpoints", "run", "state", "step", "reward", "policy");
+    outln!("{:<28} {:<12} {:>11} {:>7} {:<10} checkpoints", "run", "state", "step", "reward", "policy");
     for run in &runs {
         show(run);
     }
@@ -31,7 +31,7 @@ fn show(run: &FoundRun) {
     };
     let known = run.state.as_ref();
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".into());
-    say!(
+    outln!(
         "{:<28} {state:<12} {:>11} {:>7} {:<10} {}",
         run.path.display().to_string(),
         text(known.map(|state| format!("{}/{}", state.step, state.steps))),
@@ -40,7 +40,7 @@ fn show(run: &FoundRun) {
         checkpoints(&run.path)
     );
     if let Some(why) = why {
-        say!("  {why}");
+        outln!("  {why}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `bupo trace`
 
-use bupo_models::checkpoint::{StoredTensor, write_safetensors};
-use bupo_models::hub::Wanted;
+use bupo_models::pretrained::hub::Wanted;
+use bupo_models::pretrained::{StoredTensor, write_safetensors};
 use bupo_models::{SaveDtype, trace};
 use burn::tensor::backend::Backend;
 
@@ -28,7 +28,7 @@ impl Job for Trace {
             .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))
             .collect();
         write_safetensors(&args.out, &stored)?;
-        say!("wrote {} tensors to {}", stored.len(), args.out.display());
+        outln!("wrote {} tensors to {}", stored.len(), args.out.display());
         Ok(())
     }
 }

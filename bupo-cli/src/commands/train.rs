@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use bupo_models::checkpoint::load_config;
-use bupo_models::hub::Wanted;
-use bupo_rl::{Algorithm, Start, TrainConfig, fit, resumed_config, train};
+use bupo_models::pretrained::hub::Wanted;
+use bupo_models::pretrained::load_config;
+use bupo_rl::{Algorithm, Start, TrainConfig, resumed_config, shrink_to_memory, train};
 use burn::tensor::backend::Backend;
 
 use super::{free_folder, model_files, stop_on_interrupt};
@@ -63,8 +63,8 @@ impl Job for Train {
         self.config.dtype = dtype.into();
         if let Some(memory) = self.memory {
             let sizes = load_config(&files)?;
-            for cut in fit(&mut self.config, &sizes, memory)? {
-                say!("to fit the memory: {cut}");
+            for cut in shrink_to_memory(&mut self.config, &sizes, memory)? {
+                outln!("to fit the memory: {cut}");
             }
         }
         let mut screen = TrainScreen::new(self.device, format!("{}, {dtype}", device_name(self.device)?));
@@ -76,7 +76,7 @@ impl Job for Train {
         }
         // The run is whole without it.
         match super::report::write_page(&outcome.folder) {
-            Ok(page) => say!("page         {}", page.display()),
+            Ok(page) => outln!("page         {}", page.display()),
             Err(error) => eprintln!("warning: the run's page could not be made: {error}"),
         }
         Ok(())

@@ -8,16 +8,16 @@ const BAR: usize = 16;
 const SIDE: usize = 6;
 
 pub fn print_analysis(analysis: &Analysis) {
-    let subject = &analysis.subject;
-    say!();
+    let info = &analysis.info;
+    outln!();
     let score = analysis.mean_score.map_or(String::new(), |score| format!(", mean score {score:.3}"));
-    say!(
+    outln!(
         "{}: {} responses, {} tokens{score}; norm {}, entropies in nats, ln V = {:.2}",
-        subject.model,
+        info.model,
         analysis.responses,
         analysis.tokens,
-        subject.norm,
-        (subject.vocab_size as f64).ln()
+        info.norm,
+        (info.vocab_size as f64).ln()
     );
     print_layers(analysis);
     match (&analysis.boundary, &analysis.convergence) {
@@ -26,16 +26,16 @@ pub fn print_analysis(analysis: &Analysis) {
             let range = |first, last| if first == last { format!("{first}") } else { format!("{first}-{last}") };
             let stages: Vec<String> =
                 stages.map(|(name, first, last)| format!("{name} {}", range(first, last))).collect();
-            say!("stages: {} (tolerance {:.3} nats)", stages.join(", "), boundary.tolerance);
-            say!("boundary layer: {}", boundary.layer.map_or("none".into(), |layer| layer.to_string()));
-            say!("  {}", boundary.reason());
-            say!("  {}", boundary.certainty());
-            say!("{}", convergence.describe());
-            say!("\nfor a training settings file:\n\n{}", boundary.phases());
+            outln!("stages: {} (tolerance {:.3} nats)", stages.join(", "), boundary.tolerance);
+            outln!("boundary layer: {}", boundary.layer.map_or("none".into(), |layer| layer.to_string()));
+            outln!("  {}", boundary.reason());
+            outln!("  {}", boundary.certainty());
+            outln!("{}", convergence.describe());
+            outln!("\nfor a training settings file:\n\n{}", boundary.phases());
         }
         _ => {
-            let (measured, all) = (layers(analysis), subject.num_layers);
-            say!("only the first {measured} of {all} layers were measured, so nothing is said of stages");
+            let (measured, all) = (layers(analysis), info.num_layers);
+            outln!("only the first {measured} of {all} layers were measured, so nothing is said of stages");
         }
     }
 }
@@ -46,14 +46,14 @@ fn layers(analysis: &Analysis) -> usize {
 
 fn print_layers(analysis: &Analysis) {
     let value = |site, statistic| analysis.row(site, statistic, Slice::All).map(|row| row.estimate.mean);
-    let most = (analysis.subject.vocab_size as f64).ln();
+    let most = (analysis.info.vocab_size as f64).ln();
     let change = |site: fn(usize) -> PolicySite, layer: usize| value(site(layer), Statistic::EntropyChange);
     let largest = (1..=layers(analysis))
         .flat_map(|layer| [change(PolicySite::Ffn, layer), change(PolicySite::Attn, layer)])
         .flatten()
         .fold(0.0, |most: f64, change| most.max(change.abs()));
     let bar_title = "layer policy's entropy";
-    say!(
+    outln!(
         "{:>5}  {bar_title:<24}  {:<20}  {:<20}  {:>9}  {:>6}",
         "layer",
         "feed-forward change",
@@ -68,7 +68,7 @@ fn print_layers(analysis: &Analysis) {
         let optional = |statistic, digits: usize| {
             value(PolicySite::Layer(layer), statistic).map_or("-".into(), |value| format!("{value:.digits$}"))
         };
-        say!(
+        outln!(
             "{layer:>5}  {entropy:>6.2} {:<BAR$}   {:<20}  {:<20}  {:>9}  {:>6}",
             bar(entropy / most, BAR),
             signed(PolicySite::Ffn),

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use bupo_analysis::Boundary;
 use bupo_core::PolicySite;
-use bupo_models::hub::FetchProgress;
-use bupo_rl::{BenchmarkResult, Evaluation, Outcome, Phase, Plan, Progress, StepMetrics, WarningKind};
+use bupo_eval::{BenchmarkResult, Evaluation};
+use bupo_models::pretrained::hub::FetchProgress;
+use bupo_rl::{Outcome, Phase, Progress, RunHeader, StepMetrics, WarningKind};
 use bupo_runs::Damaged;
 use console::{Alignment, measure_text_width, pad_str};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -84,7 +85,7 @@ impl StepBar {
     }
 
     pub fn line(&self, line: &str) {
-        self.0.suspend(|| say!("{line}"));
+        self.0.suspend(|| outln!("{line}"));
     }
 
     pub fn finish(&self) {
@@ -112,52 +113,52 @@ impl TrainScreen {
     pub fn outcome(&self, outcome: &Outcome) {
         let Some(after) = &outcome.after else {
             let folder = outcome.folder.display();
-            return say!("stopped after step {}; go on with: bupo train --resume {folder}", outcome.steps);
+            return outln!("stopped after step {}; go on with: bupo train --resume {folder}", outcome.steps);
         };
         let before = &outcome.before;
-        say!();
-        say!("{} held-out problems, {} samples each", after.problems, after.samples);
-        say!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
+        outln!();
+        outln!("{} held-out problems, {} samples each", after.problems, after.samples);
+        outln!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
         for (name, before, after) in [
             (format!("Avg@{}", after.samples), before.avg_at_k, after.avg_at_k),
             (format!("Pass@{}", after.samples), before.pass_at_k, after.pass_at_k),
             ("response length".to_string(), before.response_length, after.response_length),
             ("truncated".to_string(), before.truncated, after.truncated),
         ] {
-            say!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
+            outln!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
         }
-        say!();
-        say!("took {:.0} s", self.started.elapsed().as_secs_f64());
+        outln!();
+        outln!("took {:.0} s", self.started.elapsed().as_secs_f64());
         let folder = outcome.folder.display();
-        say!("settings     {folder}/config.toml");
-        say!("metrics      {folder}/metrics.jsonl");
-        say!("completions  {folder}/completions.jsonl");
-        say!("evaluations  {folder}/evaluation.json");
-        say!("model        {}", outcome.model.display());
+        outln!("settings     {folder}/config.toml");
+        outln!("metrics      {folder}/metrics.jsonl");
+        outln!("completions  {folder}/completions.jsonl");
+        outln!("evaluations  {folder}/evaluation.json");
+        outln!("model        {}", outcome.model.display());
         if let Some(step) = outcome.best_step.filter(|step| *step > 0) {
-            say!("best         {folder}/checkpoints/step-{step:06}/model, by the evaluations in between");
+            outln!("best         {folder}/checkpoints/step-{step:06}/model, by the evaluations in between");
         }
     }
 
     fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.line(line),
-            None => say!("{line}"),
+            None => outln!("{line}"),
         }
     }
 }
 
 impl Progress for TrainScreen {
-    fn ready(&mut self, plan: &Plan<'_>) {
+    fn ready(&mut self, plan: &RunHeader<'_>) {
         let config = plan.config;
         let model = config.model.as_deref().unwrap_or("the embedded model");
-        say!(
+        outln!(
             "training {model}: {} layers, {:.2} M parameters, on {}",
             plan.num_layers,
             plan.num_params as f64 / 1e6,
             self.device
         );
-        say!(
+        outln!(
             "{} steps of {} prompts x {} responses, seed {}, into {}",
             plan.steps,
             config.rollout.prompts,
@@ -165,10 +166,10 @@ impl Progress for TrainScreen {
             config.seed,
             plan.folder.display()
         );
-        say!("{}", plan.questions);
+        outln!("{}", plan.questions);
         self.steps = plan.steps;
         if plan.done > 0 {
-            say!("going on after step {}", plan.done);
+            outln!("going on after step {}", plan.done);
         }
     }
 
@@ -176,11 +177,11 @@ impl Progress for TrainScreen {
         if let Some(bar) = self.bar.take() {
             bar.finish();
         }
-        say!("evaluating {when} training ...");
+        outln!("evaluating {when} training ...");
     }
 
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
-        say!(
+        outln!(
             "{when}: Avg@{k} {:.3}, Pass@{k} {:.3}, mean length {:.1}, truncated {:.3}",
             evaluation.avg_at_k,
             evaluation.pass_at_k,
@@ -224,13 +225,13 @@ impl Progress for TrainScreen {
             metrics.step,
             self.steps,
             metrics.site.to_string(),
-            metrics.reward,
-            metrics.entropy,
-            metrics.kl,
-            metrics.grad_norm,
-            metrics.clip_ratio,
-            metrics.response_length,
-            metrics.tokens_per_second,
+            metrics.rollout.reward,
+            metrics.update.entropy,
+            metrics.update.kl,
+            metrics.update.grad_norm,
+            metrics.update.clip_ratio,
+            metrics.rollout.response_length,
+            metrics.timing.tokens_per_second,
         ));
         for warning in &metrics.warnings {
             // The metrics have each; here the first of a kind says enough.
@@ -262,7 +263,7 @@ pub fn print_results(results: &[BenchmarkResult], rule: &str) {
     let width = results.iter().map(|result| result.benchmark.len()).max().unwrap_or(0).max(15) + 2;
     let print = |name: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|cell| format!("{cell:>width$}")).collect();
-        say!("{name:<16}{cells}");
+        outln!("{name:<16}{cells}");
     };
     let several = results.len() > 1;
     // A value with the half width of its interval; the mean over benchmarks, of which there are few, has none.
@@ -276,7 +277,7 @@ pub fn print_results(results: &[BenchmarkResult], rule: &str) {
         let cells = results.iter().map(|result| value(&result.evaluation));
         print(name, cells.chain(several.then(String::new)).collect());
     };
-    say!("graded by {rule}; ± is half a 95% interval over problems");
+    outln!("graded by {rule}; ± is half a 95% interval over problems");
     let names = results.iter().map(|result| result.benchmark.clone());
     print("", names.chain(several.then(|| "mean".to_string())).collect());
     plain("problems", &|evaluation| evaluation.problems.to_string());

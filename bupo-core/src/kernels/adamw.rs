@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, hosted, vectorized};
+use super::host::{Host, is_host_f32, vectorized};
 
 const TASK: usize = 1 << 13;
 
@@ -38,7 +38,7 @@ pub fn adamw<B: Backend, const D: usize>(
     let size = step.learning_rate / (1.0 - step.beta1.powi(steps));
     let root_correction = (1.0 - step.beta2.powi(steps)).sqrt();
     let kept = 1.0 - step.learning_rate * step.weight_decay;
-    if !hosted(&weights) {
+    if !is_host_f32(&weights) {
         let gradient = gradient * step.scale;
         let first = first * step.beta1 + gradient.clone() * (1.0 - step.beta1);
         let second = second * step.beta2 + gradient.square() * (1.0 - step.beta2);

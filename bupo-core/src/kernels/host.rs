@@ -15,7 +15,7 @@ pub(crate) fn hosts<B: Backend>(dtype: DType, device: &B::Device) -> bool {
 }
 
 /// Whether this tensor is such a slice.
-pub(crate) fn hosted<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> bool {
+pub(crate) fn is_host_f32<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> bool {
     hosts::<B>(tensor.dtype(), &tensor.device())
 }
 

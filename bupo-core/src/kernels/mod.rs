@@ -1,68 +1,31 @@
-//! What a decoder and its policies compute besides matrix products, with the way back, each in one pass over memory.
+//! The operations of a decoder and its policies besides attention over a cache, forward and backward.
 //!
-//! On a backend that computes in this process's memory a kernel is a loop over rows on all cores; on every other one it is
-//! composed of tensor operations, which the backend fuses as it can. Both give the same numbers to rounding.
+//! On the CPU backend (f32 in host memory) a kernel is one pass over memory: a loop over rows on all cores. On every other
+//! backend it is a composition of tensor operations. Both agree to rounding.
 
 mod adamw;
-mod cache;
-mod draw;
 pub(crate) mod host;
+mod linear;
 mod norm;
-mod rotate;
+mod rope;
 mod softmax;
 mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
-pub use cache::{CacheRoom, KvCache};
-pub(crate) use draw::{DRAWN, best, draw};
+pub(crate) use linear::add;
+pub use linear::{linear, pretransposed};
 pub use norm::{rms_norm, rms_norm_backward};
-pub use rotate::{RotationTable, rotate_heads, rotate_heads_backward};
+pub use rope::{RopeTable, apply_rope, apply_rope_backward};
 pub use softmax::{ATTENTION_TILE, CausalTile, causal_softmax, causal_tiles, softmax_backward};
 pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};
-
-use burn::tensor::{Tensor, TensorData, backend::Backend};
-
-use crate::profile::{Part, timed};
-
-/// `a + b` of large matrices, in the place of `a` if nobody else holds it.
-pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2> {
-    if !host::hosted(&a) {
-        return a + b.clone();
-    }
-    let (device, width) = (a.device(), a.dims()[1]);
-    let (mut sum, part) = (host::Host::take(a), host::Host::take(b.clone()));
-    let part = part.values();
-    host::each_row(sum.values_mut(), width, |row, sum| {
-        sum.iter_mut().zip(&part[row * width..(row + 1) * width]).for_each(|(sum, part)| *sum += part);
-    });
-    sum.give(&device)
-}
-
-/// `x w^T` of `x` `[rows, in]` and a weight `[out, in]` as a checkpoint has it.
-pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    let device = x.device();
-    timed::<B, _>(Part::MatrixProducts, &device, || x.matmul(weight.transpose()))
-}
-
-/// The same weight lying the other way round in this process's memory, where that is where it lies.
-///
-/// A product packs the weight's columns before it multiplies; for few rows, as when tokens are generated, packing takes
-/// longer than multiplying, and is spared where the columns lie side by side (measured at 128 rows: twice as fast).
-pub fn turned<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    if !host::hosted(&weight) {
-        return weight;
-    }
-    let ([rows, columns], device) = (weight.dims(), weight.device());
-    let values = host::transposed(host::Host::take(weight).values(), rows, columns);
-    Tensor::<B, 2>::from_data(TensorData::new(values, [columns, rows]), &device).transpose()
-}
 
 #[cfg(test)]
 mod tests {
     use burn::backend::{Flex, NdArray};
-    use burn::tensor::DType;
+    use burn::tensor::{DType, Tensor, TensorData};
 
     use super::*;
+    use crate::kv_cache::{CacheRoom, KvCache};
 
     /// Numbers without a pattern, on a backend whose kernels are loops and on one whose kernels are composed.
     fn both<const D: usize>(shape: [usize; D], seed: f64) -> (Tensor<Flex, D>, Tensor<NdArray, D>) {
@@ -110,13 +73,12 @@ mod tests {
         for shared in [true, false] {
             let positions: Vec<usize> = if shared { (0..5).collect() } else { (0..15).map(|i| i * 7 % 11).collect() };
             let frequencies = [1.0, 0.3, 0.02, 0.001];
-            let table = RotationTable::<Flex>::new(&frequencies, positions.clone(), 5, DType::F32, &cpu);
-            let ntable = RotationTable::<NdArray>::new(&frequencies, positions, 5, DType::F32, &other);
+            let table = RopeTable::<Flex>::new(&frequencies, positions.clone(), 5, DType::F32, &cpu);
+            let ntable = RopeTable::<NdArray>::new(&frequencies, positions, 5, DType::F32, &other);
             let (heads, nheads) = both([15, 2 * 8], 6.0);
-            let (ours, theirs) =
-                (rotate_heads(heads.clone(), &table, 3, 8), rotate_heads(nheads.clone(), &ntable, 3, 8));
+            let (ours, theirs) = (apply_rope(heads.clone(), &table, 3, 8), apply_rope(nheads.clone(), &ntable, 3, 8));
             near("rotation", ours.clone(), theirs.clone());
-            let (back, nback) = (rotate_heads_backward(ours, &table), rotate_heads_backward(theirs, &ntable));
+            let (back, nback) = (apply_rope_backward(ours, &table), apply_rope_backward(theirs, &ntable));
             near("rotation and back", back.clone(), nback);
             near("a rotation keeps what it turns", back, nheads);
         }
@@ -191,8 +153,8 @@ mod tests {
     fn a_turned_weight_is_the_same() {
         for rows in [1, 31, 257] {
             let ((x, nx), (w, nw)) = (both([rows, 20], 0.2), both([33, 20], 0.7));
-            assert_eq!(turned(w.clone()).into_data(), w.clone().into_data());
-            near("product", linear(x, turned(w)), linear(nx, turned(nw)));
+            assert_eq!(pretransposed(w.clone()).into_data(), w.clone().into_data());
+            near("product", linear(x, pretransposed(w)), linear(nx, pretransposed(nw)));
         }
     }
 }

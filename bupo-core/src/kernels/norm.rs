@@ -3,11 +3,11 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, each_row, hosted, sum, sum3, task_rows, vectorized};
+use super::host::{Host, each_row, is_host_f32, sum, sum3, task_rows, vectorized};
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` over rows of `x` `[rows, width]`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
-    if !hosted(&x) {
+    if !is_host_f32(&x) {
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
@@ -32,7 +32,7 @@ pub fn rms_norm_backward<B: Backend>(
     eps: f64,
     dy: Tensor<B, 2>,
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
-    if !hosted(&x) {
+    if !is_host_f32(&x) {
         let dtype = x.dtype();
         let (x, dy) = (x.cast(DType::F32), dy.cast(DType::F32));
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::{DType, Int, Tensor, activation::softmax, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, each_row, exp, hosted, hosts, max, sum, sum2, task_rows, vectorized};
+use super::host::{Host, each_row, exp, hosts, is_host_f32, max, sum, sum2, task_rows, vectorized};
 
 /// Queries whose scores are held at once. A tile reads the keys up to its own last one: what is above the diagonal is not
 /// computed, but for half a tile.
@@ -70,7 +70,7 @@ pub fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, tile: &CausalTile<B>, sc
 
 /// The gradient with respect to the unscaled scores, from the softmax's own result and the gradient with respect to it.
 pub fn softmax_backward<B: Backend>(weights: Tensor<B, 5>, d_weights: Tensor<B, 5>, scale: f64) -> Tensor<B, 5> {
-    if !hosted(&weights) {
+    if !is_host_f32(&weights) {
         let dtype = weights.dtype();
         let (weights, d_weights) = (weights.cast(DType::F32), d_weights.cast(DType::F32));
         let mean = (weights.clone() * d_weights.clone()).sum_dim(4);

@@ -4,13 +4,13 @@ use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{DType, Tensor, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, exp, hosted, vectorized};
+use super::host::{Host, exp, is_host_f32, vectorized};
 
 const TASK: usize = 1 << 13;
 
 /// `silu(gate) * up`, all `[rows, width]`.
 pub fn swiglu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
-    if !hosted(&gate) {
+    if !is_host_f32(&gate) {
         return silu(gate) * up;
     }
     let device = gate.device();
@@ -38,7 +38,7 @@ pub struct SwigluGradient<B: Backend> {
 
 /// The way back from the gradient with respect to the result.
 pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidden: Tensor<B, 2>) -> SwigluGradient<B> {
-    if !hosted(&gate) {
+    if !is_host_f32(&gate) {
         let dtype = gate.dtype();
         let gate = gate.cast(DType::F32);
         let open = sigmoid(gate.clone());

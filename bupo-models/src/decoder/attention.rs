@@ -1,14 +1,14 @@
 //! Grouped-query attention.
 
 use bupo_core::kernels::{
-    CausalTile, RotationTable, causal_softmax, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward,
+    CausalTile, RopeTable, apply_rope, apply_rope_backward, causal_softmax, rms_norm, rms_norm_backward,
     softmax_backward,
 };
 use bupo_core::profile::{Part, timed};
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Gradients, Linear, Pass, RmsNorm};
+use super::{ForwardContext, Gradients, Linear, RmsNorm};
 
 /// Causal self-attention with fewer key and value heads than query heads. Fields are named as in the checkpoint.
 #[derive(Module, Debug)]
@@ -31,7 +31,7 @@ pub struct Attention<B: Backend> {
 
 /// What the way back through attention needs besides its input: all `[batch * seq, ..]`.
 #[derive(Debug, Clone)]
-pub(crate) struct AttentionKept<B: Backend> {
+pub(crate) struct SavedAttention<B: Backend> {
     /// The projections, before norm and rotation.
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
@@ -46,47 +46,47 @@ impl<B: Backend> Attention<B> {
         &self,
         layer: usize,
         x: Tensor<B, 2>,
-        pass: &mut Pass<B>,
-    ) -> (Tensor<B, 2>, AttentionKept<B>) {
-        let batch = x.dims()[0] / pass.seq;
+        context: &mut ForwardContext<B>,
+    ) -> (Tensor<B, 2>, SavedAttention<B>) {
+        let batch = x.dims()[0] / context.seq;
         let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(|projection| projection.forward(x.clone()));
         let device = x.device();
-        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &pass.table, batch));
-        let values = self.split(v.clone(), batch, pass.seq);
+        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &context.table, batch));
+        let values = self.split(v.clone(), batch, context.seq);
         let scale = self.scale();
-        let mixed = match &mut pass.cache {
+        let mixed = match &mut context.cache {
             Some(cache) => timed::<B, _>(Part::Cache, &device, || cache.attend(layer, queries, keys, values, scale)),
             None => {
-                if let Some(collected) = &mut pass.collected {
+                if let Some(collected) = &mut context.collected {
                     collected.push((keys.clone(), values.clone()));
                 }
-                timed::<B, _>(Part::Attention, &device, || merge(attend(queries, keys, values, &pass.tiles, scale)))
+                timed::<B, _>(Part::Attention, &device, || merge(attend(queries, keys, values, &context.tiles, scale)))
             }
         };
-        (self.o_proj.forward(mixed.clone()), AttentionKept { q, k, v, mixed })
+        (self.o_proj.forward(mixed.clone()), SavedAttention { q, k, v, mixed })
     }
 
     /// The gradient with respect to the normed state `x`, from the one with respect to the contribution.
     pub(crate) fn backward(
         &self,
         x: Tensor<B, 2>,
-        kept: AttentionKept<B>,
+        kept: SavedAttention<B>,
         d_output: Tensor<B, 2>,
-        pass: &Pass<B>,
+        context: &ForwardContext<B>,
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
-        let AttentionKept { q, k, v, mixed } = kept;
-        let batch = x.dims()[0] / pass.seq;
+        let SavedAttention { q, k, v, mixed } = kept;
+        let batch = x.dims()[0] / context.seq;
         let d_mixed = self.o_proj.backward(mixed, d_output, gradients);
         let device = x.device();
-        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &pass.table, batch));
-        let values = self.split(v, batch, pass.seq);
-        let d_mixed = self.split(d_mixed, batch, pass.seq);
+        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &context.table, batch));
+        let values = self.split(v, batch, context.seq);
+        let d_mixed = self.split(d_mixed, batch, context.seq);
         let (d_queries, d_keys, d_values) = timed::<B, _>(Part::Attention, &device, || {
-            attend_backward(queries, keys, values, d_mixed, &pass.tiles, self.scale())
+            attend_backward(queries, keys, values, d_mixed, &context.tiles, self.scale())
         });
         let unrotated = |d: Tensor<B, 4>, norm: Option<&RmsNorm<B>>, raw, gradients: &mut Gradients<B>| {
-            let d = rotate_heads_backward(d, &pass.table);
+            let d = apply_rope_backward(d, &context.table);
             match norm {
                 Some(norm) => self.head_norm_backward(norm, raw, d, gradients),
                 None => d,
@@ -111,7 +111,7 @@ impl<B: Backend> Attention<B> {
         &self,
         q: &Tensor<B, 2>,
         k: &Tensor<B, 2>,
-        table: &RotationTable<B>,
+        table: &RopeTable<B>,
         batch: usize,
     ) -> (Tensor<B, 4>, Tensor<B, 4>) {
         let rotated = |x: &Tensor<B, 2>, norm: Option<&RmsNorm<B>>| {
@@ -119,7 +119,7 @@ impl<B: Backend> Attention<B> {
                 Some(norm) => self.by_head(x.clone(), |heads| rms_norm(heads, norm.weight.val(), norm.eps)),
                 None => x.clone(),
             };
-            rotate_heads(x, table, batch, self.head_dim)
+            apply_rope(x, table, batch, self.head_dim)
         };
         (rotated(q, self.q_norm.as_ref()), rotated(k, self.k_norm.as_ref()))
     }

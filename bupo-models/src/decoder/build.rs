@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear, RmsNorm};
-use crate::config::{Family, ModelConfig};
+use crate::families::{Family, ModelConfig};
 use crate::{ComputeDtype, ModelError};
 
 /// Where parameters come from, by their Hugging Face names.
@@ -37,7 +37,7 @@ impl<B: Backend> Decoder<B> {
         } else {
             Some(builder.linear("lm_head", config.vocab_size, config.hidden_size, false)?)
         };
-        Ok(Self { embed_tokens, layers, norm, lm_head, rope: config.rope.clone(), computes_in: ComputeDtype::F32 })
+        Ok(Self { embed_tokens, layers, norm, lm_head, rope: config.rope.clone(), compute_dtype: ComputeDtype::F32 })
     }
 }
 

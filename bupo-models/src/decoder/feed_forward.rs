@@ -20,15 +20,15 @@ pub struct FeedForward<B: Backend> {
 
 /// What the way back through a feed-forward needs besides its input, `[tokens, intermediate]`.
 #[derive(Debug, Clone)]
-pub(crate) struct FeedForwardKept<B: Backend> {
+pub(crate) struct SavedFeedForward<B: Backend> {
     gate: Tensor<B, 2>,
     up: Tensor<B, 2>,
 }
 
 impl<B: Backend> FeedForward<B> {
     /// The contribution to the stream, from the normed state `[tokens, hidden]`.
-    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, FeedForwardKept<B>) {
-        let kept = FeedForwardKept { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, SavedFeedForward<B>) {
+        let kept = SavedFeedForward { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
         let device = kept.up.device();
         let hidden = timed::<B, _>(Part::Gates, &device, || swiglu(kept.gate.clone(), kept.up.clone()));
         (self.down_proj.forward(hidden), kept)
@@ -38,14 +38,14 @@ impl<B: Backend> FeedForward<B> {
     pub(crate) fn backward(
         &self,
         x: Tensor<B, 2>,
-        kept: FeedForwardKept<B>,
+        kept: SavedFeedForward<B>,
         d_output: Tensor<B, 2>,
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
         let d_hidden = self.down_proj.input_gradient(d_output.clone());
         let device = x.device();
         let back = timed::<B, _>(Part::Gates, &device, || swiglu_backward(kept.gate, kept.up, d_hidden));
-        self.down_proj.add_gradients(back.hidden, d_output, gradients);
+        self.down_proj.accumulate_gradients(back.hidden, d_output, gradients);
         self.gate_proj.backward(x.clone(), back.d_gate, gradients) + self.up_proj.backward(x, back.d_up, gradients)
     }
 }

@@ -37,7 +37,7 @@ impl<B: Backend> Linear<B> {
     /// The gradient with respect to `x`, from the one with respect to the result; the parameters' are added.
     pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
         let dx = self.input_gradient(dy.clone());
-        self.add_gradients(x, dy, gradients);
+        self.accumulate_gradients(x, dy, gradients);
         dx
     }
 
@@ -51,7 +51,7 @@ impl<B: Backend> Linear<B> {
     }
 
     /// Adds the gradients of the parameters.
-    pub(crate) fn add_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
+    pub(crate) fn accumulate_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         if let Some(bias) = &self.bias {
             gradients.add(bias.id, dy.clone().cast(DType::F32).sum_dim(0));
         }

@@ -1,14 +1,14 @@
 //! One decoder that serves Qwen3, Qwen2 (2.5) and Llama by its config, split into contributions.
 
 mod attention;
+mod backward;
 mod build;
+mod context;
 mod feed_forward;
 mod gradients;
-mod learn;
 mod linear;
 mod norm;
 mod params;
-mod pass;
 mod rope;
 
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
@@ -18,19 +18,19 @@ use burn::tensor::{DType, Int, Tensor, backend::Backend};
 use crate::ComputeDtype;
 
 pub use attention::Attention;
+pub use backward::SavedActivations;
 pub use build::{ParamSource, RandomInit};
+pub use context::ForwardContext;
 pub use feed_forward::FeedForward;
 pub use gradients::Gradients;
-pub use learn::Learning;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
 pub use params::{NamedTensor, named_tensors};
-pub use pass::Pass;
 pub use rope::{Llama3Scaling, RopeConfig};
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
 ///
-/// The dtype of the stream is that of its embeddings, which [`Self::computing_in`] sets; layers follow it. The unembedding and the
+/// The dtype of the stream is that of its embeddings, which [`Self::with_compute_dtype`] sets; layers follow it. The unembedding and the
 /// final norm are f32 whatever it is.
 #[derive(Module, Debug)]
 pub struct Decoder<B: Backend> {
@@ -45,7 +45,7 @@ pub struct Decoder<B: Backend> {
     #[module(skip)]
     rope: RopeConfig,
     #[module(skip)]
-    computes_in: ComputeDtype,
+    compute_dtype: ComputeDtype,
 }
 
 /// One layer: attention and feed-forward, each behind its norm.
@@ -73,17 +73,17 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// The same decoder computing in a dtype; its parameters stay as they are.
-    pub fn computing_in(self, computes_in: ComputeDtype) -> Self {
-        Self { computes_in, ..self }
+    pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
+        Self { compute_dtype, ..self }
     }
 
     /// What it computes in.
-    pub fn computes_in(&self) -> ComputeDtype {
-        self.computes_in
+    pub fn compute_dtype(&self) -> ComputeDtype {
+        self.compute_dtype
     }
 
     /// A decoder of no layers and no numbers, to stand in while one is taken apart.
-    pub fn hollow(&self) -> Self {
+    pub fn placeholder(&self) -> Self {
         let device = self.device();
         let matrix = || Param::from_tensor(Tensor::empty([0, 0], &device));
         Self {
@@ -92,7 +92,7 @@ impl<B: Backend> Decoder<B> {
             norm: RmsNorm { weight: Param::from_tensor(Tensor::empty([0], &device)), eps: self.norm.eps },
             lm_head: None,
             rope: self.rope.clone(),
-            computes_in: self.computes_in,
+            compute_dtype: self.compute_dtype,
         }
     }
 
@@ -107,20 +107,20 @@ impl<B: Backend> Decoder<B> {
 }
 
 impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
-    type Pass = Pass<B>;
+    type Context = ForwardContext<B>;
 
     fn num_layers(&self) -> usize {
         self.layers.len()
     }
 
     fn embed(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        self.embed_tokens.forward(tokens).cast(self.computes_in.dtype())
+        self.embed_tokens.forward(tokens).cast(self.compute_dtype.dtype())
     }
 
-    fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, pass: &mut Pass<B>) -> AttnContribution<B> {
+    fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut ForwardContext<B>) -> AttnContribution<B> {
         let (weights, shape) = (&self.layers[layer - 1], resid_pre.dims());
         let input = weights.input_layernorm.forward(resid_pre.flatten(0, 1));
-        let (output, _) = weights.self_attn.forward(layer, input.clone(), pass);
+        let (output, _) = weights.self_attn.forward(layer, input.clone(), context);
         AttnContribution { input: input.reshape(shape), output: output.reshape(shape) }
     }
 

@@ -1,7 +1,7 @@
 //! A decoder's parameters by their Hugging Face names.
 
 use bupo_core::ResidualDecoder;
-use bupo_core::kernels::turned;
+use bupo_core::kernels::pretransposed;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -34,15 +34,15 @@ fn param_name(path: &[String]) -> String {
 
 impl<B: Backend> Decoder<B> {
     /// The same decoder with its layers' weights in the dtype it computes in: as many bytes as that takes, and not to be trained.
-    pub fn lowered(self) -> Self {
-        let dtype = self.computes_in().dtype();
+    pub fn cast_weights(self) -> Self {
+        let dtype = self.compute_dtype().dtype();
         self.with_projections(|weight| weight.cast(dtype))
     }
 
     /// The same decoder, lowered, with its weights lying as products with few rows read them fastest, the unembedding beside it.
     /// Where that makes a difference it is a copy of the weights.
-    pub(crate) fn turned(&self) -> (Self, Tensor<B, 2>) {
-        (self.clone().lowered().with_projections(turned), turned(self.unembedding()))
+    pub(crate) fn pretransposed(&self) -> (Self, Tensor<B, 2>) {
+        (self.clone().cast_weights().with_projections(pretransposed), pretransposed(self.unembedding()))
     }
 
     fn with_projections(mut self, f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> Self {

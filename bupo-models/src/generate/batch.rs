@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bupo_core::kernels::{CacheRoom, KvCache};
+use bupo_core::kv_cache::{CacheRoom, KvCache};
 use bupo_core::{InternalPolicy, ResidualDecoder, Sampled, token_tensor};
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
@@ -60,7 +60,7 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     pub(super) fn run(mut self) -> Result<Vec<Response>, ModelError> {
         loop {
-            self.make_room();
+            self.evict_finished();
             self.admit()?;
             if self.rows.iter().all(|row| row.done) {
                 if self.waiting.is_empty() {
@@ -74,7 +74,7 @@ impl<'a, B: Backend> Batch<'a, B> {
 
     /// Leaves finished rows out: at once where that costs nothing or a waiting prompt can have their place, else once they
     /// are a quarter.
-    fn make_room(&mut self) {
+    fn evict_finished(&mut self) {
         let done = self.rows.iter().filter(|row| row.done).count();
         let enough = if self.cache.keeps_in_place() {
             1
@@ -136,10 +136,10 @@ impl<'a, B: Backend> Batch<'a, B> {
     fn prefill(&mut self, distinct: &[Vec<u32>], members: &[Vec<usize>]) -> Result<(), ModelError> {
         let device = self.decoder.device();
         let longest = distinct.iter().map(Vec::len).max().unwrap_or(0);
-        let mut pass = self.decoder.whole_pass(longest);
-        pass.collected = Some(Vec::new());
+        let mut context = self.decoder.prefill_context(longest);
+        context.collected = Some(Vec::new());
         let tokens = padded_tokens(distinct, &device);
-        let states = self.decoder.site_state(tokens, self.options.site, self.options.norm, &mut pass)?;
+        let states = self.decoder.site_state(tokens, self.options.site, self.options.norm, &mut context)?;
         let hidden = states.dims()[2];
         let last: Vec<u32> =
             distinct.iter().enumerate().map(|(row, ids)| (row * longest + ids.len() - 1) as u32).collect();
@@ -149,7 +149,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             .enumerate()
             .flat_map(|(place, members)| members.iter().map(move |_| (place, distinct[place].len())))
             .collect();
-        self.cache.admit(&pass.collected.unwrap_or_default(), &sources);
+        self.cache.admit(&context.collected.unwrap_or_default(), &sources);
         let mut rngs: Vec<Vec<ChaCha8Rng>> =
             members.iter().map(|members| members.iter().map(|prompt| self.row_rng(*prompt)).collect()).collect();
         let policy = InternalPolicy::new(states, self.unembedding.clone());
@@ -172,12 +172,12 @@ impl<'a, B: Backend> Batch<'a, B> {
     /// Runs the newest token of each row and samples the next.
     fn decode(&mut self) -> Result<(), ModelError> {
         let cache = std::mem::replace(&mut self.cache, KvCache::new(0, CacheRoom { rows: 0, slots: 0 }));
-        let mut pass = self.decoder.next_pass(cache);
+        let mut context = self.decoder.decode_context(cache);
         let newest: Vec<u32> = self.rows.iter().map(|row| row.newest).collect();
         let tokens = token_tensor(&newest, &self.decoder.device()).unsqueeze_dim(1);
         let states: Tensor<B, 2> =
-            self.decoder.site_state(tokens, self.options.site, self.options.norm, &mut pass)?.squeeze_dim(1);
-        if let Some(cache) = pass.cache {
+            self.decoder.site_state(tokens, self.options.site, self.options.norm, &mut context)?.squeeze_dim(1);
+        if let Some(cache) = context.cache {
             self.cache = cache;
         }
         self.cache.advance();

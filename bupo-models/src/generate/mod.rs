@@ -59,10 +59,10 @@ pub fn generate<B: Backend>(
         return Ok(vec![Response::default(); prompts.len()]);
     }
     // One row alone reads weights as fast as they lie; a second copy of them would buy nothing.
-    if prompts.len().min(options.batch) < 2 && decoder.computes_in() == ComputeDtype::F32 {
+    if prompts.len().min(options.batch) < 2 && decoder.compute_dtype() == ComputeDtype::F32 {
         return Batch::new(decoder, decoder.unembedding(), prompts, options)?.run();
     }
-    let (turned, unembedding) = decoder.turned();
+    let (turned, unembedding) = decoder.pretransposed();
     Batch::new(&turned, unembedding, prompts, options)?.run()
 }
 

@@ -5,7 +5,7 @@ use bupo_analysis::Analysis;
 use crate::page::{Part, Section, Table};
 
 pub(super) fn section(analyses: &[Analysis]) -> Section {
-    let header = std::iter::once(String::new()).chain(analyses.iter().map(|a| a.subject.model.clone())).collect();
+    let header = std::iter::once(String::new()).chain(analyses.iter().map(|a| a.info.model.clone())).collect();
     let row = |name: &str, value: &dyn Fn(&Analysis) -> Option<String>| {
         let values: Vec<Option<String>> = analyses.iter().map(value).collect();
         let known = values.iter().any(Option::is_some);
@@ -18,8 +18,8 @@ pub(super) fn section(analyses: &[Analysis]) -> Section {
         Some(if first == last { format!("layer {first}") } else { format!("layers {first} to {last}") })
     };
     let rows = [
-        row("layers", &|a| Some(a.subject.num_layers.to_string())),
-        row("vocabulary", &|a| Some(a.subject.vocab_size.to_string())),
+        row("layers", &|a| Some(a.info.num_layers.to_string())),
+        row("vocabulary", &|a| Some(a.info.vocab_size.to_string())),
         row("responses", &|a| Some(a.responses.to_string())),
         row("tokens", &|a| Some(a.tokens.to_string())),
         row("mean score", &|a| a.mean_score.map(|score| format!("{score:.3}"))),
@@ -37,7 +37,7 @@ pub(super) fn section(analyses: &[Analysis]) -> Section {
     parts.extend(analyses.iter().filter_map(|analysis| {
         let boundary = analysis.boundary.as_ref()?;
         Some(Part::Listing {
-            name: format!("{}: phases for a training settings file", analysis.subject.model),
+            name: format!("{}: phases for a training settings file", analysis.info.model),
             text: boundary.phases(),
             folded: false,
         })
@@ -47,7 +47,7 @@ pub(super) fn section(analyses: &[Analysis]) -> Section {
 
 /// A model in a paragraph.
 fn text(analysis: &Analysis) -> String {
-    let model = &analysis.subject.model;
+    let model = &analysis.info.model;
     let (Some(boundary), Some(convergence)) = (&analysis.boundary, &analysis.convergence) else {
         return format!("{model}: only its first layers were measured, so nothing is said of its stages.");
     };

@@ -19,10 +19,10 @@ pub(super) struct Pictures<'a> {
 
 impl Pictures<'_> {
     pub(super) fn entropy_flow(&self) -> Vec<Picture> {
-        let most = self.analyses.iter().map(|a| (a.subject.vocab_size as f64).ln()).fold(0.0, f64::max);
+        let most = self.analyses.iter().map(|a| (a.info.vocab_size as f64).ln()).fold(0.0, f64::max);
         self.each(|analysis, number| {
             let chart = LineChart {
-                title: analysis.subject.model.clone(),
+                title: analysis.info.model.clone(),
                 y_range: Some((0.0, most)),
                 ..by_layer("entropy (nats)", kinds(analysis, Statistic::Entropy))
             };
@@ -78,14 +78,14 @@ impl Pictures<'_> {
         };
         let mut pictures = self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: divergence from the full policy", analysis.subject.model),
+                title: format!("{}: divergence from the full policy", analysis.info.model),
                 ..by_layer("nats", divergences(analysis))
             };
             Picture::new(format!("divergence-{number}"), chart, "Zero is the full policy itself.")
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: agreement with the full policy", analysis.subject.model),
+                title: format!("{}: agreement with the full policy", analysis.info.model),
                 y_range: Some((0.0, 1.0)),
                 ..by_layer("share of tokens", kinds(analysis, Statistic::Agreement))
             };
@@ -101,7 +101,7 @@ impl Pictures<'_> {
     pub(super) fn written(&self) -> Vec<Picture> {
         let mut pictures = self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: probability of the response's token", analysis.subject.model),
+                title: format!("{}: probability of the response's token", analysis.info.model),
                 y_range: Some((0.0, 1.0)),
                 ..by_layer("probability", kinds(analysis, Statistic::Probability))
             };
@@ -113,7 +113,7 @@ impl Pictures<'_> {
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: rank of the response's token", analysis.subject.model),
+                title: format!("{}: rank of the response's token", analysis.info.model),
                 y_scale: YScale::Log,
                 ..by_layer("mean rank", kinds(analysis, Statistic::Rank))
             };
@@ -125,7 +125,7 @@ impl Pictures<'_> {
     pub(super) fn contributions(&self) -> Vec<Picture> {
         let mut pictures = self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: norms", analysis.subject.model),
+                title: format!("{}: norms", analysis.info.model),
                 y_scale: YScale::Log,
                 ..by_layer("Euclidean norm", kinds(analysis, Statistic::Norm))
             };
@@ -133,7 +133,7 @@ impl Pictures<'_> {
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: cosines", analysis.subject.model),
+                title: format!("{}: cosines", analysis.info.model),
                 zero_line: true,
                 ..by_layer("cosine", kinds(analysis, Statistic::Cosine))
             };
@@ -143,7 +143,7 @@ impl Pictures<'_> {
         }));
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: directions", analysis.subject.model),
+                title: format!("{}: directions", analysis.info.model),
                 zero_line: true,
                 ..by_layer("participation ratio", kinds(analysis, Statistic::Participation))
             };
@@ -177,7 +177,7 @@ impl Pictures<'_> {
                 let lines =
                     slices.iter().map(|slice| series(&slice.to_string(), &analysis.by_layer(site, statistic, *slice)));
                 let chart = LineChart {
-                    title: format!("{}: {title}", analysis.subject.model),
+                    title: format!("{}: {title}", analysis.info.model),
                     zero_line,
                     ..by_layer(label, lines.collect())
                 };
@@ -207,8 +207,7 @@ impl Pictures<'_> {
 
     /// A line of each model.
     fn models(&self, site: Site, statistic: Statistic) -> Vec<Series> {
-        let line =
-            |analysis: &Analysis| series(&analysis.subject.model, &analysis.by_layer(site, statistic, Slice::All));
+        let line = |analysis: &Analysis| series(&analysis.info.model, &analysis.by_layer(site, statistic, Slice::All));
         self.analyses.iter().map(line).collect()
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
 }
 
 /// What training an internal policy does to the full one; nothing where none was trained.
-pub(super) fn beside_full(runs: &[Run]) -> Vec<Picture> {
+pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
     if !runs.iter().flat_map(|run| &run.metrics).any(|line| number(line, "drift").is_some()) {
         return Vec::new();
     }

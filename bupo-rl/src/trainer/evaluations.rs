@@ -2,30 +2,35 @@
 
 use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite};
+use bupo_eval::{Completion, Evaluation, Group, Sampler, Sampling};
 use burn::tensor::backend::Backend;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Progress, Trainer};
+use super::Trainer;
+use super::probe::Probe;
+use super::progress::Progress;
 use crate::RlError;
-use crate::evaluate::{Completion, Evaluation, Group, Sampler, Sampling};
-use crate::probe::{Probe, find_boundary};
+use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
-use crate::watch::{Origin, watched};
 
 /// How many completions are kept each time.
 const COMPLETIONS_KEPT: usize = 4;
 
-#[derive(Serialize)]
-struct KeptCompletion<'a> {
-    step: usize,
-    held_out: bool,
+/// A line of `completions.jsonl` in a run's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptCompletion {
+    /// The step after which it was sampled; 0 before training.
+    pub step: usize,
+    /// Whether its problem is held out of training.
+    pub held_out: bool,
+    /// Prompt, response and score.
     #[serde(flatten)]
-    completion: &'a Completion,
+    pub completion: Completion,
 }
 
 /// `boundary.json`.
 #[derive(Serialize)]
-struct Settled<'a> {
+struct AutoLayer<'a> {
     reason: String,
     certainty: String,
     #[serde(flatten)]
@@ -34,9 +39,9 @@ struct Settled<'a> {
 
 impl<B: Backend> Trainer<B> {
     /// Whether evaluations have not become better for as long as the settings allow.
-    pub(super) fn gave_up(&self) -> bool {
+    pub(super) fn early_stopped(&self) -> bool {
         let patience = self.config.evaluation.patience;
-        patience > 0 && self.at.without_gain >= patience
+        patience > 0 && self.state.without_gain >= patience
     }
 
     pub(super) fn evaluate_between(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
@@ -50,13 +55,13 @@ impl<B: Backend> Trainer<B> {
 
     /// Remembers an evaluation, and whether it is the best.
     pub(super) fn note(&mut self, step: usize, evaluation: Evaluation) {
-        if self.at.best.is_none_or(|(_, best)| evaluation.avg_at_k > best) {
-            self.at.best = Some((step, evaluation.avg_at_k));
-            self.at.without_gain = 0;
+        if self.state.best.is_none_or(|(_, best)| evaluation.avg_at_k > best) {
+            self.state.best = Some((step, evaluation.avg_at_k));
+            self.state.without_gain = 0;
         } else {
-            self.at.without_gain += 1;
+            self.state.without_gain += 1;
         }
-        self.at.newest = Some((step, evaluation));
+        self.state.newest = Some((step, evaluation));
     }
 
     /// The same problems and random numbers before and after.
@@ -76,14 +81,14 @@ impl<B: Backend> Trainer<B> {
         let groups = sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?;
         self.keep_completions(&groups, step, true)?;
         if step == 0 {
-            let (sequences, _) = watched(&groups);
+            let (sequences, _) = first_responses(&groups);
             let at_once = self.config.update.max_tokens_per_batch;
-            self.at.origin = Some(Origin::new(&self.model.decoder, sequences, settings.temperature, at_once)?);
-            self.at.probe = Some(Probe::new(&groups, self.config.probe.prompts));
+            self.state.initial_policy =
+                Some(InitialPolicy::new(&self.model.decoder, sequences, settings.temperature, at_once)?);
+            self.state.probe = Some(Probe::new(&groups, self.config.probe.prompts));
             self.probe(step)?;
         }
-        let outcomes: Vec<Vec<_>> =
-            groups.iter().map(|group| group.responses.iter().map(|response| response.outcome()).collect()).collect();
+        let outcomes: Vec<Vec<_>> = groups.iter().map(Group::outcomes).collect();
         let evaluation = Evaluation::of(&outcomes);
         self.run.evaluated(step, evaluation.avg_at_k, evaluation.pass_at_k)?;
         Ok(evaluation)
@@ -92,7 +97,7 @@ impl<B: Backend> Trainer<B> {
     /// Keeps the first responses to some questions.
     pub(super) fn keep_completions(&mut self, groups: &[Group], step: usize, held_out: bool) -> Result<(), RlError> {
         for completion in groups.iter().filter_map(|group| group.completion(0)).take(COMPLETIONS_KEPT) {
-            self.run.completion(&KeptCompletion { step, held_out, completion: &completion })?;
+            self.run.completion(&KeptCompletion { step, held_out, completion })?;
         }
         Ok(())
     }
@@ -100,7 +105,7 @@ impl<B: Backend> Trainer<B> {
     /// Measures the internal policies where it is time to.
     pub(super) fn probe(&mut self, step: usize) -> Result<(), RlError> {
         let every = self.config.probe.every;
-        let Some(probe) = self.at.probe.as_ref().filter(|_| every > 0 && step.is_multiple_of(every)) else {
+        let Some(probe) = self.state.probe.as_ref().filter(|_| every > 0 && step.is_multiple_of(every)) else {
             return Ok(());
         };
         let line = probe.measure(&self.model.decoder, step)?;
@@ -109,11 +114,11 @@ impl<B: Backend> Trainer<B> {
 
     /// Finds the layer of the phases that leave it open, by the first step's responses: the boundary layer, or the full policy
     /// where no layer explores.
-    pub(super) fn settle(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
+    pub(super) fn resolve_auto_layer(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
         let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
-        self.at.schedule.settle(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));
+        self.state.schedule.resolve_auto_layer(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));
         let (reason, certainty) = (boundary.reason(), boundary.certainty());
-        self.run.boundary(&Settled { reason, certainty, boundary: &boundary })?;
+        self.run.boundary(&AutoLayer { reason, certainty, boundary: &boundary })?;
         progress.boundary(&boundary);
         Ok(())
     }

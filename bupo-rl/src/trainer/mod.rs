@@ -1,30 +1,47 @@
 //! The training loop: rollouts, rewards, old log-probs, advantages, updates, phase by phase.
 
-mod begin;
 mod checkpoints;
 mod evaluations;
 mod guard;
 mod memory;
+mod memory_plan;
+mod metrics;
+mod mini_batch;
+mod outcome;
+mod probe;
 mod progress;
+mod run_folder;
+mod setup;
+mod snapshot;
+mod state;
 mod step;
+mod updates;
+mod warnings;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use bupo_eval::Evaluation;
 use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, TextTokenizer};
 use bupo_runs::Status;
 use burn::tensor::backend::Backend;
 
 use crate::RlError;
 use crate::config::TrainConfig;
-use crate::evaluate::Evaluation;
-use crate::optimizer::DecoderOptimizer;
-use crate::questions::Questions;
-use crate::resume::Place;
-use crate::run_folder::RunFolder;
+use crate::data::Questions;
+use crate::update::DecoderOptimizer;
+use state::TrainerState;
 
-pub use progress::{GuardAction, Outcome, Plan, Progress, Start, StepMetrics, Warning, WarningKind};
+pub use evaluations::KeptCompletion;
+pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
+pub(crate) use metrics::nan_if_null;
+pub use metrics::{PolicyMetrics, StepMetrics, Timing, UpdateMetrics};
+pub use outcome::{Outcome, Start};
+pub use probe::ProbeLine;
+pub use progress::{Progress, RunHeader};
+pub use run_folder::{RunFolder, make_empty_folder};
+pub use warnings::{Warning, WarningKind};
 
 /// Trains a model by its settings and leaves a run folder: settings, metrics, completions, evaluations, checkpoints, the model.
 /// Once `stop` is true, the step that is being made is finished and kept, and the run ends.
@@ -48,10 +65,10 @@ pub fn train<B: Backend>(
     let dtype = config.dtype.for_model::<B>(files, device)?;
     let config = TrainConfig { dtype: dtype.into(), ..config.clone() };
     let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
-    progress.ready(&trainer.plan());
+    progress.ready(&trainer.header());
     let outcome = trainer.run(stop, progress);
     // A checkpoint that is being written is finished in any case.
-    let written = trainer.written();
+    let written = trainer.join_checkpoint_writer();
     let outcome = outcome.and_then(|outcome| written.map(|()| outcome));
     trainer.run.end(match &outcome {
         Ok(Outcome { after: Some(_), .. }) => Status::Finished,
@@ -66,63 +83,65 @@ struct Trainer<B: Backend> {
     model: LoadedModel<B>,
     tokenizer: TextTokenizer,
     questions: Box<dyn Questions>,
-    /// Where the run is.
-    at: Place,
+    /// What a checkpoint holds besides weights and moments.
+    state: TrainerState,
     /// Responses that scorers failed to grade, in earlier processes.
     failures_before: usize,
-    /// The checkpoint that is being written.
-    writing: Option<JoinHandle<Result<(), RlError>>>,
+    /// The thread that writes the newest checkpoint.
+    checkpoint_writer: Option<JoinHandle<Result<(), RlError>>>,
     optimizer: DecoderOptimizer<B>,
     /// The model before training, where the loss measures the distance to it. What training has not touched is shared
     /// with the model, not copied: while a layer's policy is trained, all that is above it.
     reference: Option<Decoder<B>>,
     run: RunFolder,
+    /// Warnings of batches made smaller since the last step's metrics.
+    memory_warnings: Vec<Warning>,
 }
 
 impl<B: Backend> Trainer<B> {
-    fn plan(&self) -> Plan<'_> {
-        Plan {
+    fn header(&self) -> RunHeader<'_> {
+        RunHeader {
             config: &self.config,
-            steps: self.at.schedule.steps(),
+            steps: self.state.schedule.steps(),
             num_layers: self.model.config.num_hidden_layers,
             num_params: burn::module::Module::num_params(&self.model.decoder),
             questions: self.questions.describe(),
             folder: self.run.path(),
-            done: self.at.step,
+            done: self.state.step,
         }
     }
 
     fn run(&mut self, stop: &AtomicBool, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
-        if self.at.before.is_none() {
+        if self.state.before.is_none() {
             progress.evaluating("before");
             let before = self.evaluate(0)?;
             progress.evaluated("before", &before);
-            self.at.best = Some((0, before.avg_at_k));
-            self.at.before = Some(before);
+            self.state.best = Some((0, before.avg_at_k));
+            self.state.before = Some(before);
         }
         let every = self.config.evaluation.every;
-        while self.at.step < self.at.schedule.steps() && !self.gave_up() {
+        while self.state.step < self.state.schedule.steps() && !self.early_stopped() {
             if stop.load(Ordering::Relaxed) {
                 return self.stopped();
             }
-            let step = self.at.step + 1;
+            let step = self.state.step + 1;
             self.guard_begins(step)?;
             let metrics = self.step(step, progress)?;
-            self.at.step = step;
+            self.state.step = step;
             progress.step(&metrics);
             self.probe(step)?;
-            if every > 0 && step.is_multiple_of(every) && step < self.at.schedule.steps() {
+            if every > 0 && step.is_multiple_of(every) && step < self.state.schedule.steps() {
                 self.evaluate_between(step, progress)?;
             }
             let checkpoints = self.config.checkpoint.every;
             let kept = checkpoints > 0 && step.is_multiple_of(checkpoints);
             // What an evaluation may find the best is there to be kept.
-            if (kept || every > 0 && step.is_multiple_of(every)) && step < self.at.schedule.steps() {
+            if (kept || every > 0 && step.is_multiple_of(every)) && step < self.state.schedule.steps() {
                 self.checkpoint()?;
             }
         }
-        let last = self.at.step;
-        let after = match self.at.newest.take() {
+        let last = self.state.step;
+        let after = match self.state.newest.take() {
             Some((step, evaluation)) if step == last => evaluation,
             _ => {
                 progress.evaluating("after");
@@ -132,7 +151,7 @@ impl<B: Backend> Trainer<B> {
         progress.evaluated("after", &after);
         self.note(last, after.clone());
         self.checkpoint()?;
-        self.written()?;
+        self.join_checkpoint_writer()?;
         let options = SaveOptions { dtype: self.config.save_dtype, ..SaveOptions::default() };
         let model = self.run.model(&self.model, options)?;
         let outcome = self.outcome(Some(after), model);
@@ -142,16 +161,16 @@ impl<B: Backend> Trainer<B> {
 
     fn stopped(&mut self) -> Result<Outcome, RlError> {
         self.checkpoint()?;
-        self.written()?;
+        self.join_checkpoint_writer()?;
         Ok(self.outcome(None, self.run.path().join("model")))
     }
 
     fn outcome(&self, after: Option<Evaluation>, model: PathBuf) -> Outcome {
         Outcome {
-            before: self.at.before.clone().unwrap_or_else(|| Evaluation::of(&[])),
+            before: self.state.before.clone().unwrap_or_else(|| Evaluation::of(&[])),
             after,
-            steps: self.at.step,
-            best_step: self.at.best.map(|(step, _)| step).filter(|_| self.config.evaluation.every > 0),
+            steps: self.state.step,
+            best_step: self.state.best.map(|(step, _)| step).filter(|_| self.config.evaluation.every > 0),
             folder: self.run.path().to_path_buf(),
             model,
         }

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bupo_analysis::{Analysis, summary, write_csv, write_parquet};
+use bupo_models::ScoredSequence;
 use bupo_models::TextTokenizer;
 use bupo_report::Report;
-use bupo_rl::{JsonLines, RecordedResponse, make_empty_folder};
+use bupo_rl::make_empty_folder;
+use bupo_runs::JsonLines;
 use serde_json::json;
 
 use crate::commands::{free_folder, write_pictures, write_whole};
@@ -66,7 +68,7 @@ impl Output {
     pub fn completion(
         &mut self,
         model: &str,
-        response: &RecordedResponse,
+        response: &ScoredSequence,
         tokenizer: Option<&TextTokenizer>,
     ) -> Result<(), CliError> {
         let text = |ids: &[u32]| tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.decode(ids));
@@ -96,9 +98,9 @@ impl Output {
         write_whole(&place("measures.parquet"), &parquet)?;
         remove_pictures(&place(PICTURES))?;
         write_pictures(report, &place(PICTURES))?;
-        say!();
+        outln!();
         if !complete {
-            say!("stopped early: this is of the responses measured so far");
+            outln!("stopped early: this is of the responses measured so far");
         }
         for (name, file) in [
             ("page", "report.html"),
@@ -108,7 +110,7 @@ impl Output {
             ("summary", SUMMARY),
             ("responses", COMPLETIONS),
         ] {
-            say!("{name:<12} {}", place(file).display());
+            outln!("{name:<12} {}", place(file).display());
         }
         Ok(())
     }

@@ -5,22 +5,23 @@ use std::path::Path;
 
 use bupo_core::{Norm, PolicySite};
 use bupo_data::{Problem, Prompt};
-use bupo_grade::{Graded, Grader};
-use bupo_models::{LoadedModel, ModelFiles, TextTokenizer};
-use bupo_rl::{
-    Answered, ArithmeticQuestions, PromptRenderer, Question, Questions, RecordedResponse, Sampler, Sampling,
-    TaskConfig, grade_all, read_questions, read_responses,
+use bupo_eval::{
+    GradingInput, Group, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions, read_responses,
 };
+use bupo_grade::{Graded, Grader};
+use bupo_models::ScoredSequence;
+use bupo_models::{LoadedModel, ModelFiles, TextTokenizer};
+use bupo_rl::{ArithmeticQuestions, Questions, TaskConfig};
 use burn::tensor::backend::Backend;
 
-use super::super::data_config;
 use super::super::grade::rewards;
+use super::super::prompt_options;
 use crate::args::AnalyzeArgs;
 use crate::error::CliError;
 
 pub enum Source {
     /// Given.
-    Recorded { responses: Vec<RecordedResponse>, empty: usize, left: usize },
+    Recorded { responses: Vec<ScoredSequence>, empty: usize, left: usize },
     /// Sampled from the full policy.
     Sampled { questions: Vec<Question>, grading: Grading, left: usize },
 }
@@ -83,7 +84,7 @@ impl Source {
         model: &LoadedModel<B>,
         tokenizer: Option<&TextTokenizer>,
         args: &AnalyzeArgs,
-    ) -> Result<Vec<RecordedResponse>, CliError> {
+    ) -> Result<Vec<ScoredSequence>, CliError> {
         match (self, tokenizer) {
             (Self::Recorded { responses, .. }, _) => {
                 Ok(responses[done..(done + args.batch).min(responses.len())].to_vec())
@@ -105,14 +106,18 @@ impl Source {
                 let groups =
                     sampler.sample(&questions[first..last], first, &sampling, |answered| grading.grade(answered))?;
                 let scored = !matches!(grading, Grading::Unknown);
-                Ok(groups.iter().flat_map(|group| RecordedResponse::of_group(group, scored)).collect())
+                Ok(groups
+                    .iter()
+                    .flat_map(Group::scored_sequences)
+                    .map(|response| ScoredSequence { score: response.score.filter(|_| scored), ..response })
+                    .collect())
             }
         }
     }
 }
 
 impl Grading {
-    fn grade(&self, answered: &[Answered<'_>]) -> Vec<Graded> {
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded> {
         match self {
             Self::Arithmetic(questions) => questions.grade(answered),
             Self::Rule(grader) => grade_all(grader, answered),
@@ -126,26 +131,26 @@ fn questions(
     files: &ModelFiles,
     tokenizer: Option<&TextTokenizer>,
 ) -> Result<(Vec<Question>, Grading), CliError> {
-    let data = data_config(&args.chat);
-    let renderer = || PromptRenderer::new(files, &data.chat_template, data.thinking);
+    let options = prompt_options(&args.chat);
+    let renderer = || PromptRenderer::new(files, &args.chat.chat_template, args.chat.thinking);
     let (prepared, grading) = if let Some(path) = &args.prompts {
-        let prepared = renderer()?.prepare(prompts(path)?, data.max_prompt_tokens, data.overlong)?;
+        let prepared = renderer()?.prepare(prompts(path)?, options.max_prompt_tokens, options.overlong)?;
         (prepared, Grading::Unknown)
     } else if !args.data.is_empty() {
-        let prepared = read_questions(&args.data, &data, &renderer()?)?;
+        let prepared = read_questions(&args.data, &options, &renderer()?)?;
         (prepared, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?)))
     } else {
         return arithmetic(args, tokenizer);
     };
     for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
         if count > 0 {
-            say!("{count} prompts of more than {} tokens {what}", data.max_prompt_tokens);
+            outln!("{count} prompts of more than {} tokens {what}", options.max_prompt_tokens);
         }
     }
     if prepared.questions.is_empty() {
         return Err(CliError::Message(format!(
             "no prompt has at most {} tokens (--max-prompt-tokens)",
-            data.max_prompt_tokens
+            options.max_prompt_tokens
         )));
     }
     Ok((prepared.questions, grading))

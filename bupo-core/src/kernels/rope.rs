@@ -1,0 +1,124 @@
+//! Rotary position embedding, half-split as Hugging Face stores the weights, with the change of layout around it.
+
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use rayon::prelude::*;
+
+use super::host::{Host, hosts, task_rows, vectorized};
+
+/// Cosines and sines of positions: one row of them that all sequences share, or one for each.
+#[derive(Debug, Clone)]
+pub struct RopeTable<B: Backend> {
+    /// `[places, head_dim / 2]`.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    pairs: usize,
+    seq: usize,
+    /// The same `[1 or batch, 1, seq, head_dim]` where a backend composes rotations of tensor operations, each angle for both halves of
+    /// a head, its sine negative for the first.
+    tensors: Option<[Tensor<B, 4>; 2]>,
+}
+
+impl<B: Backend> RopeTable<B> {
+    /// Of `positions`, `seq` of them for all sequences or `seq` for each, and a head's angular frequencies, for heads of a dtype.
+    pub fn new(
+        frequencies: &[f32],
+        positions: impl IntoIterator<Item = usize>,
+        seq: usize,
+        dtype: DType,
+        device: &B::Device,
+    ) -> Self {
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in positions {
+            for frequency in frequencies {
+                let (s, c) = (position as f32 * frequency).sin_cos();
+                sin.push(s);
+                cos.push(c);
+            }
+        }
+        let mut table = Self { cos, sin, pairs: frequencies.len(), seq, tensors: None };
+        if !hosts::<B>(dtype, device) {
+            let [cos, sin] = [(&table.cos, 1.0), (&table.sin, -1.0)].map(|(values, sign)| {
+                let halves = |angles: &[f32]| angles.iter().map(|x| x * sign).chain(angles.iter().copied()).collect();
+                let twice: Vec<f32> =
+                    values.chunks_exact(table.pairs).flat_map(|angles| -> Vec<f32> { halves(angles) }).collect();
+                let rows = twice.len() / (2 * seq * table.pairs).max(1);
+                Tensor::from_data(TensorData::new(twice, [rows, 1, seq, 2 * table.pairs]), (device, dtype))
+            });
+            table.tensors = Some([cos, sin]);
+        }
+        table
+    }
+
+    /// Where the angles of a sequence's token are.
+    fn place(&self, sequence: usize, token: usize) -> usize {
+        let shared = self.cos.len() == self.seq * self.pairs;
+        (if shared { token } else { sequence * self.seq + token }) * self.pairs
+    }
+}
+
+/// Rotates the heads of `x` `[batch * seq, heads * head_dim]` and lays them out as `[batch, heads, seq, head_dim]`.
+pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usize, head_dim: usize) -> Tensor<B, 4> {
+    let ([_, width], seq, device) = (x.dims(), table.seq, x.device());
+    let heads = width / head_dim;
+    if let Some([cos, sin]) = &table.tensors {
+        let x = x.reshape([batch, seq, heads, head_dim]).swap_dims(1, 2);
+        return x.clone() * cos.clone() + halves_swapped(x) * sin.clone();
+    }
+    let (x, mut out) = (Host::take(x), Host::zeros([batch, heads, seq, head_dim]));
+    let x = x.values();
+    // A task is some whole rows of one head.
+    out.values_mut().par_chunks_mut(seq * head_dim).enumerate().for_each(|(head, out)| {
+        vectorized(|| {
+            let (sequence, head) = (head / heads, head % heads);
+            for (token, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                let from = &x[(sequence * seq + token) * width + head * head_dim..][..head_dim];
+                let angles = table.place(sequence, token)..table.place(sequence, token) + table.pairs;
+                let ((low, high), (out_low, out_high)) = (from.split_at(table.pairs), out.split_at_mut(table.pairs));
+                let (cos, sin) = (&table.cos[angles.clone()], &table.sin[angles]);
+                for i in 0..table.pairs {
+                    out_low[i] = low[i] * cos[i] - high[i] * sin[i];
+                    out_high[i] = high[i] * cos[i] + low[i] * sin[i];
+                }
+            }
+        });
+    });
+    out.give(&device)
+}
+
+/// The gradient with respect to `x` of [`apply_rope`]: turned back, in the layout of `x`.
+pub fn apply_rope_backward<B: Backend>(dy: Tensor<B, 4>, table: &RopeTable<B>) -> Tensor<B, 2> {
+    let ([batch, heads, seq, head_dim], device) = (dy.dims(), dy.device());
+    let width = heads * head_dim;
+    if let Some([cos, sin]) = &table.tensors {
+        let dx = dy.clone() * cos.clone() - halves_swapped(dy) * sin.clone();
+        return dx.swap_dims(1, 2).reshape([batch * seq, width]);
+    }
+    let (dy, mut out) = (Host::take(dy), Host::zeros([batch * seq, width]));
+    let dy = dy.values();
+    let rows = task_rows(width);
+    out.values_mut().par_chunks_mut(rows * width).enumerate().for_each(|(task, out)| {
+        vectorized(|| {
+            for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                let (sequence, token) = ((task * rows + row) / seq, (task * rows + row) % seq);
+                let angles = table.place(sequence, token)..table.place(sequence, token) + table.pairs;
+                let (cos, sin) = (&table.cos[angles.clone()], &table.sin[angles]);
+                for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                    let from = &dy[((sequence * heads + head) * seq + token) * head_dim..][..head_dim];
+                    let ((low, high), (out_low, out_high)) =
+                        (from.split_at(table.pairs), out.split_at_mut(table.pairs));
+                    for i in 0..table.pairs {
+                        out_low[i] = low[i] * cos[i] + high[i] * sin[i];
+                        out_high[i] = high[i] * cos[i] - low[i] * sin[i];
+                    }
+                }
+            }
+        });
+    });
+    out.give(&device)
+}
+
+/// `(high, low)` of a head's halves.
+fn halves_swapped<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [batch, heads, seq, head_dim] = x.dims();
+    x.reshape([batch, heads, seq, 2, head_dim / 2]).flip([3]).reshape([batch, heads, seq, head_dim])
+}

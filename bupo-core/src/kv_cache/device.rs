@@ -1,0 +1,157 @@
+//! Keys and values as tensors, on a device whose memory is not ours.
+//!
+//! All rows end at the same slot: their next tokens are written side by side, in one piece, whatever their lengths. A row's slots before
+//! its first token hold anything finite and are never seen.
+
+use burn::tensor::{DType, Tensor, TensorData, activation::softmax, backend::Backend};
+
+use crate::tokens::token_tensor;
+
+/// Slots come this many at a time: few distinct shapes, and short rows take little memory.
+const SLOTS_ADDED: usize = 64;
+/// The score of a slot that is not a row's; finite, so that nothing becomes NaN.
+const MASKED: f32 = -1e9;
+
+#[derive(Debug)]
+pub(super) struct TensorKv<B: Backend> {
+    /// Keys and values by layer, `[rows, kv_heads, slots, head_dim]`.
+    layers: Vec<[Tensor<B, 4>; 2]>,
+    /// The slot after every row's newest token.
+    end: usize,
+    slots: usize,
+    /// What the step that is being made must not see, `[rows, 1, 1, slots]`.
+    mask: Option<Tensor<B, 4>>,
+}
+
+impl<B: Backend> TensorKv<B> {
+    pub(super) fn new(layers: &[(Tensor<B, 4>, Tensor<B, 4>)], sources: &[(usize, usize)]) -> Self {
+        let end = longest(sources);
+        let slots = slots_for(end);
+        let layers = ending_at(layers, sources, end).into_iter();
+        let layers = layers.map(|layer| layer.map(|rows| relaid(rows, 0, end, 0, slots))).collect();
+        Self { layers, end, slots, mask: None }
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        layers: &[(Tensor<B, 4>, Tensor<B, 4>)],
+        sources: &[(usize, usize)],
+        positions: &[usize],
+    ) {
+        self.relay(positions, longest(sources));
+        let new = ending_at(layers, sources, self.end);
+        for (old, new) in self.layers.iter_mut().zip(new) {
+            let [old_keys, old_values] = old.clone();
+            let [keys, values] = new.map(|rows| relaid(rows, 0, self.end, 0, self.slots));
+            *old = [Tensor::cat(vec![old_keys, keys], 0), Tensor::cat(vec![old_values, values], 0)];
+        }
+    }
+
+    pub(super) fn keep(&mut self, rows: &[usize]) {
+        let Some([keys, _]) = self.layers.first() else { return };
+        let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        let index = token_tensor(&index, &keys.device());
+        for layer in &mut self.layers {
+            *layer = layer.clone().map(|all| all.select(0, index.clone()));
+        }
+    }
+
+    pub(super) fn attend(
+        &mut self,
+        layer: usize,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+        v: Tensor<B, 4>,
+        positions: &[usize],
+        scale: f64,
+    ) -> Tensor<B, 2> {
+        let ([rows, heads, _, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
+        if self.end == self.slots {
+            self.relay(positions, 0);
+        }
+        let mask = match &self.mask {
+            Some(mask) => mask.clone(),
+            None => self.mask.insert(self.unseen(positions, &q.device())).clone(),
+        };
+        let place = [0..rows, 0..kv_heads, self.end..self.end + 1, 0..head_dim];
+        let [keys, values] = &mut self.layers[layer - 1];
+        // Nobody else holds them: they are written where they lie.
+        keys.inplace(|keys| keys.slice_assign(place.clone(), k));
+        values.inplace(|values| values.slice_assign(place, v));
+        let (keys, values) = (keys.clone(), values.clone());
+        let dtype = q.dtype();
+        let q = q.reshape([rows, kv_heads, heads / kv_heads, head_dim]);
+        let scores = q.matmul(keys.transpose()).cast(DType::F32) * scale + mask;
+        softmax(scores, 3).cast(dtype).matmul(values).reshape([rows, heads * head_dim])
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.end += 1;
+        self.mask = None;
+    }
+
+    /// Leaves out the slots that no row of these lengths has, and makes room for rows as long as `longest` and for further tokens.
+    fn relay(&mut self, positions: &[usize], longest: usize) {
+        let used = positions.iter().copied().max().unwrap_or(0);
+        let end = used.max(longest);
+        let slots = slots_for(end);
+        for layer in &mut self.layers {
+            let from = self.end - used;
+            *layer = layer.clone().map(|all| relaid(all, from, used, end - used, slots));
+        }
+        (self.end, self.slots, self.mask) = (end, slots, None);
+    }
+
+    fn unseen(&self, positions: &[usize], device: &B::Device) -> Tensor<B, 4> {
+        let mask: Vec<f32> = positions
+            .iter()
+            .flat_map(|position| {
+                let seen = self.end - position..self.end + 1;
+                (0..self.slots).map(move |slot| if seen.contains(&slot) { 0.0 } else { MASKED })
+            })
+            .collect();
+        Tensor::from_data(TensorData::new(mask, [positions.len(), 1, 1, self.slots]), (device, DType::F32))
+    }
+}
+
+fn longest(sources: &[(usize, usize)]) -> usize {
+    sources.iter().map(|(_, len)| *len).max().unwrap_or(0)
+}
+
+/// For rows that end at `end`, with room for another token.
+fn slots_for(end: usize) -> usize {
+    (end + 1).next_multiple_of(SLOTS_ADDED)
+}
+
+/// Of each layer the rows that `sources` names, filled up on the left so that all end at `end`: `[rows, kv_heads, end, head_dim]`.
+fn ending_at<B: Backend>(
+    layers: &[(Tensor<B, 4>, Tensor<B, 4>)],
+    sources: &[(usize, usize)],
+    end: usize,
+) -> Vec<[Tensor<B, 4>; 2]> {
+    let Some((keys, _)) = layers.first() else { return Vec::new() };
+    let [_, kv_heads, seq, head_dim] = keys.dims();
+    let index: Vec<u32> = sources
+        .iter()
+        .flat_map(|(row, len)| {
+            let token = move |slot: usize| (slot + len).saturating_sub(end);
+            (0..kv_heads)
+                .flat_map(move |head| (0..end).map(move |slot| ((row * kv_heads + head) * seq + token(slot)) as u32))
+        })
+        .collect();
+    let index = token_tensor(&index, &keys.device());
+    let gathered = |all: &Tensor<B, 4>| {
+        let rows = all.clone().reshape([-1, head_dim as i32]).select(0, index.clone());
+        rows.reshape([sources.len(), kv_heads, end, head_dim])
+    };
+    layers.iter().map(|(keys, values)| [gathered(keys), gathered(values)]).collect()
+}
+
+/// The `count` slots of `all` from `from` on, behind `before` slots of zeros, with zeros up to `slots`.
+fn relaid<B: Backend>(all: Tensor<B, 4>, from: usize, count: usize, before: usize, slots: usize) -> Tensor<B, 4> {
+    let [rows, heads, _, head_dim] = all.dims();
+    let zeros =
+        |count: usize| (count > 0).then(|| Tensor::zeros([rows, heads, count, head_dim], (&all.device(), all.dtype())));
+    let parts = [zeros(before), Some(all.clone().narrow(2, from, count)), zeros(slots - before - count)];
+    Tensor::cat(parts.into_iter().flatten().collect(), 2)
+}

@@ -1,0 +1,123 @@
+//! Keys and values of rows that grow token by token, and the attention that reads them.
+
+mod device;
+mod host;
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+
+use crate::kernels::host::{Host, is_host_f32};
+use device::TensorKv;
+use host::HostKv;
+
+/// The keys and values of the layers that run. Rows have lengths of their own.
+#[derive(Debug)]
+pub struct KvCache<B: Backend> {
+    depth: usize,
+    room: CacheRoom,
+    kind: Kind<B>,
+    /// Of each row, its tokens so far: the position of its next one.
+    positions: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum Kind<B: Backend> {
+    Empty,
+    /// By layer.
+    Host(Vec<HostKv>),
+    Tensors(TensorKv<B>),
+}
+
+/// How much a cache will ever hold.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheRoom {
+    /// Rows at once.
+    pub rows: usize,
+    /// Tokens of the longest row.
+    pub slots: usize,
+}
+
+impl<B: Backend> KvCache<B> {
+    /// No rows, for `depth` layers. Memory is taken when some are admitted.
+    pub fn new(depth: usize, room: CacheRoom) -> Self {
+        Self { depth, room, kind: Kind::Empty, positions: Vec::new() }
+    }
+
+    /// Adds rows behind those there are: each `(i, len)` of `sources` becomes a row of the first `len` tokens of row `i` of the keys and
+    /// values of each layer, `[prompts, kv_heads, seq, head_dim]`.
+    pub fn admit(&mut self, layers: &[(Tensor<B, 4>, Tensor<B, 4>)], sources: &[(usize, usize)]) {
+        let Some((keys, _)) = layers.first() else { return };
+        let [_, kv_heads, seq, head_dim] = keys.dims();
+        let lengths = sources.iter().map(|(_, len)| *len);
+        match &mut self.kind {
+            Kind::Tensors(kv) => kv.admit(layers, sources, &self.positions),
+            Kind::Empty if !is_host_f32(keys) => self.kind = Kind::Tensors(TensorKv::new(layers, sources)),
+            kind => {
+                if let Kind::Empty = kind {
+                    *kind = Kind::Host((0..self.depth).map(|_| HostKv::new(self.room, kv_heads, head_dim)).collect());
+                }
+                let Kind::Host(kv) = kind else { unreachable!("it was made just now") };
+                for (kv, (keys, values)) in kv.iter_mut().zip(layers) {
+                    let (keys, values) = (Host::take(keys.clone()), Host::take(values.clone()));
+                    sources.iter().for_each(|source| kv.admit(keys.values(), values.values(), seq, *source));
+                }
+            }
+        }
+        self.positions.extend(lengths);
+    }
+
+    /// Keeps the given rows only, in their order.
+    pub fn keep(&mut self, rows: &[usize]) {
+        match &mut self.kind {
+            Kind::Empty => {}
+            Kind::Host(layers) => layers.iter_mut().for_each(|kv| kv.keep(rows)),
+            Kind::Tensors(_) if rows.is_empty() => self.kind = Kind::Empty,
+            Kind::Tensors(kv) => kv.keep(rows),
+        }
+        self.positions = rows.iter().map(|row| self.positions[*row]).collect();
+    }
+
+    /// Where each row's next token goes.
+    pub fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    /// Whether rows are left out without moving the others.
+    pub fn keeps_in_place(&self) -> bool {
+        !matches!(self.kind, Kind::Tensors(_))
+    }
+
+    /// Adds each row's next token to what layer `layer` (from 1) has, and returns what its queries read of all that is there,
+    /// `[rows, heads * head_dim]`.
+    ///
+    /// `q` is `[rows, heads, 1, head_dim]`, `k` and `v` are `[rows, kv_heads, 1, head_dim]`. Every layer is asked once, and
+    /// [`Self::advance`] goes on to the next token.
+    pub fn attend(
+        &mut self,
+        layer: usize,
+        q: Tensor<B, 4>,
+        k: Tensor<B, 4>,
+        v: Tensor<B, 4>,
+        scale: f64,
+    ) -> Tensor<B, 2> {
+        let ([rows, heads, _, head_dim], device) = (q.dims(), q.device());
+        match &mut self.kind {
+            Kind::Empty => panic!("rows are admitted before they are read"),
+            Kind::Host(layers) => {
+                let kv = &mut layers[layer - 1];
+                let (q, k, v) = (Host::take(q), Host::take(k), Host::take(v));
+                kv.write(k.values(), v.values(), &self.positions);
+                let mixed = kv.attend(q.values(), heads, &self.positions, scale as f32);
+                Tensor::from_data(TensorData::new(mixed, [rows, heads * head_dim]), &device)
+            }
+            Kind::Tensors(kv) => kv.attend(layer, q, k, v, &self.positions, scale),
+        }
+    }
+
+    /// Goes on to the tokens after those that all layers have just read.
+    pub fn advance(&mut self) {
+        self.positions.iter_mut().for_each(|position| *position += 1);
+        if let Kind::Tensors(kv) = &mut self.kind {
+            kv.advance();
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! States of the residual stream and an unembedding, read as a policy.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Tensor, backend::Backend};
+
+use crate::kernels::linear;
+
+/// Logits that a policy holds at once: 32 MiB of f32.
+pub const LOGITS_AT_ONCE: usize = 1 << 23;
+
+/// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
+///
+/// ```
+/// use bupo_core::InternalPolicy;
+/// use burn::backend::Flex;
+/// use burn::tensor::Tensor;
+///
+/// # fn main() -> Result<(), bupo_core::CoreError> {
+/// let device = Default::default();
+/// // Two states under three tokens: one that prefers the first, and one that knows nothing.
+/// let states = Tensor::<Flex, 2>::from_floats([[3.0, 0.0], [0.0, 0.0]], &device);
+/// let unembedding = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device);
+/// let policy = InternalPolicy::new(states, unembedding);
+///
+/// let entropy = policy.entropy();
+/// assert!(entropy[0] < entropy[1] && (entropy[1] - 3_f32.ln()).abs() < 1e-6);
+///
+/// let log_probs = policy.token_stats(&[0, 2]).log_probs;
+/// assert!((log_probs[1] + 3_f32.ln()).abs() < 1e-6);
+///
+/// // Random numbers come from the caller, so that every backend samples alike.
+/// let sampled = policy.sample(&[0.5, 0.9])?;
+/// assert_eq!(sampled[0].token, 0);
+/// assert!((sampled[0].log_prob - log_probs[0]).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct InternalPolicy<B: Backend> {
+    pub(crate) states: Tensor<B, 2>,
+    pub(crate) unembedding: Tensor<B, 2>,
+    pub(crate) temperature: f64,
+    /// How many logits are held at once.
+    pub(crate) logits_at_once: usize,
+}
+
+impl<B: Backend> InternalPolicy<B> {
+    /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1. States of another dtype are
+    /// read in the unembedding's: where that is f32, so are logits and all that follows from them.
+    pub fn new(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Self {
+        let states = states.cast(unembedding.dtype());
+        Self { states, unembedding, temperature: 1.0, logits_at_once: LOGITS_AT_ONCE }
+    }
+
+    /// The same policy with its logits divided by `temperature`, which must be positive.
+    pub fn with_temperature(self, temperature: f64) -> Self {
+        assert!(temperature > 0.0, "a temperature is positive");
+        Self { temperature, ..self }
+    }
+
+    /// Ranges of states whose logits fit into the budget, in order.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let [tokens, _] = self.states.dims();
+        let [vocab, _] = self.unembedding.dims();
+        let rows = (self.logits_at_once / vocab.max(1)).max(1);
+        (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
+    }
+
+    /// `h E_u^T / T` of a few states, in f32, `[rows, vocab]`.
+    pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
+        let logits = linear(self.states.clone().slice([rows]), self.unembedding.clone()).cast(DType::F32);
+        if self.temperature == 1.0 { logits } else { logits / self.temperature }
+    }
+}

@@ -1,0 +1,329 @@
+//! The unembedding by slices of the vocabulary: log-probs, entropies and their gradient without ever holding
+//! `[tokens, vocab]`.
+//!
+//! Of each token the softmax's maximum, sum and mean are folded slice by slice, so that a slice of logits is read once.
+//! Log-probs depend on the states only through `logits = h E_u^T / T`, so the gradient has a closed form per token:
+//! with `g = d loss / d log_prob`, `e = d loss / d H`, `p = softmax(logits)` and its entropy `H`,
+//!
+//! ```text
+//! d loss / d logits = g (onehot(target) - p) - e p (ln p + H)
+//! d loss / d h      = (d loss / d logits) E_u / T
+//! d loss / d E_u    = (d loss / d logits)^T h / T
+//! ```
+//!
+//! A slice's gradient with respect to E_u is whole when the slice is done: nothing of E_u's size is ever added up, unless
+//! there are more tokens than are run at once.
+
+use std::ops::Range;
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::internal_policy::InternalPolicy;
+use super::online_softmax::{LogitGradient, OnlineSoftmax};
+use crate::profile::{Part, timed};
+
+/// Tokens whose logits are computed together at most.
+const TOKENS_AT_ONCE: usize = 4096;
+/// Logits that are kept for the way back rather than computed again: 128 MiB of f32.
+const LOGITS_KEPT: usize = 1 << 25;
+
+/// What a policy says of each given token.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenStats {
+    /// Log-probabilities of the given tokens, in nats, at the policy's temperature.
+    pub log_probs: Vec<f32>,
+    /// Entropies of the policy at those places, in nats, at the same temperature.
+    pub entropy: Vec<f32>,
+}
+
+/// The derivatives of a loss with respect to what a policy says of each given token.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenDerivatives {
+    /// With respect to the log-probs.
+    pub log_probs: Vec<f32>,
+    /// With respect to the entropies; nothing where the loss does not depend on them.
+    pub entropy: Option<Vec<f32>>,
+}
+
+/// Gradients of a loss that depends on a policy's log-probs and entropies.
+#[derive(Debug, Clone)]
+pub struct PolicyGradient<B: Backend> {
+    /// With respect to the states, `[tokens, hidden]`.
+    pub states: Tensor<B, 2>,
+    /// With respect to the unembedding, `[vocab, hidden]`.
+    pub unembedding: Tensor<B, 2>,
+}
+
+/// A policy that has said what it has to say of some tokens, ready for the way back.
+pub struct PolicyForward<'a, B: Backend> {
+    policy: &'a InternalPolicy<B>,
+    targets: &'a [u32],
+    /// What it said.
+    pub stats: TokenStats,
+    blocks: Vec<TokenBlock<B>>,
+}
+
+/// Some tokens, all of their logits folded.
+struct TokenBlock<B: Backend> {
+    rows: Range<usize>,
+    softmax: OnlineSoftmax<B>,
+    /// Logits by slices, where they are kept.
+    kept: Vec<Tensor<B, 2>>,
+}
+
+impl<B: Backend> InternalPolicy<B> {
+    /// Log-probs of `targets` (one per state) and the entropies, from one pass.
+    ///
+    /// # Panics
+    /// If there are not as many targets as states, or a target is outside the vocabulary.
+    pub fn token_stats(&self, targets: &[u32]) -> TokenStats {
+        self.check_targets(targets);
+        self.forward_with(targets, 0).stats
+    }
+
+    /// The entropies of the policy at each state, in nats.
+    pub fn entropy(&self) -> Vec<f32> {
+        timed::<B, _>(Part::Unembedding, &self.states.device(), || {
+            self.blocks().flat_map(|rows| self.online_softmax(rows, None, false).softmax.entropy()).collect()
+        })
+    }
+
+    /// [`Self::token_stats`], ready for the way back from a loss of them.
+    ///
+    /// # Panics
+    /// As [`Self::token_stats`].
+    pub fn forward<'a>(&'a self, targets: &'a [u32]) -> PolicyForward<'a, B> {
+        self.check_targets(targets);
+        self.forward_with(targets, LOGITS_KEPT)
+    }
+
+    fn forward_with<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> PolicyForward<'a, B> {
+        timed::<B, _>(Part::Unembedding, &self.states.device(), || self.run_forward(targets, logits_kept))
+    }
+
+    fn run_forward<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> PolicyForward<'a, B> {
+        let keep = self.states.dims()[0] * self.unembedding.dims()[0] <= logits_kept;
+        let mut stats = TokenStats::default();
+        let blocks = self.blocks().map(|rows| {
+            let block = self.online_softmax(rows.clone(), Some(&targets[rows]), keep);
+            stats.log_probs.extend(block.softmax.log_probs());
+            stats.entropy.extend(block.softmax.entropy());
+            block
+        });
+        let blocks = blocks.collect();
+        PolicyForward { policy: self, targets, stats, blocks }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let tokens = self.states.dims()[0];
+        (0..tokens).step_by(TOKENS_AT_ONCE).map(move |start| start..(start + TOKENS_AT_ONCE).min(tokens))
+    }
+
+    /// Slices of the vocabulary whose logits fit into the budget for so many tokens.
+    fn slices(&self, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<B> {
+        let vocab = self.unembedding.dims()[0];
+        let width = (self.logits_at_once / tokens.max(1)).max(1);
+        // Slices of like widths, for like speed.
+        let width = vocab.div_ceil(vocab.div_ceil(width).max(1)).max(1);
+        (0..vocab).step_by(width).map(move |start| start..(start + width).min(vocab))
+    }
+
+    fn online_softmax(&self, rows: Range<usize>, targets: Option<&[u32]>, keep: bool) -> TokenBlock<B> {
+        let states = self.states.clone().slice([rows.clone()]);
+        let mut softmax = OnlineSoftmax::new(rows.len(), self.temperature, &states);
+        let mut kept = Vec::new();
+        for slice in self.slices(rows.len()) {
+            let logits = self.slice_logits(&states, &slice);
+            let logits = softmax.read(logits, slice.start, targets);
+            if keep {
+                kept.push(logits);
+            }
+        }
+        TokenBlock { rows, softmax, kept }
+    }
+
+    /// `h E_u^T` of a slice of the vocabulary, undivided by the temperature, `[rows, slice]`.
+    fn slice_logits(&self, states: &Tensor<B, 2>, slice: &Range<usize>) -> Tensor<B, 2> {
+        states.clone().matmul(self.unembedding.clone().slice([slice.clone()]).transpose())
+    }
+
+    pub(crate) fn check_targets(&self, targets: &[u32]) {
+        assert_eq!(targets.len(), self.states.dims()[0], "one target per state");
+        let vocab = self.unembedding.dims()[0];
+        assert!(targets.iter().all(|target| (*target as usize) < vocab), "a target is outside the vocabulary");
+    }
+}
+
+impl<B: Backend> PolicyForward<'_, B> {
+    /// Gradients of a loss with these derivatives with respect to the log-probs and the entropies.
+    ///
+    /// # Panics
+    /// If there are not as many derivatives as targets.
+    pub fn backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
+        let device = self.policy.states.device();
+        timed::<B, _>(Part::Unembedding, &device, || self.run_backward(derivatives))
+    }
+
+    fn run_backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
+        let Self { policy, targets, blocks, .. } = self;
+        assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
+        assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");
+        let mut d_states = Vec::with_capacity(blocks.len());
+        let mut d_unembedding = policy.unembedding.zeros_like();
+        let several = blocks.len() > 1;
+        for TokenBlock { rows, softmax, mut kept } in blocks {
+            let states = policy.states.clone().slice([rows.clone()]);
+            let gradient = LogitGradient {
+                softmax: &softmax,
+                targets: &targets[rows.clone()],
+                log_probs: &derivatives.log_probs[rows.clone()],
+                entropy: derivatives.entropy.as_ref().map(|d| &d[rows.clone()]),
+            };
+            let mut d_block: Option<Tensor<B, 2>> = None;
+            kept.reverse();
+            for slice in policy.slices(rows.len()) {
+                let logits = kept.pop().unwrap_or_else(|| policy.slice_logits(&states, &slice));
+                let d_logits = gradient.of(logits, slice.start).cast(states.dtype());
+                let part = d_logits.clone().matmul(policy.unembedding.clone().slice([slice.clone()]));
+                d_block = Some(match d_block {
+                    Some(sum) => sum + part,
+                    None => part,
+                });
+                let mut part = d_logits.transpose().matmul(states.clone());
+                if several {
+                    part = part + d_unembedding.clone().slice([slice.clone()]);
+                }
+                d_unembedding = d_unembedding.slice_assign([slice], part);
+            }
+            d_states.extend(d_block);
+        }
+        PolicyGradient { states: Tensor::cat(d_states, 0), unembedding: d_unembedding }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::{Flex, NdArray};
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    const TOKENS: usize = 7;
+    const HIDDEN: usize = 3;
+    const VOCAB: usize = 5;
+    const TARGETS: [u32; TOKENS] = [0, 4, 2, 2, 1, 3, 0];
+    const WEIGHTS: [f32; TOKENS] = [1.0, -0.5, 0.25, 2.0, 0.0, -1.5, 0.75];
+    const TEMPERATURE: f64 = 0.7;
+
+    /// Numbers without a pattern.
+    fn numbers(count: usize, seed: f64) -> Vec<f64> {
+        (0..count).map(|i| ((i as f64 + seed) * 12.9898).sin() * 1.5).collect()
+    }
+
+    /// A policy that holds the logits of `rows` states at once.
+    fn policy<B: Backend>(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<B> {
+        let device = Default::default();
+        let matrix = |values: &[f64], shape| Tensor::from_data(TensorData::new(values.to_vec(), shape), &device);
+        let policy = InternalPolicy::new(matrix(states, [TOKENS, HIDDEN]), matrix(unembedding, [VOCAB, HIDDEN]));
+        InternalPolicy { logits_at_once: rows * VOCAB, ..policy.with_temperature(TEMPERATURE) }
+    }
+
+    /// Log-probs and entropies in f64, one state at a time.
+    fn reference(states: &[f64], unembedding: &[f64]) -> Vec<(f64, f64)> {
+        states
+            .chunks(HIDDEN)
+            .zip(TARGETS)
+            .map(|(state, target)| {
+                let dot = |row: &[f64]| row.iter().zip(state).map(|(a, b)| a * b).sum::<f64>() / TEMPERATURE;
+                let logits: Vec<f64> = unembedding.chunks(HIDDEN).map(dot).collect();
+                let log_sum = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+                let entropy = logits.iter().map(|logit| -(logit - log_sum).exp() * (logit - log_sum)).sum();
+                (logits[target as usize] - log_sum, entropy)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_computed_again_are_the_same() {
+        let policy = policy::<Flex>(&numbers(TOKENS * HIDDEN, 0.3), &numbers(VOCAB * HIDDEN, 7.7), 2);
+        let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: Some(vec![0.3; TOKENS]) };
+        let [kept, again] = [LOGITS_KEPT, 0].map(|kept| {
+            let forward = policy.forward_with(&TARGETS, kept);
+            assert_eq!(forward.stats, policy.token_stats(&TARGETS));
+            let gradient = forward.backward(&derivatives);
+            (gradient.states.into_data(), gradient.unembedding.into_data())
+        });
+        assert_eq!(kept, again);
+    }
+
+    #[test]
+    fn log_probs_and_entropies_are_exact_whatever_the_chunk() {
+        let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
+        check_stats::<Flex>(&states, &unembedding);
+        check_stats::<NdArray>(&states, &unembedding);
+    }
+
+    fn check_stats<B: Backend>(states: &[f64], unembedding: &[f64]) {
+        for rows in [1, 2, 3, 7, 100] {
+            let policy = policy::<B>(states, unembedding, rows);
+            let stats = policy.token_stats(&TARGETS);
+            assert_eq!(stats.entropy, policy.entropy());
+            for (row, (log_prob, entropy)) in reference(states, unembedding).into_iter().enumerate() {
+                assert!((f64::from(stats.log_probs[row]) - log_prob).abs() < 1e-5);
+                assert!((f64::from(stats.entropy[row]) - entropy).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn entropy_stays_within_its_bounds() {
+        let device = Default::default();
+        let states = Tensor::<Flex, 2>::from_floats([[0.0, 0.0], [1000.0, 0.0], [0.3, -0.2]], &device);
+        let unembedding = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device);
+        let entropy = InternalPolicy::new(states, unembedding).entropy();
+        assert!(entropy.iter().all(|h| (0.0..=3.0_f32.ln() + 1e-6).contains(h)), "{entropy:?}");
+        assert!((entropy[0] - 3.0_f32.ln()).abs() < 1e-6 && entropy[1] == 0.0, "{entropy:?}");
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences_whatever_the_chunk() {
+        let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
+        let entropy_weights: Vec<f32> = WEIGHTS.iter().map(|d| 0.4 - d).collect();
+        // The loss of the log-probs alone is the case of entropies that weigh nothing.
+        for with_entropy in [false, true] {
+            let entropy_weights = with_entropy.then(|| entropy_weights.clone());
+            check_gradient::<Flex>(&states, &unembedding, entropy_weights.clone());
+            check_gradient::<NdArray>(&states, &unembedding, entropy_weights);
+        }
+    }
+
+    fn check_gradient<B: Backend>(states: &[f64], unembedding: &[f64], entropy_weights: Option<Vec<f32>>) {
+        let loss = |states: &[f64], unembedding: &[f64]| -> f64 {
+            let weights = entropy_weights.clone().unwrap_or_else(|| vec![0.0; TOKENS]);
+            let terms = reference(states, unembedding).into_iter().zip(WEIGHTS).zip(weights);
+            terms.map(|(((log_prob, entropy), d), e)| f64::from(d) * log_prob + f64::from(e) * entropy).sum()
+        };
+        let step = 1e-6;
+        let difference = |values: &[f64], index: usize, loss: &dyn Fn(&[f64]) -> f64| {
+            let moved = |by: f64| {
+                let mut values = values.to_vec();
+                values[index] += by;
+                loss(&values)
+            };
+            (moved(step) - moved(-step)) / (2.0 * step)
+        };
+        let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: entropy_weights.clone() };
+        for rows in [1, 3, 100] {
+            let policy = policy::<B>(states, unembedding, rows);
+            let gradient = policy.forward(&TARGETS).backward(&derivatives);
+            for (index, ours) in gradient.states.into_data().iter::<f64>().enumerate() {
+                let expected = difference(states, index, &|states| loss(states, unembedding));
+                assert!((ours - expected).abs() < 1e-4, "state {index}: {ours} for {expected}");
+            }
+            for (index, ours) in gradient.unembedding.into_data().iter::<f64>().enumerate() {
+                let expected = difference(unembedding, index, &|unembedding| loss(states, unembedding));
+                assert!((ours - expected).abs() < 1e-4, "unembedding {index}: {ours} for {expected}");
+            }
+        }
+    }
+}

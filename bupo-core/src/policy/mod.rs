@@ -1,0 +1,16 @@
+//! Policies of states: log-probs, entropies and their gradients, sampling, and comparison with the full policy.
+
+mod comparison;
+mod device_sample;
+mod divergence;
+mod internal_policy;
+mod log_probs;
+mod online_softmax;
+mod row_logits;
+mod sample;
+
+pub use comparison::SiteLogits;
+pub use divergence::{FullPolicyDivergence, PolicyComparison};
+pub use internal_policy::{InternalPolicy, LOGITS_AT_ONCE};
+pub use log_probs::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
+pub use sample::{Sampled, TokenProb};

@@ -1,0 +1,244 @@
+//! The softmax of each token, folded slice by slice of its logits.
+
+use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend};
+use rayon::prelude::*;
+
+use crate::kernels::host::{Host, exp, is_host_f32, max, sums, task_rows, vectorized};
+use crate::tokens::token_tensor;
+
+/// What the slices read so far say of each token.
+pub(crate) struct OnlineSoftmax<B: Backend> {
+    temperature: f64,
+    kind: Kind<B>,
+}
+
+enum Kind<B: Backend> {
+    Host(Vec<Row>),
+    /// All `[rows, 1]`.
+    Tensors {
+        max: Tensor<B, 2>,
+        sum: Tensor<B, 2>,
+        weighted: Tensor<B, 2>,
+        target: Tensor<B, 2>,
+    },
+}
+
+/// The softmax of one token's logits `x`, all of them at the policy's temperature.
+#[derive(Clone, Copy)]
+struct Row {
+    max: f32,
+    /// Sum of `exp(x - max)`.
+    sum: f32,
+    /// Sum of `exp(x - max) (x - max)`.
+    weighted: f32,
+    /// The target's `x`.
+    target: f32,
+}
+
+impl Row {
+    fn log_sum(&self) -> f32 {
+        self.max + self.sum.ln()
+    }
+
+    fn entropy(&self) -> f32 {
+        // A NaN stays one.
+        let entropy = self.sum.ln() - self.weighted / self.sum;
+        if entropy < 0.0 { 0.0 } else { entropy }
+    }
+}
+
+impl<B: Backend> OnlineSoftmax<B> {
+    /// Of `rows` tokens of which nothing is read yet; `like` says where they are computed.
+    pub(crate) fn new(rows: usize, temperature: f64, like: &Tensor<B, 2>) -> Self {
+        let kind = if is_host_f32(like) {
+            Kind::Host(vec![Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: 0.0 }; rows])
+        } else {
+            let column = |value: f64| Tensor::<B, 2>::full([rows, 1], value, &like.device()).cast(DType::F32);
+            Kind::Tensors { max: column(-1e30), sum: column(0.0), weighted: column(0.0), target: column(0.0) }
+        };
+        Self { temperature, kind }
+    }
+
+    /// Reads the logits of the tokens of the vocabulary from `start` on, `[rows, slice]`, not yet divided by the temperature, and
+    /// gives them back.
+    pub(crate) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) -> Tensor<B, 2> {
+        let ([_, width], device) = (logits.dims(), logits.device());
+        match &mut self.kind {
+            Kind::Host(rows) => {
+                let scale = (1.0 / self.temperature) as f32;
+                let logits = Host::take(logits);
+                let tasks = task_rows(width);
+                rows.par_chunks_mut(tasks).zip(logits.values().par_chunks(tasks * width)).enumerate().for_each(
+                    |(task, (rows, logits))| {
+                        vectorized(|| {
+                            for (i, (row, x)) in rows.iter_mut().zip(logits.chunks_exact(width)).enumerate() {
+                                let target = targets.and_then(|targets| {
+                                    (targets[task * tasks + i] as usize).checked_sub(start).filter(|id| *id < width)
+                                });
+                                if let Some(id) = target {
+                                    row.target = x[id] * scale;
+                                }
+                                read_row(row, x, scale);
+                            }
+                        });
+                    },
+                );
+                logits.give(&device)
+            }
+            Kind::Tensors { max, sum, weighted, target } => {
+                let read = logits.clone();
+                let logits = divided(logits.cast(DType::F32), self.temperature);
+                if let Some(targets) = targets {
+                    let (index, inside) = places(targets, start, width, &logits.device());
+                    *target = target.clone() + logits.clone().gather(1, index) * inside;
+                }
+                let new = max.clone().max_pair(logits.clone().max_dim(1));
+                let shrink = (max.clone() - new.clone()).exp();
+                let moved = (max.clone() - new.clone()) * sum.clone();
+                let shifted = logits - new.clone();
+                let weights = shifted.clone().exp();
+                *weighted = (weighted.clone() + moved) * shrink.clone() + (weights.clone() * shifted).sum_dim(1);
+                *sum = sum.clone() * shrink + weights.sum_dim(1);
+                *max = new;
+                read
+            }
+        }
+    }
+
+    /// In nats.
+    pub(crate) fn entropy(&self) -> Vec<f32> {
+        match &self.kind {
+            Kind::Host(rows) => rows.iter().map(Row::entropy).collect(),
+            Kind::Tensors { .. } => values(self.entropies()),
+        }
+    }
+
+    /// Of the targets, in nats.
+    pub(crate) fn log_probs(&self) -> Vec<f32> {
+        match &self.kind {
+            Kind::Host(rows) => rows.iter().map(|row| (row.target - row.max) - row.sum.ln()).collect(),
+            Kind::Tensors { max, sum, target, .. } => values(target.clone() - max.clone() - sum.clone().log()),
+        }
+    }
+
+    fn entropies(&self) -> Tensor<B, 2> {
+        let Kind::Tensors { sum, weighted, .. } = &self.kind else { unreachable!("only of tensors") };
+        (sum.clone().log() - weighted.clone() / sum.clone()).clamp_min(0.0)
+    }
+}
+
+#[inline(always)]
+fn read_row(row: &mut Row, x: &[f32], scale: f32) {
+    let largest = max(x) * scale;
+    let new = if row.max > largest { row.max } else { largest };
+    if row.sum > 0.0 {
+        let shrink = exp(row.max - new);
+        row.weighted = (row.weighted + (row.max - new) * row.sum) * shrink;
+        row.sum *= shrink;
+    }
+    row.max = new;
+    let (sum, weighted) = sums(x, |x| {
+        let shifted = x * scale - new;
+        let weight = exp(shifted);
+        (weight, weight * shifted)
+    });
+    row.sum += sum;
+    row.weighted += weighted;
+}
+
+/// The gradient of a loss with respect to logits, at tokens whose softmax is known.
+pub(crate) struct LogitGradient<'a, B: Backend> {
+    pub(crate) softmax: &'a OnlineSoftmax<B>,
+    pub(crate) targets: &'a [u32],
+    /// The loss's derivatives with respect to the targets' log-probs.
+    pub(crate) log_probs: &'a [f32],
+    /// And with respect to the entropies.
+    pub(crate) entropy: Option<&'a [f32]>,
+}
+
+impl<B: Backend> LogitGradient<'_, B> {
+    /// With respect to the undivided `logits` of the tokens of the vocabulary from `start` on, in f32.
+    pub(crate) fn of(&self, logits: Tensor<B, 2>, start: usize) -> Tensor<B, 2> {
+        let ([rows, width], device) = (logits.dims(), logits.device());
+        match &self.softmax.kind {
+            Kind::Host(rows_read) => {
+                let scale = (1.0 / self.softmax.temperature) as f32;
+                let mut logits = Host::take(logits);
+                let tasks = task_rows(width);
+                logits.values_mut().par_chunks_mut(tasks * width).enumerate().for_each(|(task, logits)| {
+                    vectorized(|| {
+                        for (i, x) in logits.chunks_exact_mut(width).enumerate() {
+                            let row = task * tasks + i;
+                            let d_entropy = self.entropy.map_or(0.0, |d| d[row]);
+                            logit_gradient(x, &rows_read[row], self.log_probs[row], d_entropy, scale);
+                            let target = (self.targets[row] as usize).checked_sub(start);
+                            if let Some(id) = target.filter(|id| *id < width) {
+                                x[id] += self.log_probs[row] * scale;
+                            }
+                        }
+                    });
+                });
+                logits.give(&device)
+            }
+            Kind::Tensors { max, sum, .. } => {
+                let temperature = self.softmax.temperature;
+                let column = |values: &[f32]| {
+                    Tensor::<B, 2>::from_data(TensorData::new(values.to_vec(), [rows, 1]), &device).cast(DType::F32)
+                };
+                // What is of a row is made of columns first: the logits are passed over as seldom as may be.
+                let logs = divided(logits.cast(DType::F32), temperature) - (max.clone() + sum.clone().log());
+                let d = column(self.log_probs) / temperature;
+                let shared = match self.entropy {
+                    None => logs.exp() * d.clone().neg(),
+                    Some(entropy) => {
+                        let e = column(entropy) / temperature;
+                        let rest = d.clone() + self.softmax.entropies() * e.clone();
+                        logs.clone().exp() * (logs * e.neg() - rest)
+                    }
+                };
+                let (index, inside) = places(self.targets, start, width, &device);
+                shared.scatter(1, index, d * inside, IndexingUpdateOp::Add)
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn logit_gradient(x: &mut [f32], row: &Row, d_log_prob: f32, d_entropy: f32, scale: f32) {
+    let log_sum = row.log_sum();
+    if d_entropy == 0.0 {
+        let factor = -d_log_prob * scale;
+        for x in x.iter_mut() {
+            *x = exp(*x * scale - log_sum) * factor;
+        }
+        return;
+    }
+    let entropy = row.entropy();
+    for x in x.iter_mut() {
+        let log_prob = *x * scale - log_sum;
+        *x = -exp(log_prob) * scale * (d_log_prob + d_entropy * (log_prob + entropy));
+    }
+}
+
+fn divided<B: Backend>(logits: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
+    if temperature == 1.0 { logits } else { logits / temperature }
+}
+
+/// Where each target is within a slice, and 1 where it is there at all, `[rows, 1]`.
+fn places<B: Backend>(
+    targets: &[u32],
+    start: usize,
+    width: usize,
+    device: &B::Device,
+) -> (Tensor<B, 2, burn::tensor::Int>, Tensor<B, 2>) {
+    let place = |target: &u32| (*target as usize).checked_sub(start).filter(|place| *place < width);
+    let index: Vec<u32> = targets.iter().map(|target| place(target).unwrap_or(0) as u32).collect();
+    let inside: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(place(target).is_some()))).collect();
+    let rows = targets.len();
+    let inside = Tensor::<B, 2>::from_data(TensorData::new(inside, [rows, 1]), device).cast(DType::F32);
+    (token_tensor(&index, device).unsqueeze_dim(1), inside)
+}
+
+fn values<B: Backend>(column: Tensor<B, 2>) -> Vec<f32> {
+    column.into_data().iter::<f32>().collect()
+}

@@ -1,0 +1,119 @@
+//! Geometry of states of the residual stream: cosines, norms and participation ratios.
+
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+
+use crate::tokens::token_tensor;
+
+/// The cosine of each state of `a` with the one of `b` at the same place, both `[tokens, hidden]`; 0 where either is 0.
+pub fn cosines<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Vec<f32> {
+    let unit = |states: Tensor<B, 2>| {
+        let states = states.cast(DType::F32);
+        let length = lengths(states.clone()).clamp_min(f32::MIN_POSITIVE);
+        states / length
+    };
+    (unit(a) * unit(b)).sum_dim(1).clamp(-1.0, 1.0).into_data().iter::<f32>().collect()
+}
+
+/// The Euclidean norm of each state `[tokens, hidden]`.
+pub fn norms<B: Backend>(states: Tensor<B, 2>) -> Vec<f32> {
+    lengths(states.cast(DType::F32)).into_data().iter::<f32>().collect()
+}
+
+/// Euclidean lengths, `[tokens, 1]`, by way of the largest entry so that squares cannot overflow.
+fn lengths<B: Backend>(states: Tensor<B, 2>) -> Tensor<B, 2> {
+    let largest = states.clone().abs().max_dim(1).clamp_min(f32::MIN_POSITIVE);
+    (states / largest.clone()).powf_scalar(2.0).sum_dim(1).sqrt() * largest
+}
+
+/// How many directions each group of states spreads over: the participation ratio (tr C)^2 / tr C^2 of their covariance C,
+/// from 1 to the smaller of hidden and the group's size - 1; 0 where they do not spread. Of `states` `[tokens, hidden]`,
+/// the groups are one after the other, of `lengths` states.
+pub fn participation_ratios<B: Backend>(states: Tensor<B, 2>, lengths: &[usize]) -> Vec<f64> {
+    let (groups, longest) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+    if longest == 0 {
+        return vec![0.0; groups];
+    }
+    let (hidden, device) = (states.dims()[1], states.device());
+    // Groups padded to one length by their first states, which the mask makes nothing of.
+    let starts = lengths.iter().scan(0, |start, length| Some(std::mem::replace(start, *start + length)));
+    let (mut index, mut mask) = (Vec::new(), Vec::new());
+    for (start, length) in starts.zip(lengths) {
+        index.extend((0..longest).map(|i| if i < *length { (start + i) as u32 } else { 0 }));
+        mask.extend((0..longest).map(|i| if i < *length { 1.0_f32 } else { 0.0 }));
+    }
+    let mask = Tensor::<B, 3>::from_data(TensorData::new(mask, [groups, longest, 1]), &device);
+    let sizes: Vec<f32> = lengths.iter().map(|length| (*length).max(1) as f32).collect();
+    let sizes = Tensor::<B, 3>::from_data(TensorData::new(sizes, [groups, 1, 1]), &device);
+    let grouped = states.cast(DType::F32).select(0, token_tensor(&index, &device));
+    let grouped = grouped.reshape([groups, longest, hidden]) * mask.clone();
+    let centred = (grouped.clone() - grouped.sum_dim(1) / sizes) * mask;
+    let scale = centred.clone().abs().max_dim(2).max_dim(1).clamp_min(f32::MIN_POSITIVE);
+    let centred = centred / scale;
+    // Both products have the same trace and the same sum of squares; the smaller one is made.
+    let gram = if longest < hidden {
+        centred.clone().matmul(centred.clone().transpose())
+    } else {
+        centred.clone().transpose().matmul(centred.clone())
+    };
+    let total = |values: Tensor<B, 3>| values.powf_scalar(2.0).sum_dim(2).sum_dim(1).reshape([groups, 1]);
+    let values: Vec<f64> = Tensor::cat(vec![total(centred), total(gram)], 1).into_data().iter::<f64>().collect();
+    values.chunks_exact(2).map(|pair| if pair[1] > 0.0 { pair[0] * pair[0] / pair[1] } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::{Flex, NdArray};
+
+    use super::*;
+
+    fn numbers(count: usize, seed: f64, size: f64) -> Vec<f64> {
+        (0..count).map(|i| ((i as f64 + seed) * 78.233).sin() * size).collect()
+    }
+
+    fn matrix<B: Backend>(values: &[f64], shape: [usize; 2]) -> Tensor<B, 2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
+    }
+
+    #[test]
+    fn cosines_and_norms_are_those_of_their_definitions() {
+        let device = Default::default();
+        let a = Tensor::<Flex, 2>::from_floats([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [1e30, 0.0]], &device);
+        let b = Tensor::from_floats([[6.0, 8.0], [-2.0, 0.0], [1.0, 1.0], [1e30, 1e30]], &device);
+        let expected = [1.0, -1.0, 0.0, 0.5_f32.sqrt()];
+        for (ours, expected) in cosines(a.clone(), b).iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-6, "{ours} for {expected}");
+        }
+        assert_eq!(norms(a), [5.0, 1.0, 0.0, 1e30]);
+    }
+
+    #[test]
+    fn states_spread_over_as_many_directions_as_they_have() {
+        let device = Default::default();
+        let ratio = |states: &[&[f64]]| {
+            let shape = [states.len(), states[0].len()];
+            let alone = Tensor::<Flex, 2>::from_data(TensorData::new(states.concat(), shape), &device);
+            // Groups of other lengths beside it change nothing.
+            let beside = Tensor::cat(vec![alone.clone().narrow(0, 0, 1) * 7.0, alone.clone(), alone.clone()], 0);
+            let ratios = participation_ratios(beside, &[1, states.len(), 0, states.len()]);
+            assert_eq!((ratios[0], ratios[1], ratios[2]), (0.0, ratios[3], 0.0));
+            assert_eq!(ratios[1], participation_ratios(alone, &[states.len()])[0]);
+            ratios[1]
+        };
+        let near = |ours: f64, expected: f64| assert!((ours - expected).abs() < 1e-4, "{ours} for {expected}");
+        near(ratio(&[&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]]), 0.0);
+        near(ratio(&[&[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]]), 1.0);
+        // A square: two directions of equal spread, from either side of the product.
+        near(ratio(&[&[1.0, 0.0], &[-1.0, 0.0], &[0.0, 1.0], &[0.0, -1.0]]), 2.0);
+        near(
+            ratio(&[
+                &[5.0, 0.0, 9.0, 9.0, 9.0],
+                &[-5.0, 0.0, 9.0, 9.0, 9.0],
+                &[0.0, 5.0, 9.0, 9.0, 9.0],
+                &[0.0, -5.0, 9.0, 9.0, 9.0],
+            ]),
+            2.0,
+        );
+        // Spread of 4 and 1: (4 + 1)^2 / (16 + 1).
+        near(ratio(&[&[2.0, 0.0], &[-2.0, 0.0], &[0.0, 1.0], &[0.0, -1.0]]), 25.0 / 17.0);
+    }
+}

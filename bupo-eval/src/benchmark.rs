@@ -1,0 +1,348 @@
+//! Benchmarks: sampled, graded and kept problem by problem, so that an evaluation that was stopped goes on.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bupo_grade::{Grader, Item};
+use bupo_runs::JsonLines;
+use burn::tensor::backend::Backend;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::EvalError;
+use crate::metrics::{Evaluation, ResponseOutcome};
+use crate::question::{Question, grade_all};
+use crate::sampler::{Completion, Sampler, Sampling};
+
+/// The file of completions within an evaluation's folder.
+pub const COMPLETIONS: &str = "completions.jsonl";
+const SETTINGS: &str = "settings.json";
+const RESULTS: &str = "results.json";
+
+/// Questions under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Benchmark {
+    /// How tables and completions call it.
+    pub name: String,
+    /// Its questions, in order.
+    pub questions: Vec<Question>,
+}
+
+/// A line of `completions.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkCompletion {
+    /// The benchmark's name.
+    pub benchmark: String,
+    /// The problem's number in it, from 1.
+    pub problem: usize,
+    /// The response's number among the problem's, from 1.
+    pub sample: usize,
+    /// Prompt, response and score.
+    #[serde(flatten)]
+    pub completion: Completion,
+}
+
+/// What came of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchmarkResult {
+    /// The benchmark's name.
+    pub benchmark: String,
+    /// Avg@K and Pass@K.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// The folder of an evaluation: its settings, the completions so far, the results.
+#[derive(Debug)]
+pub struct EvaluationFolder {
+    path: PathBuf,
+    lines: JsonLines,
+    done: Vec<BenchmarkCompletion>,
+}
+
+impl EvaluationFolder {
+    /// Makes the folder, or opens one that an evaluation with the same settings left. A problem whose responses were not
+    /// all written is taken as not done.
+    ///
+    /// # Errors
+    /// If the folder holds anything else, or cannot be written.
+    pub fn open(path: &Path, settings: &Value, samples: usize) -> Result<Self, EvalError> {
+        fs::create_dir_all(path).map_err(EvalError::io("create", path))?;
+        let (settings_path, lines_path) = (path.join(SETTINGS), path.join(COMPLETIONS));
+        let empty = fs::read_dir(path).map_err(EvalError::io("read", path))?.next().is_none();
+        if empty {
+            replace(&settings_path, &format!("{settings:#}\n"))?;
+            return Ok(Self { path: path.to_path_buf(), lines: JsonLines::create(&lines_path)?, done: Vec::new() });
+        }
+        if !settings_path.is_file() {
+            return Err(EvalError::FolderExists(path.to_path_buf()));
+        }
+        let text = fs::read_to_string(&settings_path).map_err(EvalError::io("read", &settings_path))?;
+        let earlier: Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(name) = difference(&earlier, settings) {
+            return Err(EvalError::Config(format!(
+                "{} holds an evaluation with another {name}; choose another --out, or remove it",
+                path.display()
+            )));
+        }
+        // An evaluation that was stopped at its very beginning has no completions yet.
+        let lines = if lines_path.exists() { read_lines(&lines_path)? } else { Vec::new() };
+        let done = whole_problems(lines, samples);
+        let kept: String =
+            done.iter().map(line).collect::<Result<_, _>>().map_err(EvalError::io("read", &lines_path))?;
+        replace(&lines_path, &kept)?;
+        Ok(Self { path: path.to_path_buf(), lines: JsonLines::open(&lines_path)?, done })
+    }
+
+    /// Problems done when it was opened.
+    pub fn resumed(&self, samples: usize) -> usize {
+        self.done.len() / samples.max(1)
+    }
+
+    /// Writes the results.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_results(&self, results: &[BenchmarkResult]) -> Result<PathBuf, EvalError> {
+        let path = self.path.join(RESULTS);
+        let text =
+            serde_json::to_string_pretty(results).map_err(|error| EvalError::io("write", &path)(error.into()))?;
+        replace(&path, &format!("{text}\n"))?;
+        Ok(path)
+    }
+}
+
+/// Samples and grades what an evaluation's folder does not hold yet, about `sampling.batch` responses at a time, and says
+/// what came of each benchmark. `report` sees how many problems were done.
+///
+/// # Errors
+/// If the policy's logits are not finite, or something cannot be written.
+pub fn run_benchmarks<B: Backend>(
+    sampler: &Sampler<'_, B>,
+    benchmarks: &[Benchmark],
+    sampling: &Sampling,
+    grader: &Grader,
+    folder: &mut EvaluationFolder,
+    mut report: impl FnMut(usize),
+) -> Result<Vec<BenchmarkResult>, EvalError> {
+    let at_once = (sampling.batch / sampling.samples.max(1)).max(1);
+    let mut first = 0;
+    for benchmark in benchmarks {
+        let done = folder.done.iter().filter(|line| line.benchmark == benchmark.name).count() / sampling.samples;
+        report(done);
+        for (index, questions) in benchmark.questions[done..].chunks(at_once).enumerate() {
+            let start = done + index * at_once;
+            let groups = sampler.sample(questions, first + start, sampling, |answered| grade_all(grader, answered))?;
+            for (problem, group) in groups.iter().enumerate() {
+                for (sample, completion) in (0..sampling.samples).filter_map(|i| Some((i, group.completion(i)?))) {
+                    let line = BenchmarkCompletion {
+                        benchmark: benchmark.name.clone(),
+                        problem: start + problem + 1,
+                        sample: sample + 1,
+                        completion,
+                    };
+                    folder.lines.append(&line)?;
+                    folder.done.push(line);
+                }
+            }
+            report(questions.len());
+        }
+        first += benchmark.questions.len();
+    }
+    Ok(results(&folder.done))
+}
+
+/// Grades completions again and says what came of each benchmark.
+///
+/// # Errors
+/// If the file cannot be read or a line is not a completion.
+pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>, EvalError> {
+    let mut lines = read_lines(path)?;
+    if lines.is_empty() {
+        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "there are no completions in it".into() });
+    }
+    let items: Vec<Item<'_>> = lines
+        .iter()
+        .map(|line| Item {
+            response: &line.completion.response,
+            answer: &line.completion.answer,
+            data_source: &line.completion.data_source,
+            prompt: Some(&line.completion.prompt),
+        })
+        .collect();
+    let grades = grader.grade(&items);
+    for (line, item) in lines.iter_mut().zip(grades) {
+        line.completion.score = item.graded.score;
+        line.completion.extracted = item.graded.extracted;
+    }
+    Ok(results(&lines))
+}
+
+/// In the order in which benchmarks first occur.
+fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
+    /// A problem's number with its responses.
+    type Problem = (usize, Vec<ResponseOutcome>);
+    let mut benchmarks: Vec<(&str, Vec<Problem>)> = Vec::new();
+    for line in lines {
+        let outcome = ResponseOutcome {
+            score: line.completion.score,
+            tokens: line.completion.tokens,
+            finished: line.completion.finished,
+        };
+        let index = benchmarks.iter().position(|(name, _)| *name == line.benchmark).unwrap_or_else(|| {
+            benchmarks.push((&line.benchmark, Vec::new()));
+            benchmarks.len() - 1
+        });
+        let problems = &mut benchmarks[index].1;
+        match problems.last_mut() {
+            Some((problem, outcomes)) if *problem == line.problem => outcomes.push(outcome),
+            _ => problems.push((line.problem, vec![outcome])),
+        }
+    }
+    benchmarks
+        .into_iter()
+        .map(|(name, problems)| {
+            let outcomes: Vec<Vec<ResponseOutcome>> = problems.into_iter().map(|(_, outcomes)| outcomes).collect();
+            BenchmarkResult { benchmark: name.to_string(), evaluation: Evaluation::of(&outcomes) }
+        })
+        .collect()
+}
+
+/// The problems all of whose responses are there, as they stand at the file's beginning.
+fn whole_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<BenchmarkCompletion> {
+    let whole = lines.chunks(samples.max(1)).take_while(|responses| {
+        responses.len() == samples
+            && responses.iter().enumerate().all(|(index, line)| {
+                line.sample == index + 1
+                    && line.problem == responses[0].problem
+                    && line.benchmark == responses[0].benchmark
+            })
+    });
+    let kept = whole.count() * samples;
+    lines.truncate(kept);
+    lines
+}
+
+/// Lines that are completions; the last one may have been cut short.
+fn read_lines(path: &Path) -> Result<Vec<BenchmarkCompletion>, EvalError> {
+    let text = fs::read_to_string(path).map_err(EvalError::io("read", path))?;
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(line) => lines.push(line),
+            Err(_) if !text.ends_with('\n') && index + 1 == text.lines().count() => {}
+            Err(error) => {
+                return Err(EvalError::Line {
+                    path: path.to_path_buf(),
+                    line: index + 1,
+                    reason: format!("not a completion: {error}"),
+                });
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn line(line: &BenchmarkCompletion) -> std::io::Result<String> {
+    Ok(format!("{}\n", serde_json::to_string(line)?))
+}
+
+/// Puts a text in a file's place at once, so that what was done is not lost; where that fails, nothing is left beside it.
+fn replace(path: &Path, text: &str) -> Result<(), EvalError> {
+    let beside = path.with_extension("new");
+    let written = fs::File::create(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
+        // The failure that is told is the first one.
+        let _ = fs::remove_file(&beside);
+        EvalError::io("write", path)(error)
+    })
+}
+
+/// The first setting whose value is another.
+fn difference(earlier: &Value, now: &Value) -> Option<String> {
+    let (Some(earlier), Some(now)) = (earlier.as_object(), now.as_object()) else { return Some("kind".into()) };
+    let names = earlier.keys().chain(now.keys());
+    names.into_iter().find(|name| earlier.get(*name) != now.get(*name)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn completion(benchmark: &str, problem: usize, sample: usize, score: f64) -> BenchmarkCompletion {
+        let completion = Completion {
+            prompt: "1+1=".into(),
+            response: format!("\\boxed{{{problem}}}"),
+            answer: "2".into(),
+            data_source: String::new(),
+            score,
+            extracted: None,
+            tokens: 3,
+            finished: true,
+        };
+        BenchmarkCompletion { benchmark: benchmark.into(), problem, sample, completion }
+    }
+
+    #[test]
+    fn an_evaluation_goes_on_after_the_last_whole_problem() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("eval");
+        let settings = json!({"samples": 2, "seed": 0});
+        let mut opened = EvaluationFolder::open(&path, &settings, 2)?;
+        for (problem, sample) in [(1, 1), (1, 2), (2, 1)] {
+            opened.lines.append(&completion("a", problem, sample, 0.0))?;
+        }
+        let text = fs::read_to_string(path.join(COMPLETIONS))?;
+        fs::write(path.join(COMPLETIONS), format!("{text}{{\"benchm"))?;
+        let mut again = EvaluationFolder::open(&path, &settings, 2)?;
+        assert_eq!((again.resumed(2), again.done.len()), (1, 2));
+        again.lines.append(&completion("a", 2, 1, 1.0))?;
+        again.lines.append(&completion("a", 2, 2, 1.0))?;
+        let last = EvaluationFolder::open(&path, &settings, 2)?;
+        assert_eq!(last.resumed(2), 2);
+        assert_eq!(results(&last.done)[0].evaluation.avg_at_k, 0.5);
+        let other = EvaluationFolder::open(&path, &json!({"samples": 2, "seed": 1}), 2).err();
+        assert!(other.is_some_and(|error| error.to_string().contains("another seed")));
+        Ok(())
+    }
+
+    #[test]
+    fn an_evaluation_goes_on_that_was_stopped_at_its_beginning() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("eval");
+        let settings = json!({"samples": 2, "seed": 0});
+        EvaluationFolder::open(&path, &settings, 2)?;
+        fs::remove_file(path.join(COMPLETIONS))?;
+        let mut again = EvaluationFolder::open(&path, &settings, 2)?;
+        assert_eq!(again.resumed(2), 0);
+        again.lines.append(&completion("a", 1, 1, 1.0))?;
+        assert_eq!(fs::read_dir(&path)?.count(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_left_alone() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("thesis.tex"), "all of it")?;
+        assert!(matches!(EvaluationFolder::open(folder.path(), &json!({}), 1), Err(EvalError::FolderExists(_))));
+        Ok(())
+    }
+
+    #[test]
+    fn results_are_by_benchmark_and_problem() {
+        let scores = [("a", 1, 1.0), ("a", 1, 0.0), ("a", 2, 0.0), ("a", 2, 0.0), ("b", 1, 1.0), ("b", 1, 1.0)];
+        let lines: Vec<_> = scores.map(|(name, problem, score)| completion(name, problem, 1, score)).into();
+        let results = results(&lines);
+        let shown: Vec<_> = results
+            .iter()
+            .map(|result| (result.benchmark.as_str(), result.evaluation.problems, result.evaluation.avg_at_k))
+            .collect();
+        assert_eq!(shown, [("a", 2, 0.25), ("b", 1, 1.0)]);
+    }
+}

@@ -1,0 +1,21 @@
+//! Prompts, sampled and graded responses, Avg@K and Pass@K: what evaluation, analysis and training share.
+
+mod benchmark;
+mod error;
+mod metrics;
+mod problem_files;
+mod prompt;
+mod question;
+mod recorded;
+mod sampler;
+
+pub use benchmark::{
+    Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
+};
+pub use error::EvalError;
+pub use metrics::{Evaluation, ResponseOutcome, mean_and_std, pass_at_k};
+pub use problem_files::{PromptOptions, read_questions};
+pub use prompt::{ChatChoice, Overlong, Prepared, PromptRenderer};
+pub use question::{GradingInput, Question, grade_all};
+pub use recorded::{RecordedResponses, read_responses};
+pub use sampler::{Completion, Group, Sampler, Sampling, ScoredResponse};

@@ -1,0 +1,146 @@
+//! Avg@K and Pass@K with their 95% confidence intervals.
+
+use serde::{Deserialize, Serialize};
+
+/// The normal distribution's 97.5% quantile.
+const Z: f64 = 1.959_963_985;
+
+/// What a model did on a set of problems. Means come with the half width of their 95% interval: the normal one, over
+/// problems.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// How many problems.
+    pub problems: usize,
+    /// How many responses to each, n.
+    pub samples: usize,
+    /// Mean reward over all responses: Avg@K for every K up to n.
+    pub avg_at_k: f64,
+    /// Of the above.
+    pub avg_half_width: f64,
+    /// Pass@n: the mean over problems of whether one of n responses is right.
+    pub pass_at_k: f64,
+    /// Pass@K for K = 1, 2, ..., n: the mean over problems of the unbiased chance that one of K responses is right.
+    pub pass_at: Vec<f64>,
+    /// Of each of the above.
+    pub pass_half_widths: Vec<f64>,
+    /// Mean response length in tokens.
+    pub response_length: f64,
+    /// Share of responses cut by the length limit.
+    pub truncated: f64,
+}
+
+/// What came of one response.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResponseOutcome {
+    /// What it is worth.
+    pub score: f64,
+    /// Its length.
+    pub tokens: usize,
+    /// Whether it ended by itself within the length limit.
+    pub finished: bool,
+}
+
+impl Evaluation {
+    /// Of problems with the outcomes of as many responses each. A response worth more than 0.5 is right.
+    pub fn of(problems: &[Vec<ResponseOutcome>]) -> Self {
+        let samples = problems.iter().map(Vec::len).min().unwrap_or(0);
+        let all = || problems.iter().flatten();
+        let mean = |value: fn(&ResponseOutcome) -> f64| mean_and_std(&all().map(value).collect::<Vec<_>>()).0;
+        let scores: Vec<f64> = problems
+            .iter()
+            .map(|problem| mean_and_std(&problem.iter().map(|outcome| outcome.score).collect::<Vec<_>>()).0)
+            .collect();
+        let (pass_at, pass_half_widths): (Vec<f64>, Vec<f64>) = (1..=samples)
+            .map(|k| {
+                let chances = problems.iter().map(|problem| {
+                    let right = problem.iter().filter(|outcome| outcome.score > 0.5).count();
+                    pass_at_k(problem.len(), right, k)
+                });
+                mean_and_half_width(&chances.collect::<Vec<_>>())
+            })
+            .unzip();
+        let (avg_at_k, avg_half_width) = mean_and_half_width(&scores);
+        Self {
+            problems: problems.len(),
+            samples,
+            avg_at_k,
+            avg_half_width,
+            pass_at_k: pass_at.last().copied().unwrap_or(0.0),
+            pass_at,
+            pass_half_widths,
+            response_length: mean(|outcome| outcome.tokens as f64),
+            truncated: mean(|outcome| f64::from(u8::from(!outcome.finished))),
+        }
+    }
+}
+
+/// `1 - C(n - c, k) / C(n, k)`: the unbiased estimate of the chance that k draws hold a right one, c of n being right.
+pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
+    if k > n - c {
+        return 1.0;
+    }
+    1.0 - ((n - c - k + 1)..=(n - c))
+        .zip((n - k + 1)..=n)
+        .map(|(top, bottom)| top as f64 / bottom as f64)
+        .product::<f64>()
+}
+
+fn mean_and_half_width(values: &[f64]) -> (f64, f64) {
+    let (mean, std) = mean_and_std(values);
+    (mean, Z * std / (values.len().max(1) as f64).sqrt())
+}
+
+/// Mean and unbiased standard deviation; the latter is 0 for fewer than two values.
+pub fn mean_and_std(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n.max(1.0);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0).max(1.0)).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(scores: &[f64]) -> Vec<ResponseOutcome> {
+        scores.iter().map(|score| ResponseOutcome { score: *score, tokens: 3, finished: *score > 0.0 }).collect()
+    }
+
+    /// The share of the subsets of k draws that hold a right one, counted one by one.
+    fn counted(n: usize, c: usize, k: usize) -> f64 {
+        let subsets = (0_u32..1 << n).filter(|subset| subset.count_ones() as usize == k);
+        let right = subsets.clone().filter(|subset| subset & ((1 << c) - 1) != 0).count();
+        right as f64 / subsets.count() as f64
+    }
+
+    #[test]
+    fn pass_at_k_counts_the_draws() {
+        for n in 1..=9 {
+            for c in 0..=n {
+                for k in 1..=n {
+                    assert!((pass_at_k(n, c, k) - counted(n, c, k)).abs() < 1e-12, "{n} {c} {k}");
+                }
+            }
+        }
+        // 1 - C(127, 64) / C(128, 64) = 1 - 64 / 128: no factorial overflows.
+        assert!((pass_at_k(128, 1, 64) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_evaluation_has_means_and_intervals_over_problems() {
+        let evaluation = Evaluation::of(&[outcomes(&[1.0, 0.0]), outcomes(&[0.0, 0.0]), outcomes(&[1.0, 1.0])]);
+        assert_eq!((evaluation.problems, evaluation.samples), (3, 2));
+        assert!((evaluation.avg_at_k - 0.5).abs() < 1e-12);
+        // Problem means 0.5, 0, 1: unbiased standard deviation 0.5.
+        assert!((evaluation.avg_half_width - 1.959_963_985 * 0.5 / 3.0_f64.sqrt()).abs() < 1e-9);
+        assert!((evaluation.pass_at[0] - 0.5).abs() < 1e-12 && (evaluation.pass_at[1] - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(evaluation.pass_at_k, evaluation.pass_at[1]);
+        assert!((evaluation.truncated - 0.5).abs() < 1e-12 && evaluation.response_length == 3.0);
+    }
+
+    #[test]
+    fn nothing_is_worth_nothing() {
+        let evaluation = Evaluation::of(&[]);
+        assert_eq!((evaluation.problems, evaluation.avg_at_k, evaluation.pass_at_k), (0, 0.0, 0.0));
+    }
+}

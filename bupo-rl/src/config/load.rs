@@ -1,0 +1,213 @@
+//! Settings from a TOML file and `key=value` pairs, over the defaults.
+
+use std::fs;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::train_config::TrainConfig;
+use crate::RlError;
+use crate::loss::LossPreset;
+
+impl TrainConfig {
+    /// The defaults, changed by a TOML file if one is given, then by `key=value` pairs such as
+    /// `rollout.prompts=64` or `phases.0.steps=5`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, a key is unknown, or a value is of another kind or does not fit the others.
+    pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self, RlError> {
+        let mut settings = Table::try_from(Self::default()).map_err(|error| RlError::Config(error.to_string()))?;
+        let changes = file.map_or(Ok(Table::new()), read_table)?;
+        // The loss's own defaults come before everything said of single settings, wherever it is named.
+        let mut named = Table::new();
+        named.extend(changes.get("loss").map(|name| ("loss".to_string(), name.clone())));
+        for pair in pairs.iter().filter(|pair| pair.starts_with("loss=")) {
+            set(&mut named, pair)?;
+        }
+        if let Some(name) = named.remove("loss") {
+            let name: LossPreset =
+                name.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
+            merge(&mut settings, name.defaults());
+        }
+        merge(&mut settings, changes);
+        for pair in pairs {
+            set(&mut settings, pair)?;
+        }
+        let config: Self = settings.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The text of a file that loads as these settings.
+    ///
+    /// # Errors
+    /// If they cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, RlError> {
+        toml::to_string(self).map_err(|error| RlError::Config(error.to_string()))
+    }
+}
+
+fn read_table(path: &Path) -> Result<Table, RlError> {
+    let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
+    let table = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
+    // Alone, for the parser's own message with line and column.
+    toml::from_str::<TrainConfig>(&text).map_err(|error| in_file(path, &error))?;
+    Ok(table)
+}
+
+/// Tables are merged key by key; anything else, lists included, is replaced.
+fn merge(settings: &mut Table, changes: Table) {
+    for (key, change) in changes {
+        match (settings.get_mut(&key), change) {
+            (Some(Value::Table(inner)), Value::Table(change)) => merge(inner, change),
+            (_, change) => {
+                settings.insert(key, change);
+            }
+        }
+    }
+}
+
+fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
+    let (path, text) = pair
+        .split_once('=')
+        .ok_or_else(|| RlError::Config(format!("`{pair}` is not key=value, such as rollout.prompts=64")))?;
+    // What does not read as TOML is a bare string: site=layer:3.
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let (parents, last) = path.rsplit_once('.').map_or((None, path), |(parents, last)| (Some(parents), last));
+    let unknown = || RlError::Config(format!("there is no setting `{path}`"));
+    let mut place = settings;
+    let mut keys = parents.into_iter().flat_map(|parents| parents.split('.')).peekable();
+    while let Some(key) = keys.next() {
+        place = match place.get_mut(key) {
+            Some(Value::Table(table)) => table,
+            Some(Value::Array(list)) => {
+                let item = keys.next().and_then(|index| index.parse::<usize>().ok()).and_then(|i| list.get_mut(i));
+                item.and_then(Value::as_table_mut).ok_or_else(unknown)?
+            }
+            _ => return Err(unknown()),
+        };
+    }
+    // The other name of a phase's site.
+    let last = if last == "layer" && path.starts_with("phases.") { "site" } else { last };
+    place.insert(last.to_string(), value);
+    Ok(())
+}
+
+fn in_file(path: &Path, error: &toml::de::Error) -> RlError {
+    RlError::Config(format!("{}: {}", path.display(), one_line(error)))
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use bupo_core::PolicySite;
+
+    use super::*;
+    use crate::phases::PhaseSite;
+
+    fn load(pairs: &[&str]) -> Result<TrainConfig, String> {
+        let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+        TrainConfig::load(None, &pairs).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn pairs_reach_every_place() -> Result<(), String> {
+        let config = load(&["seed=7", "phases.0.site=layer:2", "phases.1.steps=5", "objective.clip_high=0.28"])?;
+        assert_eq!(
+            (config.seed, config.phases[0].site, config.phases[1].steps),
+            (7, PhaseSite::At(PolicySite::Layer(2)), 5)
+        );
+        assert_eq!(config.objective.clip_high, 0.28);
+        assert_eq!(load(&["phases.0.layer=auto"])?.phases[0].site, PhaseSite::Auto);
+        assert_eq!(load(&["phases.0.layer=4"])?.phases[0].site, PhaseSite::At(PolicySite::Layer(4)));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_written_loads_the_same() -> Result<(), Box<dyn std::error::Error>> {
+        let config = load(&["algorithm=grpo", "model=some/folder"])?;
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("config.toml");
+        fs::write(&path, config.to_toml()?)?;
+        assert_eq!(TrainConfig::load(Some(&path), &[])?, config);
+        Ok(())
+    }
+
+    #[test]
+    fn the_commented_file_is_the_default() -> Result<(), RlError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/arithmetic.toml");
+        assert_eq!(TrainConfig::load(Some(&path), &[])?, TrainConfig::default());
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        for (pair, expected) in [
+            ("rollout.promts=4", "promts"),
+            ("nothing.at.all=4", "nothing.at.all"),
+            ("phases.7.steps=4", "phases.7.steps"),
+            ("rollout.prompts=many", "invalid type"),
+            ("rollout.prompts=-1", "invalid value"),
+            ("rollout.prompts=30", "does not divide"),
+            ("rollout.group_size=0", "rollout.group_size is 0"),
+            ("optimizer.learning_rate=nan", "learning_rate"),
+            ("optimizer.learning_rate=1e39", "at most 1"),
+            ("optimizer.beta1=1.0", "beta1"),
+            ("task.max_number=1", "task.max_number is 1"),
+            ("seed=1\nfoo=2", "invalid type"),
+            ("phases.0.site=layer:0", "layer:0"),
+            ("algorithm=ppo", "ppo"),
+            ("loss=ppo", "ppo"),
+            ("reward.rule=nice", "nice"),
+            ("rollout.overlong_share=1.0", "overlong_share"),
+            ("data.validation=['a.parquet']", "data.train"),
+            ("seed", "key=value"),
+            ("dtype=f16", "f16"),
+        ] {
+            let message = load(&[pair]).err().unwrap_or_default();
+            assert!(message.contains(expected), "{pair}: {message}");
+        }
+    }
+
+    #[test]
+    fn grpo_has_one_phase_of_as_many_steps() -> Result<(), Box<dyn std::error::Error>> {
+        let schedule = load(&["algorithm=grpo", "phases.0.steps=3", "phases.1.steps=4"])?.schedule(4)?;
+        assert_eq!((schedule.steps(), schedule.at(1).1.site), (7, PolicySite::Full));
+        Ok(())
+    }
+
+    #[test]
+    fn a_loss_sets_defaults_that_single_settings_change() -> Result<(), Box<dyn std::error::Error>> {
+        let dapo = load(&["loss=dapo"])?;
+        assert_eq!((dapo.objective.clip_high, dapo.rollout.max_draws > 1), (0.28, true));
+        // Whichever comes first.
+        for pairs in [["loss=dapo", "objective.clip_high=0.3"], ["objective.clip_high=0.3", "loss=dapo"]] {
+            let config = load(&pairs)?;
+            assert_eq!((config.objective.clip_high, config.rollout.max_draws), (0.3, dapo.rollout.max_draws));
+        }
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("config.toml");
+        fs::write(&path, "loss = \"gspo\"\n[objective]\nclip_low = 0.1\n")?;
+        let gspo = TrainConfig::load(Some(&path), &[])?;
+        assert_eq!((gspo.objective.clip_low, gspo.objective.clip_high), (0.1, 4e-4));
+        // A pair's loss wins over the file's.
+        let changed = TrainConfig::load(Some(&path), &["loss=grpo".into()])?;
+        assert_eq!((changed.objective.clip_low, changed.objective.clip_high), (0.1, 0.2));
+        Ok(())
+    }
+
+    #[test]
+    fn a_layer_outside_the_model_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let error = load(&["phases.0.site=layer:9"])?.schedule(6).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("policy site `layer:9` is outside the model, which has layers 1 to 6"));
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! Settings of a training run: TOML in, every value checked before work starts.
+
+mod load;
+mod resume;
+mod sections;
+mod train_config;
+mod validate;
+
+pub use resume::{MAY_CHANGE, resumed_config};
+pub use sections::{
+    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RolloutConfig, TaskConfig, UpdateConfig,
+};
+pub use train_config::{Algorithm, TrainConfig};

@@ -1,0 +1,92 @@
+//! Values of settings that are out of range, or do not fit one another.
+
+use super::train_config::TrainConfig;
+use crate::RlError;
+
+impl TrainConfig {
+    pub(super) fn check(&self) -> Result<(), RlError> {
+        let counts = [
+            ("rollout.prompts", self.rollout.prompts),
+            ("rollout.group_size", self.rollout.group_size),
+            ("rollout.max_new_tokens", self.rollout.max_new_tokens),
+            ("rollout.batch", self.rollout.batch),
+            ("rollout.max_draws", self.rollout.max_draws),
+            ("data.max_prompt_tokens", self.data.max_prompt_tokens),
+            ("update.mini_batch_prompts", self.update.mini_batch_prompts),
+            ("update.max_tokens_per_batch", self.update.max_tokens_per_batch),
+            ("evaluation.problems", self.evaluation.problems),
+            ("evaluation.samples", self.evaluation.samples),
+            ("probe.prompts", self.probe.prompts),
+            ("checkpoint.keep_last", self.checkpoint.keep_last),
+            ("guard.max_skipped", self.guard.max_skipped),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(RlError::Config(format!("{name} is 0; it must be at least 1")));
+        }
+        let numbers = [
+            ("rollout.temperature", self.rollout.temperature),
+            ("evaluation.temperature", self.evaluation.temperature),
+            ("optimizer.learning_rate", self.optimizer.learning_rate),
+            ("optimizer.max_grad_norm", self.optimizer.max_grad_norm),
+            ("optimizer.epsilon", self.optimizer.epsilon),
+        ];
+        if let Some((name, value)) = numbers.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+            return Err(RlError::Config(format!("{name} is {value}; it must be a positive number")));
+        }
+        for (name, beta) in [("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(RlError::Config(format!("{name} is {beta}; it must be at least 0 and below 1")));
+            }
+        }
+        let at_least_zero = [
+            ("optimizer.weight_decay", self.optimizer.weight_decay),
+            ("objective.clip_low", self.objective.clip_low),
+            ("objective.clip_high", self.objective.clip_high),
+            ("objective.dual_clip", self.objective.dual_clip),
+            ("objective.kl_coefficient", self.objective.kl_coefficient),
+            ("objective.entropy_coefficient", self.objective.entropy_coefficient),
+            ("rollout.overlong_penalty", self.rollout.overlong_penalty),
+        ];
+        if let Some((name, value)) = at_least_zero.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            return Err(RlError::Config(format!("{name} is {value}; it must be 0 or more")));
+        }
+        // With numbers of 1 alone there are so few problems that none is held out.
+        for (name, value) in
+            [("task.max_terms", self.task.max_terms), ("task.max_number", self.task.max_number as usize)]
+        {
+            if value < 2 {
+                return Err(RlError::Config(format!("{name} is {value}; it must be at least 2")));
+            }
+        }
+        if !(0.0..1.0).contains(&self.rollout.overlong_share) {
+            let share = self.rollout.overlong_share;
+            return Err(RlError::Config(format!(
+                "rollout.overlong_share is {share}; it must be at least 0 and below 1"
+            )));
+        }
+        self.reward.check()?;
+        if self.data.train.is_empty() && !self.data.validation.is_empty() {
+            return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
+        }
+        let share = self.learning_rate_schedule.final_share;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(RlError::Config(format!(
+                "learning_rate_schedule.final_share is {share}; it must be between 0 and 1"
+            )));
+        }
+        if self.evaluation.patience > 0 && self.evaluation.every == 0 {
+            return Err(RlError::Config("evaluation.patience needs evaluation.every; give both".into()));
+        }
+        if self.optimizer.learning_rate > 1.0 {
+            let rate = self.optimizer.learning_rate;
+            return Err(RlError::Config(format!("optimizer.learning_rate is {rate}; it must be at most 1")));
+        }
+        if !self.rollout.prompts.is_multiple_of(self.update.mini_batch_prompts) {
+            return Err(RlError::Config(format!(
+                "update.mini_batch_prompts {} does not divide rollout.prompts {}",
+                self.update.mini_batch_prompts, self.rollout.prompts
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! The embedded task's questions, drawn without end.
+
+use bupo_eval::{GradingInput, Question};
+use bupo_grade::Graded;
+use bupo_models::TextTokenizer;
+
+use super::Questions;
+use super::arithmetic::Arithmetic;
+use super::synthetic::{SyntheticProblem, Task};
+use crate::RlError;
+use crate::random::{Purpose, stream};
+
+/// Problems of the embedded task.
+#[derive(Debug, Clone)]
+pub struct ArithmeticQuestions {
+    /// The problems' sizes.
+    pub task: Arithmetic,
+    /// Encodes the prompts.
+    pub tokenizer: TextTokenizer,
+    /// Seeds the draws.
+    pub seed: u64,
+    /// Questions per draw.
+    pub per_draw: usize,
+    /// Held-out questions.
+    pub held_out: usize,
+}
+
+impl Questions for ArithmeticQuestions {
+    fn training(&self, draw: usize) -> Result<Vec<Question>, RlError> {
+        let mut rng = stream(self.seed, Purpose::Problems, draw);
+        (0..self.per_draw).map(|_| self.question(self.task.training_problem(&mut rng))).collect()
+    }
+
+    fn held_out(&self) -> Result<Vec<Question>, RlError> {
+        let mut rng = stream(self.seed, Purpose::HeldOut, 0);
+        (0..self.held_out).map(|_| self.question(self.task.held_out_problem(&mut rng))).collect()
+    }
+
+    /// A response cut by the length limit is worth nothing.
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded> {
+        let score = |answer: &GradingInput<'_>| {
+            if answer.finished { self.task.reward(&answer.question.answer, answer.response) } else { 0.0 }
+        };
+        answered
+            .iter()
+            .map(|answer| Graded {
+                score: score(answer),
+                extracted: Some(Arithmetic::answer(answer.response).to_string()),
+            })
+            .collect()
+    }
+
+    fn describe(&self) -> String {
+        let Arithmetic { max_terms, max_number } = self.task;
+        format!("sums of up to {max_terms} numbers up to {max_number}, {} held out", self.held_out)
+    }
+}
+
+impl ArithmeticQuestions {
+    fn question(&self, problem: SyntheticProblem) -> Result<Question, RlError> {
+        Ok(Question {
+            tokens: self.tokenizer.encode(&problem.prompt)?,
+            prompt: problem.prompt,
+            answer: problem.answer,
+            data_source: "arithmetic".into(),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Advantages: what each response of a step's groups is worth beyond the others.
+
+use bupo_eval::mean_and_std;
+use serde::{Deserialize, Serialize};
+
+/// Keeps the division finite where all rewards are equal.
+const GROUP_EPSILON: f64 = 1e-6;
+/// The same, within the root of a whole batch's variance.
+const BATCH_EPSILON: f64 = 1e-8;
+
+/// How rewards become advantages. A response's tokens all have its advantage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Advantage {
+    /// `(R - mean) / (std + 1e-6)` within the group, with the unbiased standard deviation; a group of one has mean 0 and
+    /// standard deviation 1, so that its advantage is its reward (GRPO as in the reference implementation of
+    /// arXiv 2512.19673).
+    #[default]
+    Grpo,
+    /// `R - mean` within the group: without the division, easy and hard prompts weigh alike (Dr. GRPO,
+    /// arXiv 2503.20783).
+    DrGrpo,
+    /// `R` less the mean of the group's other responses; `R` in a group of one (arXiv 2402.14740).
+    Rloo,
+    /// `R`, whitened over the response tokens of the step (REINFORCE++, arXiv 2501.03262).
+    #[serde(rename = "reinforce++")]
+    ReinforcePlusPlus,
+    /// `R - mean` within the group, whitened over the response tokens of the step.
+    #[serde(rename = "reinforce++-baseline")]
+    ReinforcePlusPlusBaseline,
+}
+
+/// What an advantage is computed from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RewardedLength {
+    /// What the response earned.
+    pub reward: f64,
+    /// Its length in tokens.
+    pub tokens: usize,
+}
+
+impl Advantage {
+    /// The advantages of all of a step's groups, in their order.
+    pub fn of(self, groups: &[Vec<RewardedLength>]) -> Vec<Vec<f64>> {
+        let within = |advantages: fn(&[f64]) -> Vec<f64>| -> Vec<Vec<f64>> {
+            groups.iter().map(|group| advantages(&rewards(group))).collect()
+        };
+        match self {
+            Self::Grpo => within(group_advantages),
+            Self::DrGrpo => within(centred),
+            Self::Rloo => within(leave_one_out),
+            Self::ReinforcePlusPlus => whitened(within(<[f64]>::to_vec), groups),
+            Self::ReinforcePlusPlusBaseline => whitened(within(centred), groups),
+        }
+    }
+}
+
+/// `A_i = (R_i - mean(R)) / (std(R) + 1e-6)`: [`Advantage::Grpo`] of one group.
+pub fn group_advantages(rewards: &[f64]) -> Vec<f64> {
+    let (mean, std) = if rewards.len() > 1 { mean_and_std(rewards) } else { (0.0, 1.0) };
+    rewards.iter().map(|reward| (reward - mean) / (std + GROUP_EPSILON)).collect()
+}
+
+fn rewards(group: &[RewardedLength]) -> Vec<f64> {
+    group.iter().map(|scored| scored.reward).collect()
+}
+
+/// A group of one keeps its reward, as everywhere.
+fn centred(rewards: &[f64]) -> Vec<f64> {
+    let mean = if rewards.len() > 1 { mean_and_std(rewards).0 } else { 0.0 };
+    rewards.iter().map(|reward| reward - mean).collect()
+}
+
+fn leave_one_out(rewards: &[f64]) -> Vec<f64> {
+    let sum: f64 = rewards.iter().sum();
+    let others = rewards.len().saturating_sub(1);
+    rewards.iter().map(|reward| if others == 0 { *reward } else { reward - (sum - reward) / others as f64 }).collect()
+}
+
+/// `(A - mean) / sqrt(var + 1e-8)` with mean and unbiased variance over all response tokens.
+fn whitened(advantages: Vec<Vec<f64>>, groups: &[Vec<RewardedLength>]) -> Vec<Vec<f64>> {
+    let weights = || groups.iter().flatten().map(|scored| scored.tokens as f64);
+    let values = || advantages.iter().flatten().copied();
+    let tokens: f64 = weights().sum();
+    let mean = values().zip(weights()).map(|(value, weight)| value * weight).sum::<f64>() / tokens.max(1.0);
+    let squares: f64 = values().zip(weights()).map(|(value, weight)| (value - mean).powi(2) * weight).sum();
+    let scale = (squares / (tokens - 1.0).max(1.0) + BATCH_EPSILON).sqrt().recip();
+    advantages.iter().map(|group| group.iter().map(|value| (value - mean) * scale).collect()).collect()
+}

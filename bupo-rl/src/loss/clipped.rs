@@ -1,0 +1,304 @@
+//! The policy-gradient objective and its derivatives, in f64 on the host.
+//!
+//! The loss depends on the model through the log-probs of the sampled tokens and the entropies only, so its gradient is
+//! two numbers per token; `bupo-core` carries it on through the unembedding.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::advantage::Advantage;
+
+/// A token's log ratios beyond this, on either side, are cut off, and have no gradient.
+const MAX_LOG_RATIO: f64 = 20.0;
+/// So are a response's mean log ratios above this.
+const MAX_SEQUENCE_LOG_RATIO: f64 = 10.0;
+/// k3 is bounded by this.
+const MAX_K3: f64 = 10.0;
+
+/// How per-token losses become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregation {
+    /// The mean over all response tokens of the mini-batch.
+    #[default]
+    TokenMean,
+    /// The mean over sequences of each one's token mean (the paper's formula).
+    SeqMeanTokenMean,
+    /// The mean over sequences of each one's token sum.
+    SeqMeanTokenSum,
+    /// The same, divided by a constant, the longest response allowed (Dr. GRPO).
+    SeqMeanTokenSumNorm,
+}
+
+/// Whose importance ratio is clipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ratio {
+    /// Each token's own, `exp(logp - logp_old)`.
+    #[default]
+    Token,
+    /// The geometric mean of a response's, at most `e^10`, shared by its tokens (GSPO, arXiv 2507.18071).
+    Sequence,
+}
+
+/// An estimate of KL(policy || reference) from a sampled token, with `x = logp` and `y` the reference's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KlEstimator {
+    /// `x - y`. As a loss its gradient has mean zero: it is for watching.
+    K1,
+    /// `(x - y)^2 / 2`.
+    K2,
+    /// `clamp(e^t - t - 1, -10, 10)` with `t = clamp(y - x, -20, 20)`.
+    #[default]
+    K3,
+}
+
+/// The loss of a mini-batch: a clipped surrogate, and a distance to a frozen reference and an entropy bonus where their
+/// coefficients are not 0.
+///
+/// ```text
+/// r = exp(clamp(logp - logp_old, -20, 20)), or the response's own
+/// surrogate = max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high))
+/// where A < 0: surrogate = min(surrogate, -A dual_clip)
+/// loss = aggregate(surrogate + kl_coefficient kl - entropy_coefficient H)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Objective {
+    /// How rewards become advantages.
+    pub advantage: Advantage,
+    /// Whose importance ratio is clipped.
+    pub ratio: Ratio,
+    /// How far the ratio may fall below 1.
+    pub clip_low: f64,
+    /// How far the ratio may rise above 1.
+    pub clip_high: f64,
+    /// Bounds the loss of bad responses that have become much more likely; 0 leaves it unbounded.
+    pub dual_clip: f64,
+    /// How per-token losses become one number.
+    pub aggregation: Aggregation,
+    /// Weighs the distance to the reference, the model before training, at the same policy site; 0 leaves it out.
+    pub kl_coefficient: f64,
+    /// How that distance is estimated.
+    pub kl_estimator: KlEstimator,
+    /// Weighs the trained policy's entropy, which it rewards; 0 leaves it out.
+    pub entropy_coefficient: f64,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self {
+            advantage: Advantage::Grpo,
+            ratio: Ratio::Token,
+            clip_low: 0.2,
+            clip_high: 0.2,
+            dual_clip: 10.0,
+            aggregation: Aggregation::TokenMean,
+            kl_coefficient: 0.0,
+            kl_estimator: KlEstimator::K3,
+            entropy_coefficient: 0.0,
+        }
+    }
+}
+
+/// The sizes of a whole mini-batch that its aggregation divides by, so that cutting it up changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSize {
+    sequences: usize,
+    tokens: usize,
+    norm_length: usize,
+}
+
+impl BatchSize {
+    /// Of responses of these lengths. `norm_length` is what [`Aggregation::SeqMeanTokenSumNorm`] divides by: the longest
+    /// response allowed, or else the longest there is.
+    pub fn of(lengths: impl Iterator<Item = usize>, norm_length: Option<usize>) -> Self {
+        let none = Self { sequences: 0, tokens: 0, norm_length: 0 };
+        let size = lengths.fold(none, |size, length| Self {
+            sequences: size.sequences + 1,
+            tokens: size.tokens + length,
+            norm_length: size.norm_length.max(length),
+        });
+        Self { norm_length: norm_length.unwrap_or(size.norm_length), ..size }
+    }
+
+    /// The number of response tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// What each token of a response of this length weighs in the loss.
+    fn token_weight(&self, aggregation: Aggregation, length: usize) -> f64 {
+        let divisor = match aggregation {
+            Aggregation::TokenMean => self.tokens,
+            Aggregation::SeqMeanTokenMean => self.sequences * length,
+            Aggregation::SeqMeanTokenSum => self.sequences,
+            Aggregation::SeqMeanTokenSumNorm => self.sequences * self.norm_length,
+        };
+        1.0 / divisor.max(1) as f64
+    }
+}
+
+/// What the loss of one response is of: one number per token, and its advantage.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResponseValues<'a> {
+    /// Under the policy as it is.
+    pub log_probs: &'a [f32],
+    /// Under the policy before the step.
+    pub old_log_probs: &'a [f32],
+    /// Under the reference; needed where `kl_coefficient` is not 0.
+    pub ref_log_probs: Option<&'a [f32]>,
+    /// The policy's entropies in nats.
+    pub entropy: &'a [f32],
+    /// Of all its tokens.
+    pub advantage: f64,
+}
+
+/// One response's share of the loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseLoss {
+    /// Its part of the mini-batch's loss.
+    pub loss: f64,
+    /// The derivative of the mini-batch's loss with respect to each of its log-probs.
+    pub d_log_probs: Vec<f64>,
+    /// The same with respect to each of its entropies, which all weigh alike.
+    pub d_entropy: f64,
+    /// Tokens whose clipped term is the larger one.
+    pub clipped: usize,
+    /// Tokens bounded by the dual clip.
+    pub dual_clipped: usize,
+    /// The sum over tokens of `logp_old - logp`.
+    pub kl_sum: f64,
+    /// The sum over tokens of the estimated KL to the reference, 0 without one.
+    pub ref_kl_sum: f64,
+    /// The ratio furthest from 1, or 1.
+    pub extreme_ratio: f64,
+}
+
+impl ResponseLoss {
+    /// The loss of no tokens.
+    pub(crate) const NOTHING: Self = Self {
+        loss: 0.0,
+        d_log_probs: Vec::new(),
+        d_entropy: 0.0,
+        clipped: 0,
+        dual_clipped: 0,
+        kl_sum: 0.0,
+        ref_kl_sum: 0.0,
+        extreme_ratio: 1.0,
+    };
+
+    /// Adds another response's figures, all but its derivatives.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.clipped += other.clipped;
+        self.dual_clipped += other.dual_clipped;
+        self.kl_sum += other.kl_sum;
+        self.ref_kl_sum += other.ref_kl_sum;
+        self.extreme_ratio = further_from_one(self.extreme_ratio, other.extreme_ratio);
+    }
+}
+
+impl Objective {
+    /// Whether the loss is also of a frozen reference's log-probs.
+    pub fn needs_reference(&self) -> bool {
+        self.kl_coefficient != 0.0
+    }
+
+    /// The loss of one response of a mini-batch and its derivatives.
+    ///
+    /// # Panics
+    /// If there are not as many of each value as log-probs, or the reference's are missing where they are needed.
+    pub fn response(&self, values: &ResponseValues<'_>, batch: &BatchSize) -> ResponseLoss {
+        let length = values.log_probs.len();
+        assert_eq!(length, values.old_log_probs.len(), "one old log-prob per token");
+        assert_eq!(length, values.entropy.len(), "one entropy per token");
+        let weight = batch.token_weight(self.aggregation, length);
+        let mut total = ResponseLoss { d_entropy: -self.entropy_coefficient * weight, ..ResponseLoss::NOTHING };
+        let log_ratios: Vec<f64> = values
+            .log_probs
+            .iter()
+            .zip(values.old_log_probs)
+            .map(|(log_prob, old)| f64::from(*log_prob) - f64::from(*old))
+            .collect();
+        let mean = log_ratios.iter().sum::<f64>() / length.max(1) as f64;
+        for log_ratio in &log_ratios {
+            let token = match self.ratio {
+                Ratio::Token => self.token(*log_ratio, -MAX_LOG_RATIO..=MAX_LOG_RATIO, values.advantage),
+                // The mean's derivative, 1 / length, is in the weight: each token stands for the whole response once.
+                Ratio::Sequence => self.token(mean, f64::MIN..=MAX_SEQUENCE_LOG_RATIO, values.advantage),
+            };
+            total.loss += weight * token.loss;
+            total.d_log_probs.push(weight * token.d_log_prob);
+            total.clipped += usize::from(token.clipped);
+            total.dual_clipped += usize::from(token.dual_clipped);
+            total.kl_sum -= log_ratio;
+            total.extreme_ratio = further_from_one(total.extreme_ratio, token.ratio);
+        }
+        total.loss -= self.entropy_coefficient * weight * values.entropy.iter().copied().map(f64::from).sum::<f64>();
+        if self.needs_reference() {
+            self.add_reference(values, weight, &mut total);
+        }
+        total
+    }
+
+    fn add_reference(&self, values: &ResponseValues<'_>, weight: f64, total: &mut ResponseLoss) {
+        let reference = values.ref_log_probs.unwrap_or_default();
+        assert_eq!(reference.len(), values.log_probs.len(), "one reference log-prob per token");
+        for ((log_prob, reference), d) in values.log_probs.iter().zip(reference).zip(&mut total.d_log_probs) {
+            let (kl, d_kl) = self.kl_estimator.of(f64::from(*log_prob), f64::from(*reference));
+            total.ref_kl_sum += kl;
+            total.loss += self.kl_coefficient * weight * kl;
+            *d += self.kl_coefficient * weight * d_kl;
+        }
+    }
+
+    fn token(&self, log_ratio: f64, bounds: RangeInclusive<f64>, advantage: f64) -> TokenLoss {
+        let inside = bounds.contains(&log_ratio);
+        let ratio = log_ratio.clamp(*bounds.start(), *bounds.end()).exp();
+        let unclipped = -advantage * ratio;
+        let clipped = -advantage * ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high);
+        let is_clipped = clipped > unclipped;
+        let surrogate = unclipped.max(clipped);
+        let bound = -advantage * self.dual_clip;
+        let dual_clipped = self.dual_clip > 0.0 && advantage < 0.0 && bound < surrogate;
+        TokenLoss {
+            ratio,
+            loss: if dual_clipped { bound } else { surrogate },
+            // d ratio / d logp = ratio; every clamp stops the gradient.
+            d_log_prob: if is_clipped || dual_clipped || !inside { 0.0 } else { unclipped },
+            clipped: is_clipped,
+            dual_clipped,
+        }
+    }
+}
+
+impl KlEstimator {
+    /// The estimate at `x = logp` and `y`, the reference's, with its derivative in `x`. Every clamp stops the gradient.
+    fn of(self, x: f64, y: f64) -> (f64, f64) {
+        match self {
+            Self::K1 => (x - y, 1.0),
+            Self::K2 => ((x - y).powi(2) / 2.0, x - y),
+            Self::K3 => {
+                let t = (y - x).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);
+                let kl = t.exp() - t - 1.0;
+                let inside = (y - x).abs() <= MAX_LOG_RATIO && kl.abs() <= MAX_K3;
+                (kl.clamp(-MAX_K3, MAX_K3), if inside { 1.0 - t.exp() } else { 0.0 })
+            }
+        }
+    }
+}
+
+struct TokenLoss {
+    ratio: f64,
+    loss: f64,
+    d_log_prob: f64,
+    clipped: bool,
+    dual_clipped: bool,
+}
+
+fn further_from_one(a: f64, b: f64) -> f64 {
+    if (b - 1.0).abs() > (a - 1.0).abs() { b } else { a }
+}

@@ -1,0 +1,12 @@
+//! Phases: which policy is trained for how many steps, the automatic boundary layer, and when a phase has gone on too long.
+
+mod auto_layer;
+mod drift;
+mod guard;
+mod schedule;
+
+pub(crate) use auto_layer::find_boundary;
+pub(crate) use drift::{InitialPolicy, first_responses, sampling_logp_difference};
+pub(crate) use guard::{Alarm, Observation, PhaseGuard};
+pub use guard::{GuardAction, PhaseGuardMode};
+pub use schedule::{Phase, PhaseConfig, PhaseSite, Schedule};

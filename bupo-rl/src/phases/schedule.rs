@@ -1,0 +1,242 @@
+//! Phases: which policy is trained for how many steps.
+
+use bupo_core::{Norm, PolicySite};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::RlError;
+
+/// Which policy a phase of the settings trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PhaseSite {
+    /// The one that is named.
+    At(PolicySite),
+    /// The boundary layer's, found on the first rollouts.
+    Auto,
+}
+
+/// A phase as settings name it: `site = "layer:6"`, `layer = 6` or `layer = "auto"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseConfig {
+    /// The policy whose log-probs the loss is of.
+    #[serde(alias = "layer")]
+    pub site: PhaseSite,
+    /// How many steps it is trained.
+    pub steps: usize,
+    /// The norm between its state and the unembedding.
+    #[serde(default)]
+    pub norm: Norm,
+}
+
+/// Some steps of training one policy. Bottom-up Policy Optimization is two of them: an internal layer, then the full
+/// policy (arXiv 2512.19673, section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// The policy whose log-probs the loss is of.
+    pub site: PolicySite,
+    /// How many steps it is trained.
+    pub steps: usize,
+    /// The norm between its state and the unembedding.
+    pub norm: Norm,
+}
+
+/// Phases, one after the other. Steps count from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    phases: Vec<Phase>,
+    /// Whether each phase's site is yet to be found; until then it is the last layer, the most it can be.
+    open: Vec<bool>,
+    /// Whether each phase was ended before its time.
+    ended: Vec<bool>,
+}
+
+impl Schedule {
+    /// A schedule for a model of `num_layers` layers.
+    ///
+    /// # Errors
+    /// If there are no steps, or a site is outside the model.
+    pub fn new(phases: &[PhaseConfig], num_layers: usize) -> Result<Self, RlError> {
+        let mut schedule = Self { phases: Vec::new(), open: Vec::new(), ended: Vec::new() };
+        for phase in phases {
+            let site = match phase.site {
+                PhaseSite::At(site) => site,
+                PhaseSite::Auto => PolicySite::Layer(num_layers),
+            };
+            site.depth(num_layers)?;
+            schedule.phases.push(Phase { site, steps: phase.steps, norm: phase.norm });
+            schedule.open.push(phase.site == PhaseSite::Auto);
+            schedule.ended.push(false);
+        }
+        if schedule.steps() == 0 {
+            return Err(RlError::Config("the phases have no steps; give at least one phase with steps from 1".into()));
+        }
+        Ok(schedule)
+    }
+
+    /// The phases, in order.
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    /// Whether each phase's site is yet to be found.
+    pub fn open(&self) -> &[bool] {
+        &self.open
+    }
+
+    /// Whether any phase's site is yet to be found.
+    pub fn is_open(&self) -> bool {
+        self.open.contains(&true)
+    }
+
+    /// Settles the sites that were yet to be found.
+    pub fn resolve_auto_layer(&mut self, site: PolicySite) {
+        for (phase, open) in self.phases.iter_mut().zip(&mut self.open) {
+            if std::mem::take(open) {
+                phase.site = site;
+            }
+        }
+    }
+
+    /// Ends the phase of a step (from 1) with that step, however many it was to have.
+    pub fn end(&mut self, step: usize) {
+        let (number, _) = self.at(step);
+        let before: usize = self.phases[..number - 1].iter().map(|phase| phase.steps).sum();
+        self.phases[number - 1].steps = step - before;
+        self.ended[number - 1] = true;
+    }
+
+    /// Takes over what another schedule of the same phases has come to: sites that were found, phases that were ended.
+    pub fn resolve_auto_layer_as(&mut self, other: &Self) {
+        for (index, (phase, was)) in self.phases.iter_mut().zip(&other.phases).enumerate() {
+            if self.open[index] {
+                phase.site = was.site;
+                self.open[index] = other.open[index];
+            }
+            if other.ended[index] {
+                phase.steps = was.steps;
+                self.ended[index] = true;
+            }
+        }
+    }
+
+    /// The number of steps of all phases.
+    pub fn steps(&self) -> usize {
+        self.phases.iter().map(|phase| phase.steps).sum()
+    }
+
+    /// The phase of a step (from 1) and its number (from 1); the last one's beyond the end.
+    pub fn at(&self, step: usize) -> (usize, Phase) {
+        let mut end = 0;
+        for (index, phase) in self.phases.iter().enumerate() {
+            end += phase.steps;
+            if step <= end || index + 1 == self.phases.len() {
+                return (index + 1, *phase);
+            }
+        }
+        (1, Phase { site: PolicySite::Full, steps: 0, norm: Norm::None })
+    }
+}
+
+const AUTO: &str = "auto";
+
+impl Serialize for PhaseSite {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::At(site) => site.serialize(serializer),
+            Self::Auto => serializer.serialize_str(AUTO),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PhaseSite {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a policy site such as \"layer:6\", a layer's number, or \"auto\"")]
+        enum Written {
+            Layer(usize),
+            Name(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Layer(layer) => Ok(Self::At(PolicySite::Layer(layer))),
+            Written::Name(name) if name == AUTO => Ok(Self::Auto),
+            Written::Name(name) => name.parse().map(Self::At).map_err(D::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase(site: PhaseSite, steps: usize) -> PhaseConfig {
+        PhaseConfig { site, steps, norm: Norm::None }
+    }
+
+    const LAYER_3: PhaseSite = PhaseSite::At(PolicySite::Layer(3));
+    const FULL: PhaseSite = PhaseSite::At(PolicySite::Full);
+
+    fn sites(schedule: &Schedule) -> Vec<String> {
+        (1..=schedule.steps()).map(|step| schedule.at(step).1.site.to_string()).collect()
+    }
+
+    #[test]
+    fn the_first_phase_lasts_exactly_its_steps() -> Result<(), RlError> {
+        let schedule = Schedule::new(&[phase(LAYER_3, 2), phase(FULL, 3)], 4)?;
+        assert_eq!(sites(&schedule), ["layer:3", "layer:3", "full", "full", "full"]);
+        Ok(())
+    }
+
+    #[test]
+    fn empty_phases_are_passed_over() -> Result<(), RlError> {
+        let schedule = Schedule::new(&[phase(LAYER_3, 0), phase(FULL, 1)], 4)?;
+        assert_eq!(schedule.at(1), (2, Phase { site: PolicySite::Full, steps: 1, norm: Norm::None }));
+        Ok(())
+    }
+
+    #[test]
+    fn a_layer_to_be_found_is_settled_once_and_alone() -> Result<(), RlError> {
+        let mut schedule = Schedule::new(&[phase(PhaseSite::Auto, 1), phase(LAYER_3, 1), phase(FULL, 1)], 4)?;
+        assert!(schedule.is_open());
+        schedule.resolve_auto_layer(PolicySite::Layer(2));
+        schedule.resolve_auto_layer(PolicySite::Layer(1));
+        assert_eq!(
+            (schedule.is_open(), sites(&schedule)),
+            (false, ["layer:2", "layer:3", "full"].map(String::from).into())
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_phase_that_is_ended_stays_ended_whatever_the_settings_say() -> Result<(), RlError> {
+        let mut schedule = Schedule::new(&[phase(LAYER_3, 5), phase(FULL, 2)], 4)?;
+        schedule.end(3);
+        assert_eq!(sites(&schedule), ["layer:3", "layer:3", "layer:3", "full", "full"]);
+        let mut longer = Schedule::new(&[phase(LAYER_3, 9), phase(FULL, 3)], 4)?;
+        longer.resolve_auto_layer_as(&schedule);
+        assert_eq!(sites(&longer), ["layer:3", "layer:3", "layer:3", "full", "full", "full"]);
+        longer.end(5);
+        assert_eq!(longer.steps(), 5);
+        Ok(())
+    }
+
+    #[test]
+    fn sites_outside_the_model_and_no_steps_are_refused() {
+        assert!(Schedule::new(&[phase(PhaseSite::At(PolicySite::Layer(5)), 2)], 4).is_err());
+        assert!(Schedule::new(&[phase(FULL, 0)], 4).is_err());
+    }
+
+    #[test]
+    fn sites_are_written_in_three_ways() -> Result<(), Box<dyn std::error::Error>> {
+        let read = |text: &str| toml::from_str::<PhaseConfig>(text).map(|phase| phase.site);
+        assert_eq!(read("site = \"layer:3\"\nsteps = 1")?, LAYER_3);
+        assert_eq!(read("layer = 3\nsteps = 1")?, LAYER_3);
+        assert_eq!(read("layer = \"auto\"\nsteps = 1")?, PhaseSite::Auto);
+        for wrong in ["layer = \"x\"\nsteps = 1", "layer = -1\nsteps = 1", "layer = 1.5\nsteps = 1", "steps = 1"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let written = toml::to_string(&phase(PhaseSite::Auto, 2))?;
+        assert_eq!(toml::from_str::<PhaseConfig>(&written)?, phase(PhaseSite::Auto, 2));
+        Ok(())
+    }
+}

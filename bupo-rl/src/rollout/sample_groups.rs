@@ -1,0 +1,56 @@
+//! The responses of one step: drawn, graded, filtered, and what they came to.
+
+use bupo_core::{Norm, PolicySite};
+use bupo_eval::{Group, Sampler, Sampling};
+use burn::tensor::backend::Backend;
+
+use super::metrics::RolloutMetrics;
+use super::reward_shaping::has_reward_variance;
+use crate::RlError;
+use crate::config::RolloutConfig;
+use crate::data::Questions;
+use crate::random::{Purpose, stream_seed};
+
+/// A step's groups.
+pub(crate) struct Rollout {
+    /// Those to learn from.
+    pub(crate) groups: Vec<Group>,
+    /// Of all that were sampled.
+    pub(crate) metrics: RolloutMetrics,
+}
+
+/// Samples a step's groups from the full policy. `draws` counts the draws of prompts over the whole run.
+///
+/// With dynamic sampling, groups whose rewards are all equal are left out and further prompts drawn, until there are
+/// enough or the draws of a step are used up.
+pub(crate) fn rollout<B: Backend>(
+    sampler: &Sampler<'_, B>,
+    questions: &dyn Questions,
+    settings: &RolloutConfig,
+    seed: u64,
+    draws: &mut usize,
+) -> Result<Rollout, RlError> {
+    let mut groups = Vec::new();
+    let mut sampled = Vec::new();
+    for _ in 0..settings.max_draws {
+        *draws += 1;
+        let sampling = Sampling {
+            site: PolicySite::Full,
+            norm: Norm::None,
+            samples: settings.group_size,
+            temperature: settings.temperature,
+            max_new_tokens: settings.max_new_tokens,
+            batch: settings.batch,
+            seed: stream_seed(seed, Purpose::Rollouts, *draws),
+        };
+        let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| questions.grade(answered))?;
+        let dynamic = settings.max_draws > 1;
+        groups.extend(drawn.iter().filter(|group| !dynamic || has_reward_variance(&group.scores())).cloned());
+        sampled.extend(drawn);
+        if groups.len() >= settings.prompts {
+            groups.truncate(settings.prompts);
+            break;
+        }
+    }
+    Ok(Rollout { groups, metrics: RolloutMetrics::of(&sampled) })
+}

@@ -1,0 +1,11 @@
+//! Tools beside training: throughput benchmarks, the device check, updates on recorded rollouts, supervised pretraining.
+
+mod bench;
+mod device_check;
+mod pretrain;
+mod replay;
+
+pub use bench::{BenchMode, BenchResult, BenchSpec, Floor, Machine, bench};
+pub use device_check::{DeviceNumbers, Difference};
+pub use pretrain::{PretrainConfig, pretrain};
+pub use replay::{RecordedRollout, read_rollouts, replay};

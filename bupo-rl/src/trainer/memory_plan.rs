@@ -1,0 +1,365 @@
+//! What a run would do before it does it: phases, updates, tokens, and memory by part.
+
+use bupo_core::kernels::ATTENTION_TILE;
+use bupo_core::{LOGITS_AT_ONCE, PolicySite};
+use bupo_models::families::{embedding_params, layer_params, num_params};
+use bupo_models::generate::PREFILL_TOKENS;
+use bupo_models::{ComputeDtype, DtypeChoice, ModelConfig};
+
+use crate::RlError;
+use crate::config::TrainConfig;
+use crate::phases::Phase;
+
+/// Bytes of a parameter, a gradient, a moment, a logit.
+const F32: u64 = 4;
+/// What the unembedding holds of a chunk of logits while its gradient is computed, in chunks.
+const LOGIT_CHUNKS: u64 = 4;
+
+/// A phase as it would run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhasePlan {
+    /// The phase.
+    pub phase: Phase,
+    /// Whether its site is yet to be found; it is planned as the last layer, the most it can be.
+    pub open: bool,
+    /// Optimizer steps.
+    pub updates: usize,
+    /// Layers that run for its loss.
+    pub layers: usize,
+    /// Parameters it trains.
+    pub trained: u64,
+}
+
+/// What a run would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPlan {
+    /// Its phases.
+    pub phases: Vec<PhasePlan>,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Responses per step, before dynamic sampling draws more.
+    pub responses_per_step: usize,
+    /// Prompt and response tokens per step at most, every prompt and response being as long as allowed.
+    pub most_tokens_per_step: usize,
+    /// Memory by part.
+    pub memory: MemoryPlan,
+}
+
+/// Memory in bytes at the longest sequences. An estimate: what the formulas of the parts leave out is a few hundred MB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// The model, in f32.
+    pub weights: u64,
+    /// Of the phase that trains most parameters.
+    pub gradients: u64,
+    /// AdamW's two moments of every parameter that is ever trained.
+    pub optimizer: u64,
+    /// The frozen reference: a copy of every parameter that is ever trained.
+    pub reference: u64,
+    /// What the layers keep for the way back, for one batch of tokens.
+    pub activations: u64,
+    /// Logits of a chunk and their gradient.
+    pub logits: u64,
+    /// Keys and values of the responses that are generated at once.
+    pub cache: u64,
+    /// What a layer needs to read their prompts.
+    pub prefill: u64,
+    /// The layers once more, in the dtype they compute in, while responses are generated.
+    pub lowered: u64,
+}
+
+impl MemoryPlan {
+    /// While generating.
+    pub fn rollout(&self) -> u64 {
+        self.weights + self.optimizer + self.reference + self.lowered + self.cache + self.prefill.max(self.logits)
+    }
+
+    /// While updating.
+    pub fn update(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.reference + self.activations + self.logits
+    }
+
+    /// The larger of the two.
+    pub fn peak(&self) -> u64 {
+        self.rollout().max(self.update())
+    }
+}
+
+impl RunPlan {
+    /// Of a run on a model of this config.
+    ///
+    /// # Errors
+    /// If a site is outside the model, or there are no steps.
+    pub fn new(config: &TrainConfig, model: &ModelConfig) -> Result<Self, RlError> {
+        let schedule = config.schedule(model.num_hidden_layers)?;
+        let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts);
+        let phases = schedule
+            .phases()
+            .iter()
+            .zip(schedule.open())
+            .filter(|(phase, _)| phase.steps > 0)
+            .map(|(phase, open)| {
+                let layers = phase.site.depth(model.num_hidden_layers)?;
+                Ok(PhasePlan {
+                    phase: *phase,
+                    open: *open,
+                    updates: phase.steps * updates_per_step,
+                    layers,
+                    trained: trained(model, phase, layers),
+                })
+            })
+            .collect::<Result<Vec<_>, RlError>>()?;
+        let responses_per_step = config.rollout.prompts * config.rollout.group_size;
+        let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+        Ok(Self {
+            parameters: num_params(model),
+            responses_per_step,
+            most_tokens_per_step: responses_per_step * longest,
+            memory: memory(config, model, &phases, longest),
+            phases,
+        })
+    }
+}
+
+/// Tokens run at once below which an update's products are too small to be fast.
+const FEW_TOKENS: usize = 512;
+
+/// Cuts what a run holds at once, which changes nothing of it but speed and rounding, until its estimated peak is within `limit`
+/// bytes: `rollout.batch`, then `update.max_tokens_per_batch`, then `update.recompute`, then fewer tokens still. Says what was cut.
+///
+/// # Errors
+/// If it does not fit whatever is cut.
+pub fn shrink_to_memory(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<Vec<String>, RlError> {
+    let before = config.clone();
+    loop {
+        let memory = RunPlan::new(config, model)?.memory;
+        if memory.peak() <= limit {
+            break;
+        }
+        let cut = (memory.rollout() > limit && cut_rollout(config)) || (memory.update() > limit && cut_update(config));
+        if !cut {
+            let fixed = memory.weights + memory.gradients + memory.optimizer + memory.reference;
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            return Err(RlError::Config(format!(
+                "training needs {:.2} GiB of memory by the estimate, {:.2} of them for weights, gradients and moments, and {:.2} are \
+                 allowed; shorten rollout.max_new_tokens or data.max_prompt_tokens, choose a smaller model or another --device, or \
+                 give a larger --memory-limit",
+                gib(memory.peak()),
+                gib(fixed),
+                gib(limit)
+            )));
+        }
+    }
+    Ok(cuts(&before, config))
+}
+
+/// Generates half as many responses at once. Whether there were several.
+pub(crate) fn cut_rollout(config: &mut TrainConfig) -> bool {
+    let rollout = &mut config.rollout;
+    // What is more than there is holds no more.
+    let rows = rollout.batch.min(rollout.prompts * rollout.group_size);
+    if rows > 1 {
+        rollout.batch = rows / 2;
+    }
+    rows > 1
+}
+
+/// Makes an update hold less: half as many tokens at once, while they are many; then layers are run again; then one sequence at a
+/// time. Whether any of it was left to do.
+pub(crate) fn cut_update(config: &mut TrainConfig) -> bool {
+    let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
+    let update = &mut config.update;
+    let tokens = update.max_tokens_per_batch.min(update.mini_batch_prompts * config.rollout.group_size * longest);
+    if tokens / 2 >= longest.max(FEW_TOKENS) {
+        update.max_tokens_per_batch = tokens / 2;
+    } else if !update.recompute {
+        update.recompute = true;
+    } else if tokens > longest {
+        update.max_tokens_per_batch = longest;
+    } else {
+        return false;
+    }
+    true
+}
+
+/// What was cut, a line each.
+pub(crate) fn cuts(before: &TrainConfig, after: &TrainConfig) -> Vec<String> {
+    let sizes = |config: &TrainConfig| {
+        [
+            ("rollout.batch", config.rollout.batch.to_string()),
+            ("update.max_tokens_per_batch", config.update.max_tokens_per_batch.to_string()),
+            ("update.recompute", config.update.recompute.to_string()),
+        ]
+    };
+    let pairs = sizes(before).into_iter().zip(sizes(after));
+    let changed = pairs.filter(|((_, before), (_, after))| before != after);
+    changed.map(|((name, before), (_, after))| format!("{name} {before} -> {after}")).collect()
+}
+
+/// Parameters that get a gradient: the embedding, the layers up to the site, the unembedding, and the final norm where the
+/// policy has it.
+fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
+    let final_norm = phase.site == PolicySite::Full || phase.norm == bupo_core::Norm::Final;
+    embedding_params(model) + layers as u64 * layer_params(model) + u64::from(final_norm) * model.hidden_size as u64
+}
+
+fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize) -> MemoryPlan {
+    let most_trained = phases.iter().map(|phase| phase.trained).max().unwrap_or(0);
+    let most_layers = phases.iter().map(|phase| phase.layers).max().unwrap_or(0) as u64;
+    let weights = F32 * num_params(model);
+    let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
+    let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
+    let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
+    // A sequence that is longer than a batch is run alone.
+    let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(sequences * longest as u64);
+    // What is not decided yet is planned as the larger.
+    let (number, lowered) = match config.dtype {
+        DtypeChoice::Bf16 => {
+            let number = ComputeDtype::Bf16.bytes();
+            (number, number * model.num_hidden_layers as u64 * layer_params(model))
+        }
+        DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
+    };
+    let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
+    let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
+    MemoryPlan {
+        weights,
+        gradients: F32 * most_trained,
+        optimizer: 2 * F32 * most_trained,
+        reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
+        activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute),
+        logits: F32 * LOGIT_CHUNKS * logits,
+        cache: number * rows * longest as u64 * keys,
+        prefill: number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
+        lowered,
+    }
+}
+
+/// What the layers keep of so many tokens for the way back, in numbers, and what one layer holds on the way.
+fn activations(model: &ModelConfig, tokens: u64, longest: u64, layers: u64, recompute: bool) -> u64 {
+    let [hidden, inner, heads, head_dim] = widths(model);
+    let keys = model.num_key_value_heads as u64 * head_dim;
+    let inside = tokens * (hidden + 2 * inner + 2 * heads * head_dim + 2 * keys);
+    let kept = if recompute { layers * tokens * hidden + inside } else { layers * (tokens * hidden + inside) };
+    // Scores, weights and their gradients of a tile of queries; gradients internal what they are of.
+    let tile = longest.min(ATTENTION_TILE as u64);
+    kept + 3 * heads * tokens * tile + tokens * (4 * hidden + 3 * inner)
+}
+
+/// What a layer holds while it reads a prompt, in numbers.
+fn prefill(model: &ModelConfig, prompt: u64) -> u64 {
+    let [hidden, inner, heads, head_dim] = widths(model);
+    prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(ATTENTION_TILE as u64))
+}
+
+fn widths(model: &ModelConfig) -> [u64; 4] {
+    [model.hidden_size, model.intermediate_size, model.num_attention_heads, model.head_dim].map(|n| n as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Qwen3-4B's published sizes.
+    fn qwen3_4b() -> Result<ModelConfig, Box<dyn std::error::Error>> {
+        Ok(ModelConfig::from_json(
+            r#"{"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728,
+                "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+                "tie_word_embeddings": true}"#,
+        )?)
+    }
+
+    #[test]
+    fn a_published_model_has_its_published_number_of_parameters() -> Result<(), Box<dyn std::error::Error>> {
+        assert_eq!(num_params(&qwen3_4b()?), 4_022_468_096);
+        Ok(())
+    }
+
+    #[test]
+    fn a_phase_on_a_layer_trains_and_runs_what_is_below_it() -> Result<(), Box<dyn std::error::Error>> {
+        let pairs = ["phases.0.site=layer:6", "phases.0.steps=2", "phases.1.steps=3"].map(String::from);
+        let plan = RunPlan::new(&TrainConfig::load(None, &pairs)?, &qwen3_4b()?)?;
+        let [internal, full] = &plan.phases[..] else { return Err("two phases".into()) };
+        assert_eq!((internal.layers, internal.trained), (6, 151_936 * 2560 + 6 * 100_930_816));
+        assert_eq!((full.layers, full.trained), (36, plan.parameters));
+        assert_eq!((internal.updates, full.updates), (4, 6));
+        Ok(())
+    }
+
+    #[test]
+    fn memory_is_of_what_is_trained() -> Result<(), Box<dyn std::error::Error>> {
+        let model = qwen3_4b()?;
+        let of = |pairs: &[&str]| -> Result<MemoryPlan, RlError> {
+            let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+            Ok(RunPlan::new(&TrainConfig::load(None, &pairs)?, &model)?.memory)
+        };
+        let whole = of(&[])?;
+        assert_eq!(
+            (whole.weights, whole.gradients, whole.optimizer),
+            (4 * 4_022_468_096, whole.weights, 2 * whole.weights)
+        );
+        assert_eq!(whole.reference, 0);
+        let layer = of(&["phases.1.steps=0", "objective.kl_coefficient=0.1"])?;
+        assert_eq!((layer.reference, layer.weights), (layer.gradients, whole.weights));
+        assert!(layer.gradients < whole.gradients / 5, "{layer:?}");
+        let halved = of(&["dtype=bf16"])?;
+        assert_eq!((halved.weights, halved.optimizer), (whole.weights, whole.optimizer));
+        assert_eq!((2 * halved.cache, 2 * halved.activations), (whole.cache, whole.activations));
+        assert_eq!(halved.lowered, 2 * 36 * 100_930_816);
+        // Keys and values: 2 x 8 heads x 128 x 36 layers, 4 bytes each, for 256 responses of 1,024 + 32 tokens.
+        assert_eq!(whole.cache, 2 * 8 * 128 * 36 * 4 * 256 * 1056);
+        Ok(())
+    }
+
+    fn long_responses(tokens: usize) -> TrainConfig {
+        let mut config = TrainConfig::default();
+        config.rollout.max_new_tokens = tokens;
+        config.update.max_tokens_per_batch = 16384;
+        config
+    }
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_nothing_else() -> Result<(), Box<dyn std::error::Error>> {
+        // Qwen3-0.6B.
+        let model = ModelConfig {
+            hidden_size: 1024,
+            num_hidden_layers: 28,
+            num_attention_heads: 16,
+            intermediate_size: 3072,
+            ..qwen3_4b()?
+        };
+        let small = long_responses(1024);
+        let mut config = small.clone();
+        assert_eq!(shrink_to_memory(&mut config, &model, 1000 * GIB)?, Vec::<String>::new());
+        assert_eq!(config, small);
+        // A laptop's GPU.
+        let cuts = shrink_to_memory(&mut config, &model, 16 * GIB)?;
+        assert!(!cuts.is_empty() && RunPlan::new(&config, &model)?.memory.peak() <= 16 * GIB, "{cuts:?}");
+        for cut in &cuts {
+            assert!(cut.starts_with("rollout.batch") || cut.starts_with("update."), "{cut}");
+        }
+        let back = TrainConfig {
+            rollout: crate::config::RolloutConfig { batch: small.rollout.batch, ..config.rollout.clone() },
+            update: small.update.clone(),
+            ..config
+        };
+        assert_eq!(back, small);
+        let error = shrink_to_memory(&mut small.clone(), &model, 9 * GIB)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        assert!(error.contains("9.00 are allowed") && error.contains("another --device"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn four_billion_parameters_fit_a_large_card_at_four_thousand_tokens() -> Result<(), Box<dyn std::error::Error>> {
+        let mut config = long_responses(4096);
+        (config.rollout.prompts, config.rollout.group_size, config.update.mini_batch_prompts) = (1, 8, 1);
+        shrink_to_memory(&mut config, &qwen3_4b()?, 141_000_000_000)?;
+        assert!(RunPlan::new(&config, &qwen3_4b()?)?.memory.peak() <= 141_000_000_000);
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! The metrics of one training step: one line of `metrics.jsonl`.
+
+use bupo_core::PolicySite;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::warnings::Warning;
+use crate::phases::GuardAction;
+use crate::rollout::RolloutMetrics;
+
+/// Earlier names of metrics, written beside the present ones: present name, earlier name.
+const EARLIER_KEYS: [(&str, &str); 2] =
+    [("sampling_logp_difference", "sampling_gap"), ("sampling_logp_difference_max", "sampling_gap_max")];
+
+/// One line of `metrics.jsonl`. Means are over the step's responses or response tokens. A number that is not finite is null in
+/// the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// From 1.
+    pub step: usize,
+    /// The phase's number, from 1.
+    pub phase: usize,
+    /// The policy trained.
+    pub site: PolicySite,
+    /// The responses sampled.
+    #[serde(flatten)]
+    pub rollout: RolloutMetrics,
+    /// Groups trained on.
+    pub groups: usize,
+    /// Responses so far that a scorer failed to grade.
+    pub grading_failures: usize,
+    /// The updates made.
+    #[serde(flatten)]
+    pub update: UpdateMetrics,
+    /// The policies before the step's updates.
+    #[serde(flatten)]
+    pub policy: PolicyMetrics,
+    /// Problems of this step that do not stop the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+    /// What the phase guard did after this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardAction>,
+    /// AdamW's step size.
+    pub learning_rate: f64,
+    /// Where the time went.
+    #[serde(flatten)]
+    pub timing: Timing,
+}
+
+/// Means over a step's updates, each before it was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpdateMetrics {
+    /// Mean entropy in nats of the trained policy at the response tokens, before the step.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub entropy: f64,
+    /// Mean of `logp_old - logp` over the step's updates.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub kl: f64,
+    /// Mean of the estimated KL to the frozen reference, where the loss has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ref_kl: Option<f64>,
+    /// Mean loss.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub loss: f64,
+    /// Mean global norm of the gradients before clipping.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub grad_norm: f64,
+    /// Share of tokens whose ratio was clipped.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub clip_ratio: f64,
+    /// Share of tokens bounded by the dual clip.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub dual_clip_ratio: f64,
+    /// The importance ratio furthest from 1 in the first update, where every ratio is 1 exactly.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub first_ratio: f64,
+    /// The importance ratio furthest from 1 in any update.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub extreme_ratio: f64,
+    /// Updates left out because their loss or gradient was not finite.
+    pub skipped_updates: usize,
+}
+
+/// The full policy and the trained internal policy on a few of the step's responses, before its updates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyMetrics {
+    /// Mean absolute difference in nats between the log-probs of the same tokens at sampling and in the training forward pass;
+    /// rounding alone where both are one policy.
+    #[serde(alias = "sampling_gap", deserialize_with = "nan_if_null")]
+    pub sampling_logp_difference: f64,
+    /// The largest such difference.
+    #[serde(alias = "sampling_gap_max", deserialize_with = "nan_if_null")]
+    pub sampling_logp_difference_max: f64,
+    /// KL(trained policy || full policy) in nats per token, where an internal policy is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_to_full: Option<f64>,
+    /// Estimate of KL(full policy before training || now) in nats per token, where an internal policy is trained: how much less
+    /// probable the full policy finds its responses before training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<f64>,
+}
+
+/// Seconds of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Prompt and response tokens of the step over its seconds.
+    pub tokens_per_second: f64,
+    /// Seconds spent generating.
+    pub seconds_rollout: f64,
+    /// Seconds spent on old log-probs and updates.
+    pub seconds_update: f64,
+}
+
+impl StepMetrics {
+    /// The line of `metrics.jsonl`, earlier names of metrics included.
+    pub(super) fn to_line(&self) -> serde_json::Result<Value> {
+        let mut line = serde_json::to_value(self)?;
+        if let Some(line) = line.as_object_mut() {
+            for (key, earlier) in EARLIER_KEYS {
+                if let Some(value) = line.get(key).cloned() {
+                    line.insert(earlier.into(), value);
+                }
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// JSON has no number for what is not finite.
+pub(crate) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}

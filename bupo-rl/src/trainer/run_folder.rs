@@ -1,0 +1,253 @@
+//! The folder a run leaves behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bupo_models::{LoadedModel, SaveOptions, save_checkpoint};
+use bupo_runs::{CheckpointStore, EventWriter, JsonLines, RunLock, RunState, Status, write_atomically};
+use burn::tensor::backend::Backend;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::metrics::StepMetrics;
+use crate::RlError;
+
+/// Settings, state, metrics, completions, checkpoints and the trained model of one run. While it is open no other process
+/// trains there.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    metrics: JsonLines,
+    completions: JsonLines,
+    probe: JsonLines,
+    events: EventWriter,
+    /// How far the run is.
+    pub state: RunState,
+    _lock: RunLock,
+}
+
+/// The logs that are cut back to a checkpoint's step when a run goes on from it.
+const LOGS: [&str; 3] = ["metrics.jsonl", "completions.jsonl", "probe.jsonl"];
+const EVENTS: &str = "tensorboard";
+
+impl RunFolder {
+    /// Makes the folder and writes the resolved settings into it, so that what cannot be written is known at once.
+    ///
+    /// # Errors
+    /// If the folder exists and is not empty, or cannot be written.
+    pub fn create(path: &Path, config_toml: &str, steps: usize) -> Result<Self, RlError> {
+        make_empty_folder(path)?;
+        let lock = RunLock::acquire(path)?;
+        write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
+        for log in LOGS {
+            JsonLines::create(&path.join(log))?;
+        }
+        fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
+        Self::open(path, lock, None, steps, EventWriter::create(&path.join(EVENTS))?)
+    }
+
+    /// Makes a new folder that begins with the first `step` steps of another run.
+    ///
+    /// # Errors
+    /// As [`Self::create`], and if the other run's logs cannot be read.
+    pub fn fork(path: &Path, from: &Path, config_toml: &str, step: usize, steps: usize) -> Result<Self, RlError> {
+        make_empty_folder(path)?;
+        let lock = RunLock::acquire(path)?;
+        write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
+        for log in LOGS {
+            fs::copy(from.join(log), path.join(log)).map_err(RlError::io("read", &from.join(log)))?;
+        }
+        fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
+        Self::open(path, lock, Some(step), steps, EventWriter::create(&path.join(EVENTS))?)
+    }
+
+    /// Opens a run's folder to go on after `step`, or from the very beginning; what was logged of later steps is cut off, for they are
+    /// done again.
+    ///
+    /// # Errors
+    /// If another process trains there, or the folder cannot be read or written.
+    pub fn resume(
+        path: &Path,
+        lock: RunLock,
+        config_toml: &str,
+        step: Option<usize>,
+        steps: usize,
+    ) -> Result<Self, RlError> {
+        write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
+        // What a process that was killed at the very beginning had not come to.
+        for log in LOGS.iter().map(|log| path.join(log)).filter(|log| !log.exists()) {
+            JsonLines::create(&log)?;
+        }
+        fs::create_dir_all(path.join(EVENTS)).map_err(RlError::io("create", path))?;
+        let events = EventWriter::resume(&path.join(EVENTS), step.map_or(0, |step| step + 1))?;
+        Self::open(path, lock, step, steps, events)
+    }
+
+    /// Writes settings over those that the run began with.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn settings(&self, config_toml: &str) -> Result<(), RlError> {
+        Ok(write_atomically(&self.path().join("config.toml"), config_toml.as_bytes())?)
+    }
+
+    fn open(
+        path: &Path,
+        lock: RunLock,
+        step: Option<usize>,
+        steps: usize,
+        events: EventWriter,
+    ) -> Result<Self, RlError> {
+        let done = |line: &Value| step.is_some_and(|step| line["step"].as_u64().is_some_and(|s| s <= step as u64));
+        let cut = |log: &str| JsonLines::resume(&path.join(log), done);
+        let [metrics, completions, probe] = LOGS.map(cut);
+        let mut state = RunState::running(steps);
+        state.step = step.unwrap_or(0);
+        state.save(path)?;
+        Ok(Self {
+            metrics: metrics?,
+            completions: completions?,
+            probe: probe?,
+            events,
+            state,
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its checkpoints.
+    pub fn checkpoints(&self) -> CheckpointStore {
+        CheckpointStore::new(&self.path)
+    }
+
+    /// Appends a step's metrics, and its numbers for TensorBoard.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn metrics(&mut self, metrics: &StepMetrics) -> Result<(), RlError> {
+        let line = metrics.to_line().map_err(|error| RlError::io("write", &self.path)(error.into()))?;
+        self.metrics.append(&line)?;
+        for (name, value) in line.as_object().into_iter().flatten() {
+            if let (true, Some(number)) = (name != "step", value.as_f64()) {
+                self.events.scalar(&format!("train/{name}"), metrics.step, number);
+            }
+        }
+        Ok(self.events.flush()?)
+    }
+
+    /// An evaluation's numbers for TensorBoard.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn evaluated(&mut self, step: usize, avg_at_k: f64, pass_at_k: f64) -> Result<(), RlError> {
+        self.events.scalar("evaluation/avg_at_k", step, avg_at_k);
+        self.events.scalar("evaluation/pass_at_k", step, pass_at_k);
+        Ok(self.events.flush()?)
+    }
+
+    /// Appends a completion.
+    ///
+    /// # Errors
+    /// If the line cannot be written.
+    pub fn completion(&mut self, completion: &impl Serialize) -> Result<(), RlError> {
+        Ok(self.completions.append(completion)?)
+    }
+
+    /// Appends what a probe found.
+    ///
+    /// # Errors
+    /// If the line cannot be written.
+    pub fn probe(&mut self, line: &impl Serialize) -> Result<(), RlError> {
+        Ok(self.probe.append(line)?)
+    }
+
+    /// Puts the logs on the disk: a checkpoint relies on them.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn sync(&self) -> Result<(), RlError> {
+        for log in [&self.metrics, &self.completions, &self.probe] {
+            log.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes how far the run is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_state(&mut self) -> Result<(), RlError> {
+        Ok(self.state.save(&self.path)?)
+    }
+
+    /// Writes how the run ended. A disk that is full has been told of already.
+    pub fn end(&mut self, status: Status) {
+        self.state.status = status;
+        self.state.save(&self.path).ok();
+    }
+
+    /// Writes what the evaluations found.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn evaluations(&self, evaluations: &impl Serialize) -> Result<(), RlError> {
+        self.json("evaluation.json", evaluations)
+    }
+
+    /// Writes which layer was chosen for the phases that leave it open, and why.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn boundary(&self, boundary: &impl Serialize) -> Result<(), RlError> {
+        self.json("boundary.json", boundary)
+    }
+
+    /// Keeps what an update that was left out was made of, to be looked at.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn skipped(&self, step: usize, update: usize, batch: &Value) -> Result<(), RlError> {
+        let folder = self.path.join("skipped");
+        fs::create_dir_all(&folder).map_err(RlError::io("create", &folder))?;
+        self.json(&format!("skipped/step-{step}-update-{update}.json"), batch)
+    }
+
+    fn json(&self, name: &str, value: &impl Serialize) -> Result<(), RlError> {
+        let path = self.path.join(name);
+        let text = serde_json::to_string_pretty(value).map_err(|error| RlError::io("write", &path)(error.into()))?;
+        Ok(write_atomically(&path, format!("{text}\n").as_bytes())?)
+    }
+
+    /// Saves the trained model as a Hugging Face folder, in the place of one that is there.
+    ///
+    /// # Errors
+    /// If something cannot be written.
+    pub fn model<B: Backend>(&self, model: &LoadedModel<B>, options: SaveOptions) -> Result<PathBuf, RlError> {
+        let (folder, fresh) = (self.path.join("model"), self.path.join(".model"));
+        // What a process that was killed left of one.
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).map_err(RlError::io("write", &fresh))?;
+        }
+        save_checkpoint(&fresh, &model.decoder, &model.assets, options)?;
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(RlError::io("write", &folder))?;
+        }
+        fs::rename(&fresh, &folder).map_err(RlError::io("write", &folder))?;
+        Ok(folder)
+    }
+}
+
+/// Makes a folder, and those above it; one that is there must be empty.
+///
+/// # Errors
+/// If it holds anything, or cannot be made.
+pub fn make_empty_folder(path: &Path) -> Result<(), RlError> {
+    fs::create_dir_all(path).map_err(RlError::io("create", path))?;
+    let mut entries = fs::read_dir(path).map_err(RlError::io("read", path))?;
+    if entries.next().is_some() { Err(RlError::FolderExists(path.to_path_buf())) } else { Ok(()) }
+}

@@ -1,0 +1,53 @@
+//! Statistics of a step's updates.
+
+use bupo_eval::mean_and_std;
+
+use super::metrics::UpdateMetrics;
+use super::mini_batch::MiniBatch;
+use crate::update::UpdateStats;
+
+/// The updates of one step.
+pub(super) struct Updates {
+    stats: Vec<UpdateStats>,
+    /// Sum of the trained policy's entropies before the step at the response tokens, except the first update's.
+    entropy_sum: f64,
+}
+
+impl Updates {
+    pub(super) fn new(stats: Vec<UpdateStats>, batches: &[MiniBatch]) -> Self {
+        Self { stats, entropy_sum: batches.iter().map(|batch| batch.entropy_sum).sum() }
+    }
+
+    /// Their means. `has_reference`: whether the loss has a KL term to a reference.
+    pub(super) fn metrics(&self, has_reference: bool) -> UpdateMetrics {
+        UpdateMetrics {
+            entropy: self.entropy(),
+            kl: self.mean(|update| update.kl),
+            ref_kl: has_reference.then(|| self.mean(|update| update.ref_kl)),
+            loss: self.mean(|update| update.loss),
+            grad_norm: self.mean(|update| update.grad_norm),
+            clip_ratio: self.mean(|update| update.clip_ratio),
+            dual_clip_ratio: self.mean(|update| update.dual_clip_ratio),
+            first_ratio: self.stats.first().map_or(1.0, |update| update.extreme_ratio),
+            extreme_ratio: self.extreme_ratio(),
+            skipped_updates: self.stats.iter().filter(|update| update.skipped).count(),
+        }
+    }
+
+    fn mean(&self, value: fn(&UpdateStats) -> f64) -> f64 {
+        mean_and_std(&self.stats.iter().map(value).collect::<Vec<_>>()).0
+    }
+
+    /// The trained policy's mean entropy before the step.
+    fn entropy(&self) -> f64 {
+        let first = self.stats.first().map_or(0.0, |update| update.entropy * update.tokens as f64);
+        let tokens: usize = self.stats.iter().map(|update| update.tokens).sum();
+        (first + self.entropy_sum) / tokens.max(1) as f64
+    }
+
+    fn extreme_ratio(&self) -> f64 {
+        let further =
+            |extreme: f64, ratio: f64| if (ratio - 1.0).abs() > (extreme - 1.0).abs() { ratio } else { extreme };
+        self.stats.iter().map(|update| update.extreme_ratio).fold(1.0, further)
+    }
+}

@@ -1,0 +1,144 @@
+//! One mini-batch: its loss, its gradient by micro-batches, and the optimizer's step.
+
+use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
+use bupo_models::decoder::Gradients;
+use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
+use burn::tensor::backend::Backend;
+use serde::Serialize;
+
+use super::adamw::DecoderOptimizer;
+use super::policy_stats::{PolicySpec, policy};
+use crate::RlError;
+use crate::loss::{BatchSize, Objective, ResponseLoss, ResponseValues};
+
+/// A response with what its loss needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Prompt and response.
+    pub sequence: Sequence,
+    /// The response's advantage within its group.
+    pub advantage: f64,
+    /// Log-probs of the response's tokens under the policy before the step, at the loss's own site; nothing where they are
+    /// those that the update finds, its being the first of the step.
+    pub old_log_probs: Option<Vec<f32>>,
+    /// The same under the frozen reference, where the loss needs one.
+    pub ref_log_probs: Option<Vec<f32>>,
+}
+
+/// What an update minimises.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossSpec {
+    /// The policy whose log-probs the loss is of.
+    pub policy: PolicySpec,
+    /// The loss of given log-probs.
+    pub objective: Objective,
+    /// The longest response allowed, which `seq-mean-token-sum-norm` divides by; nothing for the longest there is.
+    pub norm_length: Option<usize>,
+    /// Tokens run at once, padding included.
+    pub max_tokens_per_batch: usize,
+    /// Whether layers are run again on the way back rather than remembered.
+    pub recompute: bool,
+}
+
+/// What an update did. Means are over the mini-batch's response tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct UpdateStats {
+    /// The objective's value before the update.
+    pub loss: f64,
+    /// The gradient's global norm before clipping.
+    pub grad_norm: f64,
+    /// Share of tokens whose ratio was clipped.
+    pub clip_ratio: f64,
+    /// Share of tokens bounded by the dual clip.
+    pub dual_clip_ratio: f64,
+    /// Mean of `logp_old - logp`.
+    pub kl: f64,
+    /// Mean of the estimated KL to the reference; 0 without one.
+    pub ref_kl: f64,
+    /// Mean entropy of the policy in nats, before the update.
+    pub entropy: f64,
+    /// The importance ratio furthest from 1.
+    pub extreme_ratio: f64,
+    /// Response tokens in the mini-batch.
+    pub tokens: usize,
+    /// Whether the update was left out because its gradient was not finite.
+    pub skipped: bool,
+}
+
+/// Updates the decoder once on a mini-batch, `loss.max_tokens_per_batch` tokens at a time; their number changes nothing but
+/// memory. Samples of like lengths beside one another need little padding.
+///
+/// # Errors
+/// If the policy's site is outside the model.
+pub fn update<B: Backend>(
+    decoder: &mut Decoder<B>,
+    optimizer: &mut DecoderOptimizer<B>,
+    samples: &[Sample],
+    loss: &LossSpec,
+) -> Result<UpdateStats, RlError> {
+    let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
+    let mut gradients = Gradients::<B>::new();
+    let mut entropy_sum = 0.0;
+    let mut total = ResponseLoss::NOTHING;
+    for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
+        let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
+        accumulate(decoder, &mut gradients, &batch, &loss.policy, loss.recompute, |stats| {
+            entropy_sum += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
+            let mut d_log_probs = Vec::with_capacity(batch.targets.len());
+            let mut d_entropy = Vec::with_capacity(batch.targets.len());
+            let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
+            for (sample, (log_probs, entropy)) in part.iter().zip(values) {
+                let values = ResponseValues {
+                    log_probs,
+                    old_log_probs: sample.old_log_probs.as_deref().unwrap_or(log_probs),
+                    ref_log_probs: sample.ref_log_probs.as_deref(),
+                    entropy,
+                    advantage: sample.advantage,
+                };
+                let share = loss.objective.response(&values, &size);
+                d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
+                d_entropy.extend(std::iter::repeat_n(share.d_entropy as f32, log_probs.len()));
+                total.add(&share);
+            }
+            let needs_entropy = loss.objective.entropy_coefficient != 0.0;
+            TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
+        })?;
+    }
+    let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients) } else { f64::NAN };
+    let tokens = size.tokens().max(1) as f64;
+    Ok(UpdateStats {
+        loss: total.loss,
+        grad_norm,
+        clip_ratio: total.clipped as f64 / tokens,
+        dual_clip_ratio: total.dual_clipped as f64 / tokens,
+        kl: total.kl_sum / tokens,
+        ref_kl: total.ref_kl_sum / tokens,
+        entropy: entropy_sum / tokens,
+        extreme_ratio: total.extreme_ratio,
+        tokens: size.tokens(),
+        skipped: !grad_norm.is_finite(),
+    })
+}
+
+/// Adds the gradient of a loss over one batch of sequences. `derivatives` sees the log-probs and entropies of the batch's response
+/// tokens and gives the loss's derivatives with respect to them.
+pub(crate) fn accumulate<B: Backend>(
+    decoder: &Decoder<B>,
+    gradients: &mut Gradients<B>,
+    batch: &PaddedBatch,
+    spec: &PolicySpec,
+    recompute: bool,
+    derivatives: impl FnOnce(&TokenStats) -> TokenDerivatives,
+) -> Result<(), RlError> {
+    if batch.targets.is_empty() {
+        return Ok(());
+    }
+    let saved = decoder.forward_train(batch.tokens(&decoder.device()), spec.site, spec.norm, recompute)?;
+    let policy = policy(batch.gather_states(saved.states.clone()), decoder, spec);
+    let forward = policy.forward(&batch.targets);
+    let derivatives = derivatives(&forward.stats);
+    let PolicyGradient { states, unembedding } = forward.backward(&derivatives);
+    gradients.add(decoder.unembedding_id(), unembedding);
+    decoder.backward(saved, batch.scatter_grad(states), gradients);
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! How a step's responses change the model: one mini-batch, AdamW, the learning-rate schedule.
+
+mod adamw;
+mod learning_rate;
+mod mini_batch;
+mod policy_stats;
+
+pub use adamw::{AdamWSettings, DecoderOptimizer, Moments};
+pub use learning_rate::{Decay, LearningRateSchedule};
+pub(crate) use mini_batch::accumulate;
+pub use mini_batch::{LossSpec, Sample, UpdateStats, update};
+pub(crate) use policy_stats::kl_to_full;
+pub use policy_stats::{PolicySpec, response_stats};

@@ -1,0 +1,79 @@
+//! Blocks of sequences, run up to a policy's site.
+
+use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits, TokenStats};
+use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+use crate::RlError;
+
+/// The policy a loss or a measurement is of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PolicySpec {
+    /// Where the state is read.
+    pub site: PolicySite,
+    /// The norm between the state and the unembedding.
+    pub norm: Norm,
+    /// Divides the logits.
+    pub temperature: f64,
+}
+
+/// Log-probs and entropies of every response token, as many sequences at a time as [`token_batches`] puts together: bit for
+/// bit those that an update on the same sequences sees before it changes anything.
+///
+/// # Errors
+/// If the site is outside the model.
+pub fn response_stats<B: Backend>(
+    decoder: &Decoder<B>,
+    sequences: &[Sequence],
+    spec: &PolicySpec,
+    max_tokens_per_batch: usize,
+) -> Result<Vec<TokenStats>, RlError> {
+    let mut all = Vec::with_capacity(sequences.len());
+    for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
+        let batch = PaddedBatch::new(part.iter());
+        let mut context = decoder.prefill_context(batch.longest());
+        let states = decoder.site_state(batch.tokens(&decoder.device()), spec.site, spec.norm, &mut context)?;
+        let stats = policy(batch.gather_states(states.flatten(0, 1)), decoder, spec).token_stats(&batch.targets);
+        all.extend(
+            batch
+                .split(&stats.log_probs)
+                .zip(batch.split(&stats.entropy))
+                .map(|(log_probs, entropy)| TokenStats { log_probs: log_probs.to_vec(), entropy: entropy.to_vec() }),
+        );
+    }
+    Ok(all)
+}
+
+/// The mean of KL(policy || full) over all response tokens, in nats, both at the spec's temperature: how far an internal policy is
+/// from the full one. Not a number where there are no tokens.
+///
+/// # Errors
+/// If the site is outside the model.
+pub(crate) fn kl_to_full<B: Backend>(
+    decoder: &Decoder<B>,
+    sequences: &[Sequence],
+    spec: &PolicySpec,
+    max_tokens_per_batch: usize,
+) -> Result<f64, RlError> {
+    let full = PolicySpec { site: PolicySite::Full, ..*spec };
+    let (mut sum, mut tokens) = (0.0, 0);
+    for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
+        let batch = PaddedBatch::new(part.iter());
+        let at = |spec: &PolicySpec| -> Result<InternalPolicy<B>, RlError> {
+            let mut context = decoder.prefill_context(batch.longest());
+            let states = decoder.site_state(batch.tokens(&decoder.device()), spec.site, spec.norm, &mut context)?;
+            Ok(policy(batch.gather_states(states.flatten(0, 1)), decoder, spec))
+        };
+        let compared = InternalPolicy::compare(&[SiteLogits::Own(at(spec)?)], Some(&at(&full)?), &batch.targets);
+        let kl = compared.into_iter().filter_map(|site| site.divergence).flat_map(|beside| beside.kl);
+        sum += kl.map(f64::from).sum::<f64>();
+        tokens += batch.targets.len();
+    }
+    Ok(sum / tokens as f64)
+}
+
+/// States read as the policy a spec names.
+pub(crate) fn policy<B: Backend>(states: Tensor<B, 2>, decoder: &Decoder<B>, spec: &PolicySpec) -> InternalPolicy<B> {
+    InternalPolicy::new(states, decoder.unembedding()).with_temperature(spec.temperature)
+}
