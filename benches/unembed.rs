@@ -26,7 +26,7 @@ fn unembed(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("log_probs", vocab), |b| b.iter(|| policy.token_stats(&targets)));
         group.bench_function(BenchmarkId::new("gradient", vocab), |b| {
-            b.iter(|| policy.score(&targets).backward(&derivatives));
+            b.iter(|| policy.forward(&targets).backward(&derivatives));
         });
     }
     group.finish();

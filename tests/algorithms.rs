@@ -209,7 +209,7 @@ fn log_probs_entropies_and_their_gradient_are_those_of_pytorch() {
         near(&stats.log_probs, &case.log_probs, "log-prob");
         near(&stats.entropy, &case.entropies, "entropy");
         let derivatives = TokenDerivatives { log_probs: case.a.clone(), entropy: Some(case.b.clone()) };
-        let gradient = policy.score(&case.tokens).backward(&derivatives);
+        let gradient = policy.forward(&case.tokens).backward(&derivatives);
         let values = |tensor: Tensor<B, 2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
         near(&values(gradient.states), &case.d_hidden.concat(), "d hidden");
         near(&values(gradient.unembedding), &case.d_unembedding.concat(), "d unembedding");

@@ -6,7 +6,7 @@ use bupo::analysis::{
 };
 use bupo::core::{Norm, PolicySite};
 use bupo::models::decoder::ParamSource;
-use bupo::models::{Decoder, MeasureOptions, ModelConfig, ModelError, Sequence};
+use bupo::models::{Decoder, MeasureOptions, ModelConfig, ModelError, ScoredSequence, Sequence};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
@@ -88,10 +88,10 @@ impl ParamSource<Flex> for Constructed {
 
 fn analyse(decoder: &Decoder<Flex>) -> Analysis {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
-    let responses: Vec<(Sequence, Option<f64>)> = (0..12)
+    let responses: Vec<ScoredSequence> = (0..12)
         .map(|_| {
             let mut tokens = |count: usize| (0..count).map(|_| rng.random_range(0..WIDTH as u32)).collect();
-            (Sequence { prompt: tokens(3), response: tokens(5) }, None)
+            ScoredSequence { sequence: Sequence { prompt: tokens(3), response: tokens(5) }, score: None }
         })
         .collect();
     let mut accumulator = MeasureAccumulator::default();
