@@ -24,7 +24,7 @@ pub enum RunsError {
     UnsupportedEntry {
         /// The entry.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
     /// A line of a JSON-lines file is invalid.
@@ -34,7 +34,7 @@ pub enum RunsError {
         path: PathBuf,
         /// The line number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A log cannot be appended to because its last line has no line end.
@@ -53,7 +53,7 @@ pub enum RunsError {
     InvalidState {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
@@ -64,7 +64,7 @@ pub enum RunsError {
 pub struct Damaged {
     /// The checkpoint's folder.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: Damage,
 }
 

@@ -1,4 +1,5 @@
-//! The files in a training run's folder, written so that a killed process or a full disk leaves nothing half-written.
+//! The files in a training run's folder. After a kill or on a full disk, each file is either complete or recognisably
+//! unfinished.
 //!
 //! - [`CheckpointStore`]: checkpoints that are committed atomically, with a SHA-256 checksum of every file.
 //! - [`JsonLines`]: append-only logs, truncated to a checkpoint's step when a run is resumed from it.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::RunsError;
 
-/// What [`read_json_lines`] accepts besides one JSON value per line. By default nothing.
+/// The lines that [`read_json_lines`] skips. By default all are errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JsonLinesOptions {
     /// Skips lines that are empty or only whitespace; otherwise they are an error.

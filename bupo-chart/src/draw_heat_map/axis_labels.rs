@@ -88,8 +88,8 @@ fn round_stride(min: f64) -> usize {
     (factor * power) as usize
 }
 
-/// Every `stride`th of the names, shortened. Names that are whole numbers begin with a multiple of the distance between
-/// those kept, such as 5, 10, 15.
+/// Every `stride`th of the names, shortened. If the names are whole numbers, those kept are multiples of the distance
+/// between them, such as 5, 10, 15.
 fn thinned(names: &[String], count: usize, stride: usize, size: f64) -> Vec<(usize, String)> {
     let number = |i: usize| names.get(i)?.trim().parse::<i64>().ok();
     let step = number(0).zip(number(1)).and_then(|(first, second)| second.checked_sub(first));

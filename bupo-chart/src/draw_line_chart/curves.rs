@@ -121,8 +121,8 @@ fn whiskers(run: &[Spot]) -> String {
     alone.filter_map(whisker).collect()
 }
 
-/// Markers on all points of a run whose points are far enough apart, otherwise on some of them. `left` is the left edge
-/// of the plot.
+/// Markers on all points of a run whose points are far enough apart; otherwise on some of them if there are several
+/// series, and on none if there is one. `left` is the left edge of the plot.
 fn markers(i: usize, runs: &[Run], chart: &LineChart, left: f64) -> String {
     // Shifted from series to series, so that the markers of overlapping lines do not coincide.
     let shift = (i % 4) as f64 / chart.series.len().clamp(1, 4) as f64;
