@@ -1,4 +1,4 @@
-//! Draws a gallery of charts into a folder, to look at: `cargo run -p bupo-chart --example gallery -- FOLDER`.
+//! Writes example charts as SVG, PNG and HTML into a folder: `cargo run -p bupo-chart --example gallery -- FOLDER`.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::{env, fs};
 use bupo_chart::{Chart, ColourScale, HeatMap, LineChart, Mark, PAGE_CSS, Point, Series, Shade, YScale};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = PathBuf::from(env::args_os().nth(1).ok_or("say which folder to write to")?);
+    let folder = PathBuf::from(env::args_os().nth(1).ok_or("give the folder to write to")?);
     fs::create_dir_all(&folder)?;
     let mut figures = String::new();
     for (name, chart) in gallery() {
@@ -52,7 +52,7 @@ fn layers(count: u32, y: impl Fn(f64) -> f64, interval: impl Fn(f64) -> f64) -> 
     (1..=count).map(point).collect()
 }
 
-/// Repeatable noise between -1 and 1.
+/// Deterministic noise between -1 and 1.
 fn noise(seed: f64) -> f64 {
     (seed * 12.9898).sin() * 43_758.545 % 1.0
 }

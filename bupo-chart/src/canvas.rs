@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use minijinja::HtmlEscape;
 
-use crate::{Rect, text};
+use crate::rect::Rect;
+use crate::text;
 
 /// The elements written so far.
 #[derive(Default)]
@@ -12,7 +13,7 @@ pub(crate) struct Canvas {
     out: String,
 }
 
-/// One line of text at a place.
+/// One line of text.
 pub(crate) struct Label<'a> {
     pub text: &'a str,
     pub class: &'a str,
@@ -21,11 +22,11 @@ pub(crate) struct Label<'a> {
     pub y: f64,
     pub size: f64,
     pub anchor: Anchor,
-    /// Whether it reads upwards.
-    pub turned: bool,
+    /// Whether it is rotated to read upwards.
+    pub rotated: bool,
 }
 
-/// Which part of a text is at its place.
+/// Which part of the text is at `x`.
 #[derive(Clone, Copy)]
 pub(crate) enum Anchor {
     Start,
@@ -33,7 +34,7 @@ pub(crate) enum Anchor {
     End,
 }
 
-/// A coordinate, written with two decimals at most.
+/// A coordinate, written with at most two decimals.
 pub(crate) struct Num(pub f64);
 
 impl Canvas {
@@ -41,7 +42,7 @@ impl Canvas {
         self.out
     }
 
-    /// Any element or part of one, as it stands.
+    /// Appends markup without escaping.
     pub fn raw(&mut self, markup: &str) {
         self.out.push_str(markup);
     }
@@ -57,7 +58,7 @@ impl Canvas {
             Anchor::Middle => " text-anchor=\"middle\"",
             Anchor::End => " text-anchor=\"end\"",
         };
-        let place = match label.turned {
+        let place = match label.rotated {
             true => format!("transform=\"translate({x} {y}) rotate(-90)\""),
             false => format!("x=\"{x}\" y=\"{y}\""),
         };
@@ -76,7 +77,7 @@ impl Canvas {
         self.write(format_args!("<rect {attributes} x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"));
     }
 
-    /// A path with attributes; nothing when there is nothing to draw.
+    /// A path with attributes; nothing is written if `d` is empty.
     pub fn path(&mut self, attributes: &str, d: &str) {
         if !d.is_empty() {
             self.write(format_args!("<path {attributes} d=\"{d}\"/>"));
@@ -84,32 +85,32 @@ impl Canvas {
     }
 
     fn write(&mut self, markup: fmt::Arguments) {
-        // Writing to a string does not fail.
+        // Writing to a String cannot fail.
         let _ = self.out.write_fmt(markup);
     }
 }
 
 impl<'a> Label<'a> {
-    /// A level text centred at a place.
+    /// Horizontal text, centred at x, with the baseline at y.
     pub fn middle(text: &'a str, class: &'a str, (x, y): (f64, f64), size: f64) -> Self {
-        Self { text, class, x, y, size, anchor: Anchor::Middle, turned: false }
+        Self { text, class, x, y, size, anchor: Anchor::Middle, rotated: false }
     }
 }
 
 impl fmt::Display for Num {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rounded = (self.0 * 100.0).round() / 100.0;
-        // Also writes "-0" as "0".
+        // Negative zero, which Rust writes as "-0", and non-finite values are written as "0".
         if rounded.is_finite() && rounded != 0.0 { write!(f, "{rounded}") } else { f.write_str("0") }
     }
 }
 
-/// Text as it can stand in an attribute or between tags.
+/// Text cleaned and escaped for an attribute value or element content.
 pub(crate) fn attribute(text: &str) -> String {
     HtmlEscape(&text::clean(text)).to_string()
 }
 
-/// What of a name can stand in an id and in `url(#...)`.
+/// The characters of a name that are safe in an id and in `url(#...)`, or `chart` if there are none.
 pub(crate) fn identifier(name: &str) -> String {
     let id: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
     if id.is_empty() { "chart".into() } else { id }

@@ -1,31 +1,24 @@
-//! A chart and its pictures.
+//! A chart of any kind, drawn as SVG or PNG.
 
 use crate::canvas::{attribute, identifier};
-use crate::{ChartError, HeatMap, Hover, HoverData, LineChart, Rect, heat, line, png, style, text};
+use crate::error::ChartError;
+use crate::heat_map::HeatMap;
+use crate::hover::Hover;
+use crate::line_chart::LineChart;
+use crate::picture::Picture;
+use crate::{draw_heat_map, draw_line_chart, png, style, text};
 
-/// A chart that can be drawn.
+/// A chart of any kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Chart {
-    /// Lines over a shared number.
+    /// Lines over a common x axis.
     Line(LineChart),
-    /// Colours over a grid.
+    /// Values over a grid, as colours.
     Heat(HeatMap),
 }
 
-/// A chart as it was drawn.
-pub(crate) struct Picture {
-    pub width: f64,
-    pub height: f64,
-    /// The elements.
-    pub body: String,
-    /// What the picture shows, for readers who do not see it.
-    pub description: String,
-    pub plot: Rect,
-    pub data: HoverData,
-}
-
 impl Chart {
-    /// The title as it was given.
+    /// The title, unchanged.
     pub fn title(&self) -> &str {
         match self {
             Self::Line(chart) => &chart.title,
@@ -33,15 +26,15 @@ impl Chart {
         }
     }
 
-    /// An `<svg>` element for an HTML page that has [`PAGE_CSS`](crate::PAGE_CSS). Its colours are classes, but for
-    /// those of a heat map's cells; the ids inside it begin with `id`, so that many can share a page.
+    /// An `<svg>` element for an HTML page with the style sheet [`PAGE_CSS`](crate::PAGE_CSS). Colours are set by classes,
+    /// except those of heat map cells. Ids in the element begin with `id`, which must be unique in the page.
     ///
-    /// It is named by an `aria-label` and has no `<title>`, which browsers would show as a tooltip over the hover text.
+    /// The title is an `aria-label`; there is no `<title>`, which browsers would show as a tooltip over the hover text.
     pub fn inline_svg(&self, id: &str) -> String {
         self.element(&self.draw(&identifier(id)), "width=\"100%\"", "")
     }
 
-    /// The text of an SVG file: light colours on white, 85 mm wide for lines and 170 mm for a heat map.
+    /// The text of an SVG file: light colours on white; a line chart is 85 mm wide, a heat map 170 mm.
     pub fn svg(&self) -> String {
         let picture = self.draw("chart");
         let width = match self {
@@ -52,20 +45,19 @@ impl Chart {
         let size = format!("xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}mm\" height=\"{height:.2}mm\"");
         let title = attribute(self.title());
         let style = style::light();
-        let ground = "<rect class=\"chart-paper\" width=\"100%\" height=\"100%\"/>";
-        self.element(&picture, &size, &format!("<title>{title}</title><style>{style}</style>{ground}"))
+        let background = "<rect class=\"chart-paper\" width=\"100%\" height=\"100%\"/>";
+        self.element(&picture, &size, &format!("<title>{title}</title><style>{style}</style>{background}"))
     }
 
-    /// The bytes of a PNG file of [`Chart::svg`], about 2000 pixels wide: 600 dots per inch for lines, 300 for a heat
-    /// map.
+    /// The bytes of a PNG file of [`Chart::svg`], 2008 pixels wide: 600 dots per inch for a line chart, 300 for a heat map.
     ///
     /// # Errors
-    /// If the renderer refuses the chart.
+    /// If the SVG cannot be parsed or rendered.
     pub fn png(&self) -> Result<Vec<u8>, ChartError> {
         png::render(&self.svg()).map_err(|reason| ChartError::Render { title: text::clean(self.title()), reason })
     }
 
-    /// Where the data lie in [`Chart::inline_svg`].
+    /// The position of the data in [`Chart::inline_svg`].
     pub fn hover(&self) -> Hover {
         let Picture { width, height, plot, data, .. } = self.draw("chart");
         Hover { width, height, plot, data }
@@ -73,8 +65,8 @@ impl Chart {
 
     fn draw(&self, id: &str) -> Picture {
         match self {
-            Self::Line(chart) => line::draw(chart, id),
-            Self::Heat(map) => heat::draw(map, id),
+            Self::Line(chart) => draw_line_chart::draw(chart, id),
+            Self::Heat(map) => draw_heat_map::draw(map, id),
         }
     }
 

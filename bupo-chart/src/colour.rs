@@ -1,12 +1,12 @@
-//! Colours of a heat map's cells.
+//! The colours of a heat map.
 //!
-//! Both scales are straight lines in OKLab, a space in which equal steps look equal: the sequential one from dark blue
-//! to light yellow, the diverging one from blue over near-white to orange. Lightness alone orders the sequential scale,
-//! and blue against yellow or orange is told apart with every common colour blindness.
+//! Both scales interpolate linearly in OKLab, a perceptually uniform colour space: the sequential scale from dark blue to
+//! light yellow, the diverging scale from blue over near-white to orange. Lightness increases along the sequential scale,
+//! and blue differs from yellow and orange under all common kinds of colour blindness.
 
-use crate::ColourScale;
+use crate::heat_map::ColourScale;
 
-/// How many colours a scale has. Odd, so that a diverging scale has one for zero.
+/// The number of colours of a scale; odd, so that the diverging scale has a colour for zero.
 pub(crate) const LEVELS: usize = 63;
 
 const DARK: Lab = [0.27, -0.01, -0.09];
@@ -15,12 +15,12 @@ const BLUE: Lab = [0.47, -0.05, -0.14];
 const WHITE: Lab = [0.97, 0.0, 0.0];
 const ORANGE: Lab = [0.55, 0.10, 0.12];
 
-/// Lightness, green to red, blue to yellow.
+/// Lightness, green–red, blue–yellow.
 type Lab = [f64; 3];
 
-/// The level of a value between the ends of a range; values outside get the end's.
+/// The level, from 0, of a value in a range; values outside have the level of the nearer end.
 pub(crate) fn level(value: f64, (lo, hi): (f64, f64)) -> usize {
-    // A float that is out of the integer's range becomes its nearest value.
+    // A cast from float to integer saturates.
     ((value - lo) / (hi - lo) * (LEVELS - 1) as f64).round().min((LEVELS - 1) as f64) as usize
 }
 
@@ -78,19 +78,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sequential_scale_grows_lighter() {
+    fn the_sequential_scale_becomes_lighter() {
         let green = |level| u8::from_str_radix(&of_level(level, ColourScale::Sequential)[3..5], 16).unwrap();
         assert!((1..LEVELS).all(|level| green(level) > green(level - 1)));
     }
 
     #[test]
-    fn zero_is_white_where_the_scale_diverges() {
+    fn zero_is_near_white_on_the_diverging_scale() {
         assert_eq!(level(0.0, (-3.0, 3.0)), LEVELS / 2);
         assert_eq!(of_level(LEVELS / 2, ColourScale::Diverging), "#f5f5f5");
     }
 
     #[test]
-    fn values_outside_get_the_colour_of_the_end() {
+    fn values_outside_have_the_level_of_the_nearer_end() {
         let range = (0.0, 1.0);
         assert_eq!([-9.0, 0.0, 0.5, 1.0, 9.0].map(|value| level(value, range)), [0, 0, 31, 62, 62]);
     }

@@ -3,33 +3,37 @@
 use crate::canvas::{Anchor, Canvas, Label};
 use crate::{style, text};
 
-/// A legend that knows its size.
+/// A legend, arranged in columns.
 pub(crate) struct Legend {
     entries: Vec<Entry>,
+    /// The width of each column.
     columns: Vec<f64>,
+    /// The available width.
     width: f64,
 }
 
 struct Entry {
     name: String,
-    /// Which series' sample stands before the name; none before the note on those left out.
+    /// The index of the series whose sample is drawn before the name; `None` for the count of unlisted names.
     series: Option<usize>,
 }
 
 const SIZE: f64 = 11.0;
 const ROW: f64 = 16.0;
+/// The width of the sample of a line and the gap after it.
 const SAMPLE: f64 = 30.0;
+/// Between columns.
 const GAP: f64 = 14.0;
-/// More names than this are counted instead of listed.
-const MOST: usize = 40;
-/// So many names may each have a row of their own when they are long; more share rows.
-const FEW: usize = 6;
+/// The greatest number of entries; further names are only counted.
+const MAX_ENTRIES: usize = 40;
+/// Up to this many long names have a row each; with more names, a name gets half the width.
+const MAX_FULL_WIDTH_NAMES: usize = 6;
 
 impl Legend {
-    /// The names, shortened and in as many columns as fit.
+    /// Shortens the names and arranges them in as many columns as fit into `width`.
     pub fn new(names: &[&str], width: f64) -> Self {
-        let listed = if names.len() > MOST { MOST - 1 } else { names.len() };
-        let room = if names.len() > FEW { (width - GAP) / 2.0 } else { width } - SAMPLE;
+        let listed = if names.len() > MAX_ENTRIES { MAX_ENTRIES - 1 } else { names.len() };
+        let room = if names.len() > MAX_FULL_WIDTH_NAMES { (width - GAP) / 2.0 } else { width } - SAMPLE;
         let entry =
             |(series, name): (usize, &&str)| Entry { name: text::shorten(name, SIZE, room), series: Some(series) };
         let mut entries: Vec<Entry> = names.iter().enumerate().take(listed).map(entry).collect();
@@ -44,7 +48,7 @@ impl Legend {
         self.rows() as f64 * ROW
     }
 
-    /// Draws it centred, its upper left corner at a place.
+    /// Draws the legend, centred in the available width that begins at `left`.
     pub fn draw(&self, canvas: &mut Canvas, left: f64, top: f64) {
         let left = left + (self.width - total(&self.columns)).max(0.0) / 2.0;
         for (i, entry) in self.entries.iter().enumerate() {
@@ -62,7 +66,7 @@ impl Legend {
                 y: y + SIZE * 0.36,
                 size: SIZE,
                 anchor,
-                turned: false,
+                rotated: false,
             };
             canvas.text(&label);
         }
@@ -73,7 +77,7 @@ impl Legend {
     }
 }
 
-/// A piece of a series' line with its marker.
+/// Draws a piece of a series' line with its marker.
 fn sample(canvas: &mut Canvas, series: usize, x: f64, y: f64) {
     let class = style::class(series);
     canvas.raw(&format!("<g class=\"{class}\">"));
@@ -82,16 +86,16 @@ fn sample(canvas: &mut Canvas, series: usize, x: f64, y: f64) {
     canvas.raw("</g>");
 }
 
-/// The widths of the most columns that fit, or of fewer where the rows stay as many.
+/// The widths of as many columns as fit, or of fewer if that needs no more rows.
 fn columns(entries: &[Entry], width: f64) -> Vec<f64> {
-    let of = |count: usize| -> Vec<f64> {
+    let widths = |count: usize| -> Vec<f64> {
         let column = |column| entries.iter().skip(column).step_by(count).map(Entry::width).fold(0.0, f64::max);
         (0..count).map(column).collect()
     };
-    let fits = |count: &usize| *count == 1 || total(&of(*count)) <= width;
+    let fits = |count: &usize| *count == 1 || total(&widths(*count)) <= width;
     let most = (1..=entries.len()).rev().find(fits).unwrap_or(1);
     let balanced = entries.len().div_ceil(entries.len().div_ceil(most).max(1)).max(1);
-    of(if fits(&balanced) { balanced } else { most })
+    widths(if fits(&balanced) { balanced } else { most })
 }
 
 fn total(columns: &[f64]) -> f64 {
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_share_rows_when_there_is_room() {
+    fn short_names_share_rows() {
         let widths = |names: &[&str]| Legend::new(names, 400.0).columns.len();
         assert_eq!(widths(&["a", "b", "c"]), 3);
         assert_eq!(widths(&["a much longer name than that one", "another long one that takes room"]), 1);
@@ -117,17 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_no_wider_than_its_room() {
+    fn the_legend_is_no_wider_than_given() {
         let long = "W".repeat(200);
         for count in [0, 1, 5, 7, 24, 40, 41, 1000] {
             let legend = Legend::new(&vec![long.as_str(); count], 400.0);
             assert!(total(&legend.columns) <= 400.0, "{count}");
-            assert!(legend.entries.len() <= MOST && legend.height() <= 20.0 * ROW);
+            assert!(legend.entries.len() <= MAX_ENTRIES && legend.height() <= 20.0 * ROW);
         }
     }
 
     #[test]
-    fn names_left_out_are_counted() {
+    fn unlisted_names_are_counted() {
         let legend = Legend::new(&["run"; 100], 400.0);
         assert_eq!(legend.entries.last().map(|entry| entry.name.as_str()), Some("and 61 more"));
     }

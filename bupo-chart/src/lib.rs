@@ -1,7 +1,11 @@
 //! Line charts and heat maps of a model's internal policies, as SVG for a page, as SVG files and as PNG files.
 //!
-//! A [`LineChart`] or a [`HeatMap`] says what to show; [`Chart`] draws it. Any input is drawn: what is not finite is a
-//! gap, text is cleaned and shortened, and the same input gives the same bytes.
+//! [`LineChart`] and [`HeatMap`] are the input; [`Chart`] draws them. Any input can be drawn: non-finite values are gaps,
+//! text is cleaned and shortened. The same input gives the same bytes.
+//!
+//! The SVG is written here and not by a plotting library such as `plotters`, because it is styled by the page's classes
+//! (light and dark theme), carries positions for the page's hover text, and must not depend on system fonts: `plotters`
+//! writes fixed colours into each element and by default measures text with system fonts.
 //!
 //! ```
 //! use bupo_chart::{Chart, LineChart, Point, Series, Shade};
@@ -29,18 +33,23 @@ mod axis;
 mod canvas;
 mod chart;
 mod colour;
+mod draw_heat_map;
+mod draw_line_chart;
 mod error;
-mod heat;
+mod heat_map;
 mod hover;
 mod legend;
-mod line;
+mod line_chart;
+mod picture;
 mod png;
+mod rect;
 mod style;
 mod text;
 
 pub use chart::Chart;
 pub use error::ChartError;
-pub use heat::{ColourScale, HeatMap};
-pub use hover::{Hover, HoverData, Rect};
-pub use line::{LineChart, Mark, Point, Series, Shade, YScale};
+pub use heat_map::{ColourScale, HeatMap};
+pub use hover::{Hover, HoverData};
+pub use line_chart::{LineChart, Mark, Point, Series, Shade, YScale};
+pub use rect::Rect;
 pub use style::PAGE_CSS;

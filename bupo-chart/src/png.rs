@@ -1,4 +1,4 @@
-//! Rendering SVG to PNG, with a font of its own.
+//! Renders SVG as PNG, with an embedded font.
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,12 +6,12 @@ use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::fontdb::{Database, Source};
 use resvg::usvg::{Options, Tree};
 
-/// 85 mm at 600 dots per inch, 170 mm at 300.
+/// In pixels: 85 mm at 600 dots per inch, 170 mm at 300.
 pub(crate) const WIDTH: f32 = 2008.0;
 
 const FAMILY: &str = "DejaVu Sans";
 
-/// The fonts, which need no copy: they are in the program.
+/// DejaVu Sans, which is compiled in, so that the picture does not depend on system fonts.
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let mut fonts = Database::new();
     for face in [dejavu::sans::regular, dejavu::sans::bold] {
@@ -21,19 +21,19 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// The tree of an SVG, its text laid out.
+/// Parses an SVG and lays out its text.
 pub(crate) fn parse(svg: &str) -> Result<Tree, String> {
     let options = Options { fontdb: FONTS.clone(), font_family: FAMILY.into(), ..Options::default() };
     Tree::from_str(svg, &options).map_err(|error| error.to_string())
 }
 
-/// The bytes of a PNG of the usual width.
+/// The bytes of a PNG file of [`WIDTH`].
 pub(crate) fn render(svg: &str) -> Result<Vec<u8>, String> {
     let tree = parse(svg)?;
     let scale = WIDTH / tree.size().width();
     let height = (tree.size().height() * scale).ceil();
-    let mut pixels = Pixmap::new(WIDTH as u32, height as u32).ok_or("it has no area")?;
-    // The picture may end within the last row of pixels.
+    let mut pixels = Pixmap::new(WIDTH as u32, height as u32).ok_or("the picture has no area")?;
+    // The picture may cover the last row of pixels only in part.
     pixels.fill(Color::WHITE);
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     pixels.encode_png().map_err(|error| error.to_string())

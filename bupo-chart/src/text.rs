@@ -1,7 +1,7 @@
-//! Text that cannot disturb a picture: cleaned, measured and cut to the room it has.
+//! Cleans, measures, shortens and wraps text.
 
-/// Widths of the characters from space to `~` in thousandths of the font size, in DejaVu Sans, whose letters are wider
-/// than those of most fonts a browser picks.
+/// Widths of the characters from space to `~` in DejaVu Sans, in thousandths of the font size. DejaVu Sans is wider than
+/// most fonts that a browser falls back to.
 #[rustfmt::skip]
 const ASCII: [u16; 95] = [
     318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636, 636, 636, 636, 636,
@@ -11,23 +11,23 @@ const ASCII: [u16; 95] = [
     337, 636, 838,
 ];
 
-/// The text with what XML forbids and what would move its surroundings made visible or left out.
+/// Replaces or removes characters that XML forbids, and control characters that would affect the layout.
 pub(crate) fn clean(text: &str) -> String {
     let mut marks = 0;
-    let bare = |c: &char| {
-        // No letter needs more than a few marks; towers of them would cover other text.
+    let few_marks = |c: &char| {
+        // No letter needs more than three combining marks; stacks of many would cover other text.
         marks = if zero_width(*c) { marks + 1 } else { 0 };
         marks <= 3
     };
-    text.chars().filter_map(visible).filter(bare).collect()
+    text.chars().filter_map(visible).filter(few_marks).collect()
 }
 
-/// How wide a text of a size is at most.
+/// An upper bound of the width of a text at a font size.
 pub(crate) fn measure(text: &str, size: f64) -> f64 {
     text.chars().map(em).sum::<f64>() * size
 }
 
-/// The text cleaned, and with its middle left out when it is wider than `room`.
+/// The text cleaned, with its middle replaced by `…` if it is wider than `room`.
 pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
     let text = clean(text);
     let text = text.trim();
@@ -38,7 +38,7 @@ pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
     if room <= 0.0 {
         return String::new();
     }
-    // The head gets a little more: names differ at both ends but are read from the start.
+    // Names differ at both ends, so both are kept; the beginning, which is read first, gets slightly more.
     let head = fitting(text.chars(), room * 0.55);
     let tail = fitting(text.chars().rev(), room * 0.45);
     let head: String = text.chars().take(head).collect();
@@ -46,12 +46,12 @@ pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
     format!("{}…{}", head.trim_end(), tail.trim_start())
 }
 
-/// The text cleaned and broken at spaces into at most `most` lines; what does not fit is shortened.
-pub(crate) fn wrap(text: &str, size: f64, room: f64, most: usize) -> Vec<String> {
+/// The text cleaned and broken at spaces into at most `max_lines` lines, each shortened if it does not fit.
+pub(crate) fn wrap(text: &str, size: f64, room: f64, max_lines: usize) -> Vec<String> {
     let mut words = text.split_whitespace().map(clean).filter(|word| !word.is_empty()).peekable();
     let mut lines = Vec::new();
     while let Some(mut line) = words.next() {
-        let last = lines.len() + 1 >= most;
+        let last = lines.len() + 1 >= max_lines;
         while let Some(word) = words.next_if(|word| last || measure(&line, size) + measure(word, size) + size < room) {
             line.push(' ');
             line.push_str(&word);
@@ -61,28 +61,31 @@ pub(crate) fn wrap(text: &str, size: f64, room: f64, most: usize) -> Vec<String>
     lines
 }
 
+/// The character, a visible replacement, or `None` if it is to be removed.
 fn visible(c: char) -> Option<char> {
     match c {
         '\n' | '\r' | '\u{2028}' | '\u{2029}' => Some('↵'),
         '\t' => Some('⇥'),
-        // Invisible characters, and those that turn the direction of what follows.
+        // Invisible characters and bidirectional controls.
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' => None,
         '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}' => None,
         _ if c.is_control() || u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c) => {
             Some('\u{fffd}')
         }
-        // One character that fonts draw as a whole sentence.
+        // A single character that fonts draw as a whole sentence.
         '\u{fdfd}' => Some('\u{fffd}'),
         _ => Some(c),
     }
 }
 
+/// Whether a character is a combining mark, a joiner or a variation selector.
 fn zero_width(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{591}'..='\u{5bd}' | '\u{610}'..='\u{61a}'
         | '\u{64b}'..='\u{65f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{200c}' | '\u{200d}'
         | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe20}'..='\u{fe2f}')
 }
 
+/// An upper bound of the width of a character, in em.
 fn em(c: char) -> f64 {
     let thousandths = match c {
         ' '..='~' => ASCII[c as usize - 32],
@@ -106,7 +109,7 @@ fn em(c: char) -> f64 {
     f64::from(thousandths) / 1000.0
 }
 
-/// How many of the characters fit.
+/// The number of leading characters that fit into `room`, in em.
 fn fitting(characters: impl Iterator<Item = char>, mut room: f64) -> usize {
     characters
         .take_while(|c| {
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_disturbs_is_replaced() {
+    fn unsafe_characters_are_replaced_or_removed() {
         for (given, cleaned) in [
             ("Ġthe", "Ġthe"),
             ("\n", "↵"),
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_loses_its_middle() {
+    fn long_text_is_shortened_in_the_middle() {
         let long = "Qwen3-4B-Base trained on DeepMath with internal-policy alignment at layer 6, seed 17";
         let short = shorten(long, 11.0, 200.0);
         assert!(short.starts_with("Qwen3-4B") && short.ends_with("seed 17") && short.contains('…'), "{short}");
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn wrapping_keeps_every_word_when_it_can() {
+    fn wrapping_keeps_all_words_that_fit() {
         let text = "one two three four five six";
         let lines = wrap(text, 10.0, 90.0, 9);
         assert_eq!(lines.join(" "), text);

@@ -1,4 +1,4 @@
-//! Whatever goes in, a well-formed picture comes out, with everything inside it.
+//! Any input gives a well-formed picture with all elements inside its bounds.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use resvg::usvg::roxmltree::Document;
 
 mod inputs;
 
-use inputs::{heat, line, nasty, points};
+use inputs::{extreme, heat, line, points};
 
 #[test]
-fn every_picture_is_well_formed_and_repeatable() {
-    for (name, chart) in nasty() {
+fn every_picture_is_well_formed_and_deterministic() {
+    for (name, chart) in extreme() {
         for svg in [chart.svg(), chart.inline_svg("id\" onload=\"x")] {
             let document = Document::parse(&svg).unwrap_or_else(|error| panic!("{name}: {error}"));
             let root = document.root_element();
@@ -29,24 +29,24 @@ fn every_picture_is_well_formed_and_repeatable() {
 }
 
 #[test]
-fn nothing_is_drawn_outside() {
-    for (name, chart) in nasty() {
+fn all_elements_are_inside_the_picture() {
+    for (name, chart) in extreme() {
         let tree = inputs::tree(&chart.svg());
         let (width, height) = (tree.size().width(), tree.size().height());
-        inputs::visible_boxes(tree.root(), &mut |shown| {
-            let inside = shown.left() >= -0.01
-                && shown.top() >= -0.01
-                && shown.right() <= width + 0.01
-                && shown.bottom() <= height + 0.01;
-            assert!(inside, "{name}: {shown:?} is outside {width} by {height}");
+        inputs::visible_boxes(tree.root(), &mut |rect| {
+            let inside = rect.left() >= -0.01
+                && rect.top() >= -0.01
+                && rect.right() <= width + 0.01
+                && rect.bottom() <= height + 0.01;
+            assert!(inside, "{name}: {rect:?} is outside {width} by {height}");
         });
     }
 }
 
 #[test]
 fn every_picture_becomes_a_png() {
-    // Some of each kind; the others differ in what the tests above look at.
-    for (name, chart) in nasty().into_iter().step_by(29) {
+    // A sample, because rendering is slow; the tests above cover the others.
+    for (name, chart) in extreme().into_iter().step_by(29) {
         let pixels = Pixmap::decode_png(&chart.png().unwrap()).unwrap();
         assert_eq!(pixels.width(), 2008, "{name}");
         assert!((200..3000).contains(&pixels.height()), "{name} is {} high", pixels.height());
@@ -55,11 +55,11 @@ fn every_picture_becomes_a_png() {
 }
 
 #[test]
-fn png_text_is_there() {
+fn png_files_contain_text() {
     let dark = |title: &str| {
         let chart: Chart = LineChart { title: title.into(), ..LineChart::default() }.into();
         let pixels = Pixmap::decode_png(&chart.png().unwrap()).unwrap();
-        // Of the first rows, where the title is, what lies right of the tick labels.
+        // The title is in the first rows; to its left are the tick labels.
         let title = pixels.pixels()[..2008 * 100].iter().enumerate().filter(|(i, _)| i % 2008 > 600);
         title.filter(|(_, pixel)| pixel.red() < 80).count()
     };
@@ -93,22 +93,22 @@ fn labels_are_in_the_picture() {
     for label in ["Ġthe", "↵", "答", "1", "2", "nats", "missing"] {
         assert!(texts.iter().any(|text| text == label), "{label} is not in {texts:?}");
     }
-    let whole = HeatMap { values: vec![vec![1.0; 3]; 2], ..map };
-    assert!(!inputs::texts(&Chart::from(whole).svg()).contains(&"missing".into()));
+    let complete = HeatMap { values: vec![vec![1.0; 3]; 2], ..map };
+    assert!(!inputs::texts(&Chart::from(complete).svg()).contains(&"missing".into()));
 }
 
 #[test]
 fn measured_text_covers_drawn_text() {
-    // The tick labels' column is as wide as measured; no text may reach over the left edge even with wide letters.
+    // The column of row names is as wide as measured; no text may extend beyond the left edge, even with wide letters.
     for label in ["WWWWWWWWWWWW", "mmmmmmmmmm", "%%%%%%%", "@@@@@", "ЩЩЩЩЩЩЩЩЩ", "Œ…—…Œ"] {
         let map = HeatMap { rows: vec![label.repeat(3)], ..heat(1, 1, |_, _| 0.0) };
         let tree = inputs::tree(&Chart::from(map).svg());
-        inputs::visible_boxes(tree.root(), &mut |shown| assert!(shown.left() >= 0.0, "{label}: {shown:?}"));
+        inputs::visible_boxes(tree.root(), &mut |rect| assert!(rect.left() >= 0.0, "{label}: {rect:?}"));
     }
 }
 
 #[test]
-fn a_log_scale_leaves_out_what_is_not_positive() {
+fn a_log_scale_leaves_out_values_that_are_not_positive() {
     let values = [0.0, -1.0, 1.0, 100.0, f64::NAN, 10.0];
     let points = values.iter().enumerate().map(|(x, y)| Point { x: x as f64, y: *y, interval: None });
     let chart = LineChart { series: vec![line("s", points.collect())], y_scale: YScale::Log, ..LineChart::default() };
@@ -119,7 +119,7 @@ fn a_log_scale_leaves_out_what_is_not_positive() {
 }
 
 #[test]
-fn side_by_side_charts_share_a_range() {
+fn a_given_range_is_used() {
     let with =
         |y_range| Chart::from(LineChart { series: vec![line("s", points(1, 9))], y_range, ..LineChart::default() });
     let HoverData::Line { y, .. } = with(Some((20.0, -10.0))).hover().data else { panic!("not a line chart") };
@@ -137,7 +137,7 @@ fn files_are_small() {
 }
 
 #[test]
-fn hover_says_what_is_drawn() {
+fn hover_data_are_the_data_drawn() {
     let mut gap = points(1, 3);
     gap[1].y = f64::NAN;
     let hover = Chart::from(LineChart { series: vec![line("s", gap)], ..LineChart::default() }).hover();
@@ -150,7 +150,7 @@ fn hover_says_what_is_drawn() {
 }
 
 #[test]
-fn points_lie_where_hover_says() {
+fn points_are_drawn_at_the_hover_positions() {
     let series = Series { name: "s".into(), points: points(1, 2) };
     let chart = Chart::from(LineChart { series: vec![series], ..LineChart::default() });
     let hover = chart.hover();

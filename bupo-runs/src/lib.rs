@@ -1,12 +1,15 @@
-//! What makes a training run survive on disk, whatever ends its process.
+//! The files in a training run's folder. After a kill or on a full disk, each file is either complete or recognisably
+//! unfinished.
 //!
-//! - [`CheckpointStore`]: checkpoints that are there whole or not at all, with a checksum of every file.
-//! - [`JsonLines`]: logs of whole lines, cut back to a checkpoint's step when a run goes on from it.
-//! - [`RunLock`]: one process at a time in a run folder, freed by the kernel when the process dies.
-//! - [`RunState`] and [`find_runs`]: how far a run is, and which runs there are.
+//! - [`CheckpointStore`]: checkpoints that are committed atomically, with a SHA-256 checksum of every file.
+//! - [`JsonLines`]: append-only logs, truncated to a checkpoint's step when a run is resumed from it.
+//! - [`read_json_lines`]: the reader of such logs and of any other JSON-lines file.
+//! - [`write_atomically`]: the atomic write of a whole file.
+//! - [`RunLock`]: one process at a time in a run folder; the system releases the lock when the process ends.
+//! - [`RunState`] and [`find_runs`]: the progress of a run, and the runs in a folder.
 //! - [`EventWriter`]: scalars for TensorBoard.
 //!
-//! Nothing here knows what a model is. A run goes on like this:
+//! The crate does not depend on models: checkpoints hold any files. A training loop that can be resumed:
 //!
 //! ```
 //! use bupo_runs::{CheckpointStore, JsonLines, RunLock, RunState};
@@ -28,7 +31,7 @@
 //! for step in done + 1..=100 {
 //!     metrics.append(&serde_json::json!({ "step": step, "reward": 0.5 }))?;
 //!     if step % 50 == 0 {
-//!         // What a checkpoint relies on is on the disk before it.
+//!         // The log lines up to this step must be on disk before the checkpoint is.
 //!         metrics.sync()?;
 //!         let pending = store.begin(step)?;
 //!         std::fs::write(pending.path().join("weights.bin"), [0; 16])?;
@@ -42,18 +45,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod atomic_write;
 mod checkpoint;
 mod disk;
 mod error;
-mod lines;
+mod json_lines;
 mod lock;
+mod read_json_lines;
 mod state;
 mod tensorboard;
 
-pub use checkpoint::{Checkpoint, CheckpointStore, FORMAT, Manifest, ManifestFile, Newest, Pending};
-pub use disk::write_atomically;
+pub use atomic_write::write_atomically;
+pub use checkpoint::{Checkpoint, CheckpointStore, MANIFEST_FORMAT, Manifest, ManifestFile, Newest, Pending};
 pub use error::{Damage, Damaged, RunsError};
-pub use lines::JsonLines;
+pub use json_lines::JsonLines;
 pub use lock::{RunLock, is_locked};
+pub use read_json_lines::{JsonLine, JsonLinesOptions, read_json_lines};
 pub use state::{FoundRun, RunState, RunStatus, Status, find_runs};
 pub use tensorboard::EventWriter;

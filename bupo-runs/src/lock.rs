@@ -1,4 +1,4 @@
-//! One process at a time in a run folder.
+//! The lock of a run folder: one process at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -10,18 +10,18 @@ use crate::RunsError;
 
 const NAME: &str = ".lock";
 
-/// Holds a run folder until it is dropped or the process ends, however it ends.
+/// The lock of a run folder, held until it is dropped or the process ends, also by a kill.
 #[derive(Debug)]
 pub struct RunLock {
-    /// The lock belongs to the open file. The file itself stays: deleting it would let two processes lock two files.
+    /// The lock belongs to the open file. The file is never deleted: two processes could otherwise each lock a file.
     _file: File,
 }
 
 impl RunLock {
-    /// Takes the folder for this process.
+    /// Locks the folder for this process.
     ///
     /// # Errors
-    /// If another process holds it, or its file cannot be made.
+    /// [`RunsError::Locked`] if another process holds the lock, [`RunsError::Io`] if its file `.lock` cannot be created.
     pub fn acquire(folder: &Path) -> Result<Self, RunsError> {
         let path = folder.join(NAME);
         let mut file = OpenOptions::new()
@@ -32,24 +32,25 @@ impl RunLock {
             .open(&path)
             .map_err(RunsError::io("create", &path))?;
         if !lock(&file).map_err(RunsError::io("lock", &path))? {
-            return Err(RunsError::Busy { folder: folder.to_path_buf(), pid: read_pid(&mut file) });
+            return Err(RunsError::Locked { folder: folder.to_path_buf(), pid: read_pid(&mut file) });
         }
-        // Only for the message to another process, so a full disk is no reason to refuse.
+        // The process id is only for the error message of another process, so a full disk does not matter.
         let _ = write_pid(&mut file);
         Ok(Self { _file: file })
     }
 }
 
-/// Whether a process holds the folder. Where the system does not say, it counts as held.
+/// Whether a process holds the lock of the folder. If that cannot be determined, it counts as locked.
 pub fn is_locked(folder: &Path) -> bool {
     match File::open(folder.join(NAME)) {
-        // Shared, so that two who ask at once do not take each other for a holder.
+        // A shared lock, so that two concurrent calls do not see each other's lock.
         Ok(file) => file.try_lock_shared().is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
-/// Whether the lock could be taken. Who only asks holds it for an instant, which is worth waiting for.
+/// Tries to take the lock; false if another process holds it. Retries for 200 ms, because `is_locked` holds it for an
+/// instant.
 fn lock(file: &File) -> io::Result<bool> {
     for _ in 0..10 {
         match file.try_lock() {
@@ -78,30 +79,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_locker_is_refused_until_the_first_is_dropped() {
+    fn a_second_lock_is_refused_until_the_first_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         assert!(!is_locked(folder.path()));
         let first = RunLock::acquire(folder.path()).unwrap();
         assert!(is_locked(folder.path()));
         let error = RunLock::acquire(folder.path()).unwrap_err();
-        assert!(matches!(&error, RunsError::Busy { pid, .. } if *pid == Some(process::id())), "{error}");
-        let (place, pid) = (folder.path().display(), process::id());
-        assert_eq!(error.to_string(), format!("{place} is in use by process {pid}; wait for it or stop it"));
+        assert!(matches!(&error, RunsError::Locked { pid, .. } if *pid == Some(process::id())), "{error}");
+        let (path, pid) = (folder.path().display(), process::id());
+        assert_eq!(error.to_string(), format!("{path} is in use by process {pid}; wait until it ends or stop it"));
         drop(first);
         assert!(!is_locked(folder.path()));
         RunLock::acquire(folder.path()).unwrap();
     }
 
     #[test]
-    fn asking_does_not_get_in_the_way_of_taking() {
+    fn acquire_waits_for_a_concurrent_is_locked() {
         let folder = tempfile::tempdir().unwrap();
         drop(RunLock::acquire(folder.path()).unwrap());
-        let asking = File::open(folder.path().join(NAME)).unwrap();
-        asking.try_lock_shared().unwrap();
+        let shared = File::open(folder.path().join(NAME)).unwrap();
+        shared.try_lock_shared().unwrap();
         thread::scope(|scope| {
             scope.spawn(move || {
                 thread::sleep(Duration::from_millis(50));
-                drop(asking);
+                drop(shared);
             });
             RunLock::acquire(folder.path()).unwrap();
         });

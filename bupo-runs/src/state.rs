@@ -1,4 +1,4 @@
-//! How far a run is, and which runs there are.
+//! The progress of a run, and the runs in a folder.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,42 +7,43 @@ use std::process;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{json, now, write_atomically};
+use crate::atomic_write::write_atomically;
+use crate::disk::{json, now};
 use crate::{RunsError, is_locked};
 
 const NAME: &str = "state.json";
 
-/// How far a run is: its `state.json`.
+/// The progress of a run, saved as `state.json` in its folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
-    /// What the process said last.
+    /// The status that the process saved last.
     #[serde(flatten)]
     pub status: Status,
-    /// Steps done.
+    /// The number of steps done.
     pub step: usize,
-    /// Steps there are to do.
+    /// The number of steps of the whole run.
     pub steps: usize,
-    /// The phase it is in, as a person would name it.
+    /// The name of the current phase, for display.
     pub phase: Option<String>,
-    /// The policy that is trained in this phase, as a person would name it.
+    /// The name of the policy trained in the current phase, for display; layers from 1.
     pub site: Option<String>,
     /// The mean reward of the last step.
     pub last_reward: Option<f64>,
-    /// When the run began, in seconds since 1970.
+    /// The time at which the run began, in seconds since 1970.
     pub started: u64,
-    /// When this was saved, in seconds since 1970.
+    /// The time at which this was saved, in seconds since 1970.
     pub updated: u64,
-    /// The process.
+    /// The process id.
     pub pid: u32,
 }
 
-/// What a run's process said of it last.
+/// The status of a run as its process saved it. A killed process leaves [`Status::Running`]; [`find_runs`] detects that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Status {
-    /// It trains.
+    /// It is training.
     Running,
-    /// It was asked to stop, and can go on.
+    /// It was stopped on request and can be resumed.
     Stopped,
     /// All steps are done.
     Finished,
@@ -54,7 +55,7 @@ pub enum Status {
 }
 
 impl RunState {
-    /// The state of a run that this process begins now.
+    /// The state of a run of `steps` steps that this process begins now.
     pub fn running(steps: usize) -> Self {
         let started = now() as u64;
         Self {
@@ -73,14 +74,14 @@ impl RunState {
     /// Reads the state in a run folder.
     ///
     /// # Errors
-    /// If there is none, or it cannot be read or understood.
+    /// If there is none, or it cannot be read, or it is invalid.
     pub fn read(folder: &Path) -> Result<Self, RunsError> {
         let path = folder.join(NAME);
         let bytes = fs::read(&path).map_err(RunsError::io("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|error| RunsError::State { path, reason: error.to_string() })
+        serde_json::from_slice(&bytes).map_err(|error| RunsError::InvalidState { path, reason: error.to_string() })
     }
 
-    /// Saves it in a run folder, as of now and by this process: whoever reads it finds this or the one before.
+    /// Saves the state in a run folder atomically, with the current time and this process's id.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -91,23 +92,23 @@ impl RunState {
     }
 }
 
-/// A run folder that was found.
+/// A run folder found by [`find_runs`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundRun {
     /// The folder.
     pub path: PathBuf,
-    /// How the run is.
+    /// The status, checked against the lock.
     pub status: RunStatus,
-    /// What its process saved last, if that can be read.
+    /// The state saved last, if it can be read.
     pub state: Option<RunState>,
 }
 
-/// How a run is, seen from outside.
+/// The status of a run as another process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunStatus {
-    /// A process works on it.
+    /// A process holds its lock.
     Running,
-    /// It was asked to stop, and can go on.
+    /// It was stopped on request and can be resumed.
     Stopped,
     /// All steps are done.
     Finished,
@@ -116,16 +117,16 @@ pub enum RunStatus {
         /// The error.
         reason: String,
     },
-    /// Its process is gone without a word: killed, or the machine failed.
+    /// Its process ended without saving a final status: it was killed, or the machine crashed.
     Interrupted,
-    /// It cannot be told.
+    /// The status cannot be determined.
     Unknown {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Lists the runs directly in a folder, by name: the folders that have a `state.json` or a `config.toml`.
+/// Lists the runs directly in a folder, sorted by path: the folders that contain a `state.json` or a `config.toml`.
 ///
 /// # Errors
 /// If the folder cannot be read. A run whose state cannot be read is [`RunStatus::Unknown`].
@@ -134,7 +135,7 @@ pub fn find_runs(root: &Path) -> Result<Vec<FoundRun>, RunsError> {
     for entry in fs::read_dir(root).map_err(RunsError::io("read", root))? {
         let path = entry.map_err(RunsError::io("read", root))?.path();
         if path.join(NAME).exists() || path.join("config.toml").exists() {
-            let (status, state) = look_at(&path);
+            let (status, state) = inspect(&path);
             runs.push(FoundRun { path, status, state });
         }
     }
@@ -142,14 +143,14 @@ pub fn find_runs(root: &Path) -> Result<Vec<FoundRun>, RunsError> {
     Ok(runs)
 }
 
-fn look_at(folder: &Path) -> (RunStatus, Option<RunState>) {
-    // A process takes the lock before its first word and saves its last one before it lets go. So a state that says
-    // running is another's only if nobody held the lock before it was read, nor after.
+fn inspect(folder: &Path) -> (RunStatus, Option<RunState>) {
+    // A process takes the lock before it saves its first state and saves its last state before it releases the lock. So
+    // the run was interrupted only if the state is `Running` and the lock was free both before and after reading it.
     let locked = is_locked(folder);
     let state = RunState::read(folder);
     let locked = locked || is_locked(folder);
     match state {
-        Ok(state) => (seen(&state.status, locked), Some(state)),
+        Ok(state) => (status(&state.status, locked), Some(state)),
         Err(_) if locked => (RunStatus::Running, None),
         Err(RunsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
             (RunStatus::Unknown { reason: format!("it has no {NAME}") }, None)
@@ -158,8 +159,8 @@ fn look_at(folder: &Path) -> (RunStatus, Option<RunState>) {
     }
 }
 
-fn seen(status: &Status, locked: bool) -> RunStatus {
-    match status {
+fn status(saved: &Status, locked: bool) -> RunStatus {
+    match saved {
         Status::Running if locked => RunStatus::Running,
         Status::Running => RunStatus::Interrupted,
         Status::Stopped => RunStatus::Stopped,
@@ -174,7 +175,7 @@ mod tests {
     use crate::RunLock;
 
     #[test]
-    fn a_state_is_read_as_it_was_saved() {
+    fn a_state_is_read_back_as_saved() {
         let folder = tempfile::tempdir().unwrap();
         for status in
             [Status::Running, Status::Stopped, Status::Finished, Status::Failed { reason: "no \"memory\"\n".into() }]
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_plain() {
+    fn the_file_is_json_with_the_documented_fields() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = RunState::running(40);
         state.status = Status::Failed { reason: "the disk is full".into() };
@@ -201,16 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_state_is_named() {
+    fn an_invalid_state_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(RunState::read(folder.path()), Err(RunsError::Io { .. })));
         fs::write(folder.path().join(NAME), "{\"status\":\"running\"").unwrap();
         let error = RunState::read(folder.path()).unwrap_err();
-        assert!(matches!(error, RunsError::State { .. }), "{error}");
+        assert!(matches!(error, RunsError::InvalidState { .. }), "{error}");
     }
 
     #[test]
-    fn runs_are_found_and_told_apart() {
+    fn runs_are_found_with_their_status() {
         let root = tempfile::tempdir().unwrap();
         let folder = |name: &str| {
             let folder = root.path().join(name);

@@ -1,4 +1,4 @@
-//! What a checkpoint store does with checkpoints that are whole, damaged or half-way.
+//! A checkpoint store with complete, damaged and unfinished checkpoints.
 
 #![allow(clippy::unwrap_used)]
 
@@ -44,10 +44,10 @@ impl Run {
 
     fn damage(&self, step: usize) -> Damage {
         let damaged = self.store.verify(step).unwrap_err();
-        let sentence = damaged.to_string();
+        let message = damaged.to_string();
         assert_eq!(damaged.path, self.path(step));
-        assert!(sentence.starts_with(&format!("checkpoint {} is damaged: ", self.path(step).display())), "{sentence}");
-        assert!(!sentence.contains('\n'), "{sentence}");
+        assert!(message.starts_with(&format!("checkpoint {} is damaged: ", self.path(step).display())), "{message}");
+        assert!(!message.contains('\n'), "{message}");
         damaged.reason
     }
 
@@ -70,7 +70,7 @@ fn edit(path: &Path, edit: impl FnOnce(String) -> String) {
 }
 
 #[test]
-fn a_run_without_checkpoints_has_none() {
+fn a_new_run_has_no_checkpoints() {
     let run = Run::with(&[]);
     assert!(run.store.list().unwrap().is_empty());
     assert_eq!(run.newest(), (None, 0));
@@ -81,7 +81,7 @@ fn a_run_without_checkpoints_has_none() {
 }
 
 #[test]
-fn what_is_read_is_what_was_written() {
+fn a_committed_checkpoint_is_read_back() {
     let run = Run::with(&[]);
     let committed = run.write(12, "weights");
     assert_eq!(committed.path, run.path(12));
@@ -99,7 +99,7 @@ fn what_is_read_is_what_was_written() {
 }
 
 #[test]
-fn steps_are_listed_newest_first_and_nothing_else_is() {
+fn only_checkpoints_are_listed_newest_first() {
     let run = Run::with(&[2, 1_234_567, 10]);
     for other in ["step-12", "step-0000012", "step-+00012", "step-00001x", "best", ".hidden"] {
         fs::create_dir(run.root().join(other)).unwrap();
@@ -108,41 +108,41 @@ fn steps_are_listed_newest_first_and_nothing_else_is() {
 }
 
 #[test]
-fn every_damage_is_named() {
+fn every_kind_of_damage_is_reported() {
     let manifest = |run: &Run| run.path(1).join("manifest.json");
-    let check = |harm: &dyn Fn(&Run), expected: Damage, words: &str| {
+    let check = |harm: &dyn Fn(&Run), expected: Damage, message: &str| {
         let run = Run::with(&[1]);
         harm(&run);
         let damage = run.damage(1);
         assert_eq!(damage, expected);
-        assert_eq!(damage.to_string(), words);
+        assert_eq!(damage.to_string(), message);
     };
-    check(&|run| fs::remove_dir_all(run.path(1)).unwrap(), Damage::NoFolder, "there is no such folder");
-    check(&|run| fs::remove_file(manifest(run)).unwrap(), Damage::NoManifest, "it has no manifest.json");
+    check(&|run| fs::remove_dir_all(run.path(1)).unwrap(), Damage::MissingFolder, "there is no such folder");
+    check(&|run| fs::remove_file(manifest(run)).unwrap(), Damage::MissingManifest, "it has no manifest.json");
     check(
         &|run| edit(&manifest(run), |text| text.replace("\"format\": 1", "\"format\": 2")),
-        Damage::Format("2".into()),
+        Damage::Format { found: "2".into(), expected: 1 },
         "its manifest.json has format 2, and this program reads format 1",
     );
     check(
         &|run| fs::write(manifest(run), "{\"format\": \"new\"}").unwrap(),
-        Damage::Format("\"new\"".into()),
+        Damage::Format { found: "\"new\"".into(), expected: 1 },
         "its manifest.json has format \"new\", and this program reads format 1",
     );
     check(
         &|run| fs::write(manifest(run), "{}").unwrap(),
-        Damage::BadManifest("it has no format".into()),
-        "its manifest.json cannot be understood: it has no format",
+        Damage::InvalidManifest("it has no format".into()),
+        "its manifest.json is invalid: it has no format",
     );
     check(
         &|run| edit(&manifest(run), |text| text.replace("\"weights.bin\"", "\"../../weights.bin\"")),
-        Damage::BadManifest("../../weights.bin is not a path inside the checkpoint".into()),
-        "its manifest.json cannot be understood: ../../weights.bin is not a path inside the checkpoint",
+        Damage::InvalidManifest("../../weights.bin is not a path inside the checkpoint".into()),
+        "its manifest.json is invalid: ../../weights.bin is not a path inside the checkpoint",
     );
     check(
         &|run| edit(&manifest(run), |text| text.replace("\"step\": 1", "\"step\": 2")),
-        Damage::OtherStep(2),
-        "its manifest.json is of step 2",
+        Damage::WrongStep(2),
+        "its manifest.json belongs to step 2",
     );
     check(
         &|run| fs::remove_file(run.path(1).join("optimizer/first/moments.bin")).unwrap(),
@@ -172,32 +172,32 @@ fn every_damage_is_named() {
     check(
         &|run| fs::write(run.path(1).join("weights.bin"), "weightz").unwrap(),
         Damage::Checksum("weights.bin".into()),
-        "the checksum of weights.bin is not that of what was written",
+        "the checksum of weights.bin differs from that in manifest.json",
     );
 }
 
 #[test]
-fn a_manifest_cut_anywhere_is_damage() {
+fn a_manifest_truncated_anywhere_is_damage() {
     let run = Run::with(&[1]);
     let path = run.path(1).join("manifest.json");
-    let whole = fs::read(&path).unwrap();
-    // The last two bytes are the brace and the line's end, without which it is still whole.
-    for length in 0..whole.len() - 1 {
-        fs::write(&path, &whole[..length]).unwrap();
+    let complete = fs::read(&path).unwrap();
+    // Without its last byte, a line end, the manifest is still complete.
+    for length in 0..complete.len() - 1 {
+        fs::write(&path, &complete[..length]).unwrap();
         assert_eq!(run.damage(1), Damage::TruncatedManifest, "{length} bytes");
     }
     assert_eq!(run.damage(1).to_string(), "its manifest.json ends early");
-    fs::write(&path, vec![0; whole.len()]).unwrap();
-    assert!(matches!(run.damage(1), Damage::BadManifest(_)));
+    fs::write(&path, vec![0; complete.len()]).unwrap();
+    assert!(matches!(run.damage(1), Damage::InvalidManifest(_)));
 }
 
 #[test]
-fn any_changed_byte_of_a_file_is_found() {
+fn any_flipped_bit_of_a_file_is_found() {
     let run = Run::with(&[1]);
     let path = run.path(1).join("optimizer/first/moments.bin");
-    let whole = fs::read(&path).unwrap();
-    for bit in 0..whole.len() * 8 {
-        let mut changed = whole.clone();
+    let complete = fs::read(&path).unwrap();
+    for bit in 0..complete.len() * 8 {
+        let mut changed = complete.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, changed).unwrap();
         assert_eq!(run.damage(1), Damage::Checksum("optimizer/first/moments.bin".into()));
@@ -205,14 +205,17 @@ fn any_changed_byte_of_a_file_is_found() {
 }
 
 #[test]
-fn damaged_ones_are_passed_over_and_named() {
+fn newest_skips_and_reports_damaged_checkpoints() {
     let run = Run::with(&[1, 2, 3, 4]);
     fs::remove_file(run.path(4).join("manifest.json")).unwrap();
     fs::write(run.path(3).join("weights.bin"), "weightz").unwrap();
     let newest = run.store.newest().unwrap();
     assert_eq!(newest.checkpoint.unwrap().manifest.step, 2);
     let reasons: Vec<_> = newest.passed_over.into_iter().map(|damaged| (damaged.path, damaged.reason)).collect();
-    assert_eq!(reasons, [(run.path(4), Damage::NoManifest), (run.path(3), Damage::Checksum("weights.bin".into()))]);
+    assert_eq!(
+        reasons,
+        [(run.path(4), Damage::MissingManifest), (run.path(3), Damage::Checksum("weights.bin".into()))]
+    );
     for step in [1, 2] {
         fs::remove_dir_all(run.path(step)).unwrap();
     }
@@ -220,7 +223,7 @@ fn damaged_ones_are_passed_over_and_named() {
 }
 
 #[test]
-fn a_dropped_one_leaves_nothing() {
+fn dropping_a_pending_checkpoint_deletes_it() {
     let run = Run::with(&[1]);
     let pending = run.store.begin(2).unwrap();
     fs::create_dir(pending.path().join("folder")).unwrap();
@@ -232,7 +235,7 @@ fn a_dropped_one_leaves_nothing() {
 }
 
 #[test]
-fn two_at_a_time_do_not_mix() {
+fn two_pending_checkpoints_of_a_step_are_separate() {
     let run = Run::with(&[]);
     let (one, two) = (run.store.begin(5).unwrap(), run.store.begin(5).unwrap());
     fs::write(one.path().join("file"), "one").unwrap();
@@ -244,7 +247,7 @@ fn two_at_a_time_do_not_mix() {
 }
 
 #[test]
-fn one_replaces_another_of_its_step() {
+fn a_checkpoint_replaces_another_of_the_same_step() {
     let run = Run::with(&[7]);
     fs::write(run.path(7).join("stray"), "").unwrap();
     run.write(7, "other weights");
@@ -255,7 +258,7 @@ fn one_replaces_another_of_its_step() {
 }
 
 #[test]
-fn what_cannot_be_checked_later_is_refused() {
+fn unsupported_entries_are_refused() {
     let run = Run::with(&[1]);
     let refused = |fill: &dyn Fn(&Path)| {
         let pending = run.store.begin(1).unwrap();
@@ -266,7 +269,9 @@ fn what_cannot_be_checked_later_is_refused() {
         error
     };
     let link = refused(&|folder| symlink("/etc/hostname", folder.join("link")).unwrap());
-    assert!(link.to_string().ends_with("link cannot be part of a checkpoint: it is neither a file nor a folder"));
+    assert!(
+        link.to_string().ends_with("link cannot be part of a checkpoint: it is neither a file nor a folder; remove it")
+    );
     let taken = refused(&|folder| fs::write(folder.join("manifest.json"), "mine").unwrap());
     assert!(matches!(taken, RunsError::Io { action: "write", .. }), "{taken}");
     let gone = refused(&|folder| fs::remove_dir_all(folder).unwrap());
@@ -274,7 +279,7 @@ fn what_cannot_be_checked_later_is_refused() {
 }
 
 #[test]
-fn a_manifest_in_a_subfolder_is_a_file_like_any_other() {
+fn a_manifest_in_a_subfolder_is_an_ordinary_file() {
     let run = Run::with(&[]);
     let pending = run.store.begin(1).unwrap();
     fs::create_dir(pending.path().join("inner")).unwrap();
@@ -284,12 +289,12 @@ fn a_manifest_in_a_subfolder_is_a_file_like_any_other() {
 }
 
 #[test]
-fn prune_keeps_the_newest_the_regular_and_the_named() {
+fn prune_keeps_the_newest_every_nth_and_the_given_steps() {
     let run = Run::with(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     assert_eq!(run.store.prune(2, Some(4), &[1, 99]).unwrap(), [9, 7, 6, 5, 3, 2]);
     assert_eq!(run.store.list().unwrap(), [11, 10, 8, 4, 1]);
     assert_eq!(run.store.prune(0, Some(0), &[]).unwrap(), [10, 8, 4, 1]);
-    assert_eq!(run.names(), ["step-000011"], "the newest stays whatever is asked");
+    assert_eq!(run.names(), ["step-000011"], "the newest is always kept");
 }
 
 #[test]
@@ -304,12 +309,12 @@ fn prune_does_not_count_damaged_ones() {
     for step in [1, 2] {
         fs::write(run.path(step).join("weights.bin"), "half").unwrap();
     }
-    assert!(run.store.prune(1, None, &[]).unwrap().is_empty(), "they are all there is to rescue");
+    assert!(run.store.prune(1, None, &[]).unwrap().is_empty(), "nothing is deleted if all are damaged");
     assert_eq!(run.store.list().unwrap(), [2, 1]);
 }
 
 #[test]
-fn clean_deletes_what_killed_processes_left() {
+fn clean_deletes_folders_of_killed_processes() {
     let run = Run::with(&[1, 2]);
     std::mem::forget(run.store.begin(3).unwrap());
     for left in [".removed-77-0", ".pending-77-0", ".replaced-step-000002"] {
@@ -321,7 +326,7 @@ fn clean_deletes_what_killed_processes_left() {
 }
 
 #[test]
-fn clean_puts_back_what_was_about_to_be_replaced() {
+fn clean_restores_a_checkpoint_that_was_about_to_be_replaced() {
     let run = Run::with(&[1, 2]);
     fs::rename(run.path(2), run.root().join(".replaced-step-000002")).unwrap();
     assert_eq!(run.store.list().unwrap(), [1]);
@@ -331,7 +336,7 @@ fn clean_puts_back_what_was_about_to_be_replaced() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_an_error() {
+fn a_folder_that_cannot_be_created_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("checkpoints"), "a file").unwrap();
     let store = CheckpointStore::new(folder.path());

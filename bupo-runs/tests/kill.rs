@@ -1,4 +1,4 @@
-//! A training process that is killed at any moment, again and again, in one run folder.
+//! A training process that is killed at random moments, repeatedly, in one run folder.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use bupo_runs::{CheckpointStore, JsonLines, RunLock, RunState, RunStatus, RunsError, find_runs, is_locked};
 use serde_json::{Value, json};
 
-// What the child does, and where.
+// Environment variables that select the work of the child process; the value is the run folder.
 const TRAIN: &str = "BUPO_RUNS_TEST_TRAIN";
 const DELETE: &str = "BUPO_RUNS_TEST_DELETE";
 
@@ -34,10 +34,10 @@ fn survives(kills: usize) {
     let run = root.path().join("run");
     fs::create_dir(&run).unwrap();
     let (mut kill, mut reached, mut interrupted, mut leftovers) = (0, 0, 0, 0);
-    // A slow machine may need more, until a child has lived long enough to commit something and to say that it runs.
+    // More kills on a slow machine, until a child has committed a checkpoint and one has saved its state.
     while kill < kills || reached == 0 || interrupted == 0 {
         kill += 1;
-        assert!(kill < 20 * kills, "the child never gets far: {reached} steps, {interrupted} seen as interrupted");
+        assert!(kill < 20 * kills, "the child is killed too early: {reached} steps, {interrupted} seen as interrupted");
         let committed = killed_after(&run, random_moment()).max(reached);
         interrupted +=
             usize::from(find_runs(root.path()).unwrap().iter().any(|run| run.status == RunStatus::Interrupted));
@@ -53,7 +53,7 @@ fn a_kill_while_deleting_leaves_no_half_checkpoint() {
     let (mut kills, mut caught) = (0, 0);
     while caught < 3 {
         kills += 1;
-        assert!(kills < 100, "the child deletes too fast to be killed meanwhile");
+        assert!(kills < 100, "no kill hit the deletion");
         let root = tempfile::tempdir().unwrap();
         let mut child = start(root.path(), DELETE);
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
@@ -64,17 +64,17 @@ fn a_kill_while_deleting_leaves_no_half_checkpoint() {
         caught += usize::from(hidden(&root.path().join("checkpoints")) > 0);
         assert_eq!(check(root.path(), 2), 2);
     }
-    println!("{caught} of {kills} were killed while they deleted");
+    println!("{caught} of {kills} kills hit the deletion");
 }
 
 #[test]
-fn a_living_process_keeps_others_out() {
+fn a_running_process_locks_out_others() {
     let root = tempfile::tempdir().unwrap();
     let run = root.path().join("run");
     fs::create_dir(&run).unwrap();
     let mut child = start(&run, TRAIN);
     let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    // It saves its state between its second step's line and its third's.
+    // The state was saved after step 2, before this line of step 3.
     lines.find(|line| line.as_ref().unwrap().contains("committed 3."));
     let status = || find_runs(root.path()).unwrap().remove(0).status;
     let (locked, alive, refused) = (is_locked(&run), status(), RunLock::acquire(&run));
@@ -82,16 +82,16 @@ fn a_living_process_keeps_others_out() {
     child.wait().unwrap();
     assert!(locked);
     assert_eq!(alive, RunStatus::Running);
-    assert!(matches!(refused, Err(RunsError::Busy { pid, .. }) if pid == Some(child.id())), "{refused:?}");
+    assert!(matches!(refused, Err(RunsError::Locked { pid, .. }) if pid == Some(child.id())), "{refused:?}");
     assert_eq!(status(), RunStatus::Interrupted);
     RunLock::acquire(&run).unwrap();
 }
 
-/// Starts a child in the folder, kills it after a while and returns the last step that it said was committed.
+/// Starts a child in the folder, kills it after `moment` and returns the last step that it printed as committed.
 fn killed_after(run: &Path, moment: Duration) -> usize {
     let mut child = start(run, TRAIN);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // Read while it runs, so that it never waits for a full pipe. Half a line, at the end, says nothing.
+    // Read concurrently, so that a full pipe does not block the child. A partial last line is ignored.
     let reading = thread::spawn(move || {
         let committed = |line: String| line.rsplit_once("committed ")?.1.strip_suffix('.')?.parse().ok();
         lines.map_while(Result::ok).filter_map(committed).last().unwrap_or(0)
@@ -108,12 +108,12 @@ fn start(run: &Path, work: &str) -> Child {
     program.args(["child", "--exact", "--nocapture"]).env(work, run).stdout(Stdio::piped()).spawn().unwrap()
 }
 
-/// A moment to kill at, another one in each run of the test.
+/// A random time up to 300 ms.
 fn random_moment() -> Duration {
     Duration::from_micros(RandomState::new().hash_one(0) % 300_000)
 }
 
-/// Looks at what a killed process left as the next one would, and returns the step to go on from.
+/// Recovers and checks the folder of a killed process as the next process would; returns the step to resume from.
 fn check(run: &Path, committed: usize) -> usize {
     assert!(!is_locked(run));
     let _lock = RunLock::acquire(run).unwrap();
@@ -135,7 +135,7 @@ fn check(run: &Path, committed: usize) -> usize {
     assert!(step >= committed, "step {committed} was committed, and step {step} is the newest");
     let path = run.join("metrics.jsonl");
     if path.exists() {
-        JsonLines::resume(&path, |line| is_of(line, step)).unwrap();
+        JsonLines::resume(&path, |line| is_up_to(line, step)).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected: Vec<_> = (1..=step).flat_map(lines_of).collect();
@@ -153,11 +153,11 @@ fn lines_of(step: usize) -> [Value; 2] {
     [json!({ "step": step, "text": "x".repeat(step * 997 % 5000) }), json!({ "step": step, "second": true })]
 }
 
-fn is_of(line: &Value, last_step: usize) -> bool {
+fn is_up_to(line: &Value, last_step: usize) -> bool {
     line["step"].as_u64().unwrap() <= last_step as u64
 }
 
-/// The process that is killed: this test, started again with a run folder to work in.
+/// The body of the child process; as a test of its own it does nothing.
 #[test]
 fn child() {
     if let Some(run) = env::var_os(TRAIN) {
@@ -174,7 +174,7 @@ fn train(run: &Path) {
     let done = store.newest().unwrap().checkpoint.map_or(0, |checkpoint| checkpoint.manifest.step);
     let path = run.join("metrics.jsonl");
     let mut metrics = match path.exists() {
-        true => JsonLines::resume(&path, |line| is_of(line, done)).unwrap(),
+        true => JsonLines::resume(&path, |line| is_up_to(line, done)).unwrap(),
         false => JsonLines::create(&path).unwrap(),
     };
     let mut state = RunState::running(usize::MAX);
@@ -183,7 +183,7 @@ fn train(run: &Path) {
             metrics.append(&line).unwrap();
         }
         metrics.sync().unwrap();
-        // The second replaces the first.
+        // At odd steps twice: the second checkpoint replaces the first.
         for attempt in 0..1 + step % 2 {
             let pending = store.begin(step).unwrap();
             fs::create_dir(pending.path().join("optimizer")).unwrap();
@@ -198,14 +198,14 @@ fn train(run: &Path) {
     }
 }
 
-/// Replaces one checkpoint that takes long to delete and prunes another.
+/// Replaces one checkpoint with very many files and prunes another, so that a kill can hit the deletion.
 fn delete(run: &Path) {
     let store = CheckpointStore::new(run);
     let write = |step: usize, files: usize| {
         let pending = store.begin(step).unwrap();
         let file = |number: usize| pending.path().join(number.to_string());
         fs::write(file(0), "bytes").unwrap();
-        // One file of many names is on the disk in an instant.
+        // Hard links are quick to create and sync, but slow to delete.
         for number in 1..files {
             fs::hard_link(file(0), file(number)).unwrap();
         }
@@ -219,6 +219,6 @@ fn delete(run: &Path) {
     println!("deleting");
     replacement.commit("0.1.0", meta(2)).unwrap();
     store.prune(1, None, &[]).unwrap();
-    // Stays to be killed.
+    // Waits to be killed.
     thread::park();
 }

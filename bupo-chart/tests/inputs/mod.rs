@@ -1,4 +1,4 @@
-//! Charts nobody wants to draw, and ways to look into pictures.
+//! Charts with extreme input, and functions that inspect pictures.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use resvg::usvg::fontdb::{Database, Source};
 use resvg::usvg::roxmltree::Document;
 use resvg::usvg::{Group, Node, Options, Rect, Tree};
 
-const NASTY_TEXT: [&str; 9] = [
+const EXTREME_TEXTS: [&str; 9] = [
     "",
     "\u{0}\u{1}\u{1b}[31mred\u{1b}[0m\u{7f}\u{85}\u{fffe}\u{ffff}",
     "</text></svg><script>alert('\"&')</script>]]>",
@@ -19,7 +19,7 @@ const NASTY_TEXT: [&str; 9] = [
     "many words that go on and on and on and on and on and on and on and on and on and on and on and on and on, still",
 ];
 
-const NASTY_NUMBERS: [f64; 12] = [
+const EXTREME_NUMBERS: [f64; 12] = [
     f64::NAN,
     f64::INFINITY,
     f64::NEG_INFINITY,
@@ -38,7 +38,7 @@ pub fn line(name: &str, points: Vec<Point>) -> Series {
     Series { name: name.into(), points }
 }
 
-/// A wave over whole numbers.
+/// A sine wave over whole numbers.
 pub fn points(from: u32, to: u32) -> Vec<Point> {
     let point = |i| {
         let (x, y) = (f64::from(i), (f64::from(i) * 0.7).sin());
@@ -52,13 +52,13 @@ pub fn heat(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f64) ->
     HeatMap { values, ..HeatMap::default() }
 }
 
-pub fn nasty() -> Vec<(String, Chart)> {
-    let mut charts = nasty_lines();
-    charts.extend(nasty_heat_maps());
+pub fn extreme() -> Vec<(String, Chart)> {
+    let mut charts = extreme_line_charts();
+    charts.extend(extreme_heat_maps());
     charts
 }
 
-fn nasty_lines() -> Vec<(String, Chart)> {
+fn extreme_line_charts() -> Vec<(String, Chart)> {
     let mut charts = Vec::new();
     for y_scale in [YScale::Linear, YScale::Log] {
         let mut add = |name: String, chart: LineChart| {
@@ -70,10 +70,10 @@ fn nasty_lines() -> Vec<(String, Chart)> {
         add("no points".into(), of(vec![]));
         add("thousands".into(), of(points(0, 30_000)));
         add("unsorted".into(), of((0..3000).map(|i| flat(f64::from(i * 7919 % 3000), f64::from(i % 13))).collect()));
-        for (i, one) in NASTY_NUMBERS.into_iter().enumerate() {
+        for (i, one) in EXTREME_NUMBERS.into_iter().enumerate() {
             add(format!("only {one:e}"), of(vec![flat(one, one)]));
             add(format!("all {one:e}"), of((0..5).map(|x| flat(f64::from(x), one)).collect()));
-            for &other in &NASTY_NUMBERS[i + 1..] {
+            for &other in &EXTREME_NUMBERS[i + 1..] {
                 let interval = Some((other, one));
                 let points = vec![Point { x: one, y: other, interval }, Point { x: other, y: one, interval }];
                 let notes = LineChart {
@@ -88,7 +88,7 @@ fn nasty_lines() -> Vec<(String, Chart)> {
                 add(format!("{one:e} and {other:e} with notes"), notes);
             }
         }
-        for (i, text) in NASTY_TEXT.into_iter().enumerate() {
+        for (i, text) in EXTREME_TEXTS.into_iter().enumerate() {
             let note = |x: u32| (f64::from(x), text.to_owned());
             add(
                 format!("text {i}"),
@@ -109,7 +109,7 @@ fn nasty_lines() -> Vec<(String, Chart)> {
     charts
 }
 
-fn nasty_heat_maps() -> Vec<(String, Chart)> {
+fn extreme_heat_maps() -> Vec<(String, Chart)> {
     let mut charts = Vec::new();
     for scale in [ColourScale::Sequential, ColourScale::Diverging] {
         let mut add = |name: String, map: HeatMap| {
@@ -123,16 +123,16 @@ fn nasty_heat_maps() -> Vec<(String, Chart)> {
             HeatMap { rows: vec!["1".into()], columns: vec!["a".into()], ..heat(0, 0, |_, _| 0.0) },
         );
         add("ragged".into(), HeatMap { values: vec![vec![], vec![1.0; 9], vec![2.0]], ..HeatMap::default() });
-        for (i, one) in NASTY_NUMBERS.into_iter().enumerate() {
+        for (i, one) in EXTREME_NUMBERS.into_iter().enumerate() {
             add(format!("all {one:e}"), HeatMap { range: Some((one, one)), ..heat(2, 3, |_, _| one) });
-            for &other in &NASTY_NUMBERS[i + 1..] {
+            for &other in &EXTREME_NUMBERS[i + 1..] {
                 add(
                     format!("{one:e} and {other:e}"),
                     heat(2, 2, |row, column| if row == column { one } else { other }),
                 );
             }
         }
-        for (i, text) in NASTY_TEXT.into_iter().enumerate() {
+        for (i, text) in EXTREME_TEXTS.into_iter().enumerate() {
             let name = || text.to_owned();
             let map = HeatMap {
                 title: name(),
@@ -149,7 +149,7 @@ fn nasty_heat_maps() -> Vec<(String, Chart)> {
     charts
 }
 
-/// The tree of a picture, text laid out with the font it will be drawn with.
+/// The parsed picture, with its text laid out in the font used for PNG.
 pub fn tree(svg: &str) -> Tree {
     let mut fonts = Database::new();
     for face in [dejavu::sans::regular, dejavu::sans::bold] {
@@ -159,21 +159,22 @@ pub fn tree(svg: &str) -> Tree {
     Tree::from_str(svg, &options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Calls with the box of everything that shows; of a clipped group, with the box of its clip path.
-pub fn visible_boxes(group: &Group, seen: &mut dyn FnMut(Rect)) {
+/// Calls `visit` with the bounding box of each visible element, or of the clip path for a clipped group.
+pub fn visible_boxes(group: &Group, visit: &mut dyn FnMut(Rect)) {
     for node in group.children() {
         match node {
             Node::Group(group) => match group.clip_path() {
                 Some(clip) => {
-                    visible_boxes(clip.root(), &mut |clip| seen(clip.transform(group.abs_transform()).unwrap_or(clip)))
+                    visible_boxes(clip.root(), &mut |clip| visit(clip.transform(group.abs_transform()).unwrap_or(clip)))
                 }
-                None => visible_boxes(group, seen),
+                None => visible_boxes(group, visit),
             },
-            _ => seen(node.abs_stroke_bounding_box()),
+            _ => visit(node.abs_stroke_bounding_box()),
         }
     }
 }
 
+/// The content of all `<text>` elements.
 pub fn texts(svg: &str) -> Vec<String> {
     let document = Document::parse(svg).unwrap_or_else(|error| panic!("{error}"));
     let texts = document.descendants().filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "text")));

@@ -1,8 +1,8 @@
-//! What a checkpoint holds, and whether it still does.
+//! The manifest of a checkpoint: its files with their checksums.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,70 +11,81 @@ use sha2::{Digest, Sha256};
 use crate::disk::{json, sync_folder, write_new};
 use crate::{Damage, RunsError};
 
-/// The format of the manifests that are written and read.
-pub const FORMAT: u32 = 1;
+/// The format of manifests that this version writes and reads.
+pub const MANIFEST_FORMAT: u32 = 1;
 
 const NAME: &str = "manifest.json";
 
-/// What a checkpoint holds.
+/// A checkpoint whose files agree with its manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The folder.
+    pub path: PathBuf,
+    /// The manifest.
+    pub manifest: Manifest,
+}
+
+/// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Always [`FORMAT`].
+    /// Always [`MANIFEST_FORMAT`].
     pub format: u32,
-    /// The version of the program that wrote it.
+    /// The version of the program that wrote the checkpoint.
     pub program: String,
     /// The step after which it was written.
     pub step: usize,
-    /// Its files, in order of their paths.
+    /// The files, sorted by path.
     pub files: Vec<ManifestFile>,
-    /// What the caller gave.
+    /// The caller's metadata.
     pub meta: Value,
 }
 
 /// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestFile {
-    /// From the checkpoint's folder, with `/` between folders.
+    /// The path relative to the checkpoint's folder, with `/` as separator.
     pub path: String,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
-    /// Its SHA-256, in hexadecimal.
+    /// The SHA-256 checksum in hexadecimal.
     pub sha256: String,
 }
 
 impl Manifest {
-    /// Writes it into a checkpoint that has none, down to the disk.
+    /// Writes `manifest.json`, which must not exist, into a checkpoint's folder and syncs both.
     pub(super) fn write(&self, folder: &Path) -> Result<(), RunsError> {
         let path = folder.join(NAME);
         write_new(&path, &json(&path, self)?).map_err(RunsError::io("write", &path))?;
-        sync_folder(folder)
+        sync_folder(folder).map_err(RunsError::io("write", folder))
     }
 
-    /// Reads the manifest of a step's checkpoint; says nothing about the files.
+    /// Reads the manifest of the checkpoint of a step. The files are not checked.
     pub(super) fn read(folder: &Path, step: usize) -> Result<Self, Damage> {
         let bytes = fs::read(folder.join(NAME)).map_err(|error| match error.kind() {
-            ErrorKind::NotFound if !folder.exists() => Damage::NoFolder,
-            ErrorKind::NotFound => Damage::NoManifest,
+            ErrorKind::NotFound if !folder.exists() => Damage::MissingFolder,
+            ErrorKind::NotFound => Damage::MissingManifest,
             _ => unreadable(NAME, error),
         })?;
-        // The format comes first: another one may not have the same fields.
-        let value: Value = serde_json::from_slice(&bytes).map_err(not_understood)?;
+        // The format is checked first: another format may have other fields.
+        let value: Value = serde_json::from_slice(&bytes).map_err(invalid)?;
         match value.get("format") {
-            Some(format) if *format == FORMAT => {}
-            Some(format) => return Err(Damage::Format(format.to_string())),
-            None => return Err(Damage::BadManifest("it has no format".into())),
+            Some(format) if *format == MANIFEST_FORMAT => {}
+            Some(format) => {
+                return Err(Damage::Format { found: format.to_string(), expected: MANIFEST_FORMAT });
+            }
+            None => return Err(Damage::InvalidManifest("it has no format".into())),
         }
-        let manifest: Self = serde_json::from_value(value).map_err(not_understood)?;
+        let manifest: Self = serde_json::from_value(value).map_err(invalid)?;
         if manifest.step != step {
-            return Err(Damage::OtherStep(manifest.step));
+            return Err(Damage::WrongStep(manifest.step));
         }
         match manifest.files.iter().find(|file| !is_inside(&file.path)) {
-            Some(file) => Err(Damage::BadManifest(format!("{} is not a path inside the checkpoint", file.path))),
+            Some(file) => Err(Damage::InvalidManifest(format!("{} is not a path inside the checkpoint", file.path))),
             None => Ok(manifest),
         }
     }
 
-    /// Whether every file is there, of the right size.
+    /// Checks that every file exists and has the right size.
     pub(super) fn check_sizes(&self, folder: &Path) -> Result<(), Damage> {
         self.files.iter().try_for_each(|file| {
             let metadata = fs::metadata(folder.join(&file.path)).map_err(|error| cannot_open(&file.path, error))?;
@@ -86,9 +97,9 @@ impl Manifest {
         })
     }
 
-    /// Whether every file is what was written.
+    /// Checks the size and the checksum of every file.
     pub(super) fn verify(&self, folder: &Path) -> Result<(), Damage> {
-        // All sizes first: they cost nothing and name the clearer reason.
+        // All sizes first: that reads no file, and a wrong size is the clearer error.
         self.check_sizes(folder)?;
         self.files.iter().try_for_each(|file| {
             let mut open = File::open(folder.join(&file.path)).map_err(|error| cannot_open(&file.path, error))?;
@@ -108,19 +119,20 @@ impl ManifestFile {
     }
 }
 
-/// Puts all that is in a folder on the disk and tells what it is.
-pub(super) fn files_on_disk(folder: &Path) -> Result<Vec<ManifestFile>, RunsError> {
+/// Syncs all files and folders in a folder and returns the files, sorted by path.
+pub(super) fn sync_files(folder: &Path) -> Result<Vec<ManifestFile>, RunsError> {
     let mut files = Vec::new();
     walk(folder, "", &mut files)?;
     files.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     Ok(files)
 }
 
+/// Adds the files in a folder to `files`; `prefix` is the folder's relative path, with a final `/`.
 fn walk(folder: &Path, prefix: &str, files: &mut Vec<ManifestFile>) -> Result<(), RunsError> {
     for entry in fs::read_dir(folder).map_err(RunsError::io("read", folder))? {
         let entry = entry.map_err(RunsError::io("read", folder))?;
         let path = entry.path();
-        let refused = |reason| RunsError::Entry { path: path.clone(), reason };
+        let refused = |reason| RunsError::UnsupportedEntry { path: path.clone(), reason };
         let name = entry.file_name().into_string().map_err(|_| refused("its name is not UTF-8"))?;
         let relative = format!("{prefix}{name}");
         let kind = entry.file_type().map_err(RunsError::io("read", &path))?;
@@ -132,13 +144,14 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<ManifestFile>) -> Result<()
             file.sync_all().map_err(RunsError::io("write", &path))?;
             files.push(ManifestFile { path: relative, bytes, sha256 });
         } else {
-            // What a link points to may change or go.
+            // The target of a symbolic link may change later.
             return Err(refused("it is neither a file nor a folder"));
         }
     }
-    sync_folder(folder)
+    sync_folder(folder).map_err(RunsError::io("write", folder))
 }
 
+/// The length and the SHA-256 checksum of the rest of a file.
 fn digest(file: &mut File) -> io::Result<(u64, String)> {
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
     loop {
@@ -154,12 +167,13 @@ fn digest(file: &mut File) -> io::Result<(u64, String)> {
     }
 }
 
+/// Whether a relative path has only plain components, no `..`.
 fn is_inside(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
 }
 
-fn not_understood(error: serde_json::Error) -> Damage {
-    if error.is_eof() { Damage::TruncatedManifest } else { Damage::BadManifest(error.to_string()) }
+fn invalid(error: serde_json::Error) -> Damage {
+    if error.is_eof() { Damage::TruncatedManifest } else { Damage::InvalidManifest(error.to_string()) }
 }
 
 fn cannot_open(file: &str, error: io::Error) -> Damage {

@@ -1,49 +1,20 @@
-//! Heat maps.
+//! Draws heat maps.
 
+use crate::axis;
 use crate::canvas::{Canvas, Label};
-use crate::chart::Picture;
-use crate::{HoverData, axis};
+use crate::heat_map::{ColourScale, HeatMap};
+use crate::hover::HoverData;
+use crate::picture::Picture;
 use grid::Grid;
 use layout::Layout;
 
-mod bar;
+mod axis_labels;
+mod colour_bar;
 mod grid;
-mod labels;
 mod layout;
+mod sizes;
 
-/// Values over a grid, such as layer by token. Row 0 is at the bottom.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HeatMap {
-    /// Above the grid; may be empty.
-    pub title: String,
-    /// What the columns are.
-    pub x_label: String,
-    /// What the rows are.
-    pub y_label: String,
-    /// What the colours say, with its unit.
-    pub value_label: String,
-    /// A name for each column; those without room are left out.
-    pub columns: Vec<String>,
-    /// A name for each row, from the bottom.
-    pub rows: Vec<String>,
-    /// By row, then by column. What is not finite or not there is shown as missing.
-    pub values: Vec<Vec<f64>>,
-    /// The values of the first and the last colour; otherwise those of the least and the greatest value.
-    pub range: Option<(f64, f64)>,
-    /// Which colours.
-    pub scale: ColourScale,
-}
-
-/// The colours of values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ColourScale {
-    /// From dark blue to light yellow.
-    #[default]
-    Sequential,
-    /// Blue below zero, white at zero, orange above; its range reaches as far to both sides.
-    Diverging,
-}
-
+/// Draws the heat map; the ids in the picture begin with `id`.
 pub(crate) fn draw(map: &HeatMap, id: &str) -> Picture {
     let grid = Grid::new(map, range(map));
     let layout = Layout::new(map, &grid);
@@ -51,7 +22,7 @@ pub(crate) fn draw(map: &HeatMap, id: &str) -> Picture {
     let hatch = format!("{id}-missing");
     layout.draw_title(&mut canvas);
     if grid.has_missing {
-        grid::draw_hatch(&mut canvas, &hatch);
+        grid::define_hatch(&mut canvas, &hatch);
     }
     grid.draw(&mut canvas, layout.plot, &hatch);
     canvas.rect("class=\"chart-axis\"", layout.plot);
@@ -59,7 +30,7 @@ pub(crate) fn draw(map: &HeatMap, id: &str) -> Picture {
         canvas.text(&Label::middle("no data", "chart-soft", layout.plot.centre(), 13.0));
     }
     layout.draw_labels(&mut canvas);
-    bar::draw(&mut canvas, map, &layout, grid.has_missing.then_some(hatch.as_str()));
+    layout.colour_bar.draw(&mut canvas, map, grid.has_missing.then_some(hatch.as_str()));
     Picture {
         width: layout.width,
         height: layout.height,

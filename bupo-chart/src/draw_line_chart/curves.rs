@@ -2,45 +2,50 @@
 
 use std::fmt::Write;
 
-use super::frame::Frame;
-use super::{LineChart, Series};
+use super::layout::Layout;
 use crate::canvas::{Canvas, Num};
-use crate::{Rect, style};
+use crate::line_chart::{LineChart, Point, Series};
+use crate::rect::Rect;
+use crate::style;
 
 /// A point in units of the viewBox.
 #[derive(Clone, Copy)]
 struct Spot {
     x: f64,
     y: f64,
-    /// The upper and the lower end.
+    /// The y coordinates of the upper and the lower end.
     interval: Option<(f64, f64)>,
 }
 
-/// Points of which each is joined to the next.
+/// Consecutive points that are joined by a line.
 type Run = Vec<Spot>;
 
-/// More points than this in a series are thinned.
-const MANY: usize = 2000;
-/// The width in which thinned points keep only their ends and extremes; about two pixels of a PNG.
+/// A series with more points than this is thinned.
+const MAX_POINTS: usize = 2000;
+/// Thinning keeps the ends and the extremes of each interval of x of this width, about two pixels of a PNG.
 const BIN: f64 = 0.5;
-/// Markers are about this far apart, and on every point where the points are.
-const SPACING: f64 = 24.0;
-/// Where there is but one series, its points need no more room than this to have one each.
-const NARROW: f64 = 8.0;
-/// How far what lies at the edge of the plot may reach over it.
-const OVER: f64 = 4.5;
+/// The least distance between the markers of a series, unless all points have one.
+const MARKER_SPACING: f64 = 24.0;
+/// If there is only one series, all its points have markers when they are at least this far apart.
+const SINGLE_SERIES_SPACING: f64 = 8.0;
+/// How far lines and markers at the edge may extend beyond the plot.
+const OVERHANG: f64 = 4.5;
 
-/// Draws the series, cut at the plot by a clip path of this id.
-pub(super) fn draw(canvas: &mut Canvas, frame: &Frame, clip: &str) {
+/// Draws the series, clipped to the plot; `clip` is the id of the clip path.
+pub(super) fn draw(canvas: &mut Canvas, layout: &Layout, clip: &str) {
     let series: Vec<(usize, Vec<Run>)> =
-        frame.chart.series.iter().map(|series| runs(series, frame)).enumerate().collect();
-    let data = frame.data;
-    let room =
-        Rect { x: data.x - OVER, y: data.y - OVER, width: data.width + 2.0 * OVER, height: data.height + 2.0 * OVER };
+        layout.chart.series.iter().map(|series| runs(series, layout)).enumerate().collect();
+    let data = layout.data;
+    let clip_rect = Rect {
+        x: data.x - OVERHANG,
+        y: data.y - OVERHANG,
+        width: data.width + 2.0 * OVERHANG,
+        height: data.height + 2.0 * OVERHANG,
+    };
     canvas.raw(&format!("<clipPath id=\"{clip}\">"));
-    canvas.rect("", room);
+    canvas.rect("", clip_rect);
     canvas.raw(&format!("</clipPath><g clip-path=\"url(#{clip})\">"));
-    // All intervals lie under all lines.
+    // All intervals first, so that they are below all lines.
     for (i, runs) in &series {
         let class = format!("class=\"chart-interval {}\"", style::class(*i));
         canvas.path(&class, &runs.iter().map(|run| bands(run)).collect::<String>());
@@ -49,29 +54,29 @@ pub(super) fn draw(canvas: &mut Canvas, frame: &Frame, clip: &str) {
         canvas.raw(&format!("<g class=\"{}\">", style::class(*i)));
         canvas.path("class=\"chart-line\"", &runs.iter().map(|run| whiskers(run)).collect::<String>());
         canvas.path(&style::stroke(*i), &runs.iter().map(|run| path(run)).collect::<String>());
-        canvas.path("class=\"chart-dot\"", &markers(*i, runs, frame.chart, data.x));
+        canvas.path("class=\"chart-dot\"", &markers(*i, runs, layout.chart, data.x));
         canvas.raw("</g>");
     }
     canvas.raw("</g>");
 }
 
-/// The points in units of the viewBox, parted where one is missing.
-fn runs(series: &Series, frame: &Frame) -> Vec<Run> {
-    let parts = series.points.split(|point| !point.is_drawable(frame.chart.y_scale)).filter(|part| !part.is_empty());
+/// The points in units of the viewBox, split where a point cannot be drawn.
+fn runs(series: &Series, layout: &Layout) -> Vec<Run> {
+    let parts = series.points.split(|point| !point.is_drawable(layout.chart.y_scale)).filter(|part| !part.is_empty());
     let spots = parts.map(|part| {
-        let spot = |point: &super::Point| Spot {
-            x: frame.x.at(point.x),
-            y: frame.y.at(point.y),
-            interval: point.drawable_interval().map(|(lo, hi)| (frame.y.at(hi), frame.y.at(lo))),
+        let spot = |point: &Point| Spot {
+            x: layout.x.at(point.x),
+            y: layout.y.at(point.y),
+            interval: point.drawable_interval().map(|(lo, hi)| (layout.y.at(hi), layout.y.at(lo))),
         };
         part.iter().map(spot).collect()
     });
-    let thin = |run: Run| if series.points.len() > MANY { thinned(&run) } else { run };
+    let thin = |run: Run| if series.points.len() > MAX_POINTS { thinned(&run) } else { run };
     spots.map(thin).collect()
 }
 
-/// What the picture can show of very many points: of those in one narrow column the first, the last and the extremes,
-/// each with the widest interval.
+/// Of the points in each interval of x of width [`BIN`], the first, the last, the lowest and the highest, each with the
+/// union of the intervals: at the resolution of the picture this looks like all points.
 fn thinned(run: &[Spot]) -> Run {
     let mut thinned = Run::new();
     for bin in run.chunk_by(|one, other| (one.x / BIN).floor() == (other.x / BIN).floor()) {
@@ -93,7 +98,7 @@ fn path(run: &[Spot]) -> String {
     if run.len() < 2 { String::new() } else { joined(run.iter().map(|spot| (spot.x, spot.y))) }
 }
 
-/// The areas between the ends of the intervals.
+/// The areas between the ends of consecutive intervals.
 fn bands(run: &[Spot]) -> String {
     let with_intervals = run.split(|spot| spot.interval.is_none()).filter(|part| part.len() > 1);
     let area = |part: &[Spot]| {
@@ -104,7 +109,7 @@ fn bands(run: &[Spot]) -> String {
     with_intervals.map(area).collect()
 }
 
-/// The intervals that no neighbour's joins.
+/// The intervals of points whose neighbours have none.
 fn whiskers(run: &[Spot]) -> String {
     let alone = run.split(|spot| spot.interval.is_none()).filter(|part| part.len() == 1).flatten();
     let whisker = |spot: &Spot| {
@@ -116,30 +121,33 @@ fn whiskers(run: &[Spot]) -> String {
     alone.filter_map(whisker).collect()
 }
 
-/// Markers on points that are alone, and on some or all of the others.
+/// Markers on all points of a run whose points are far enough apart; otherwise on some of them if there are several
+/// series, and on none if there is one. `left` is the left edge of the plot.
 fn markers(i: usize, runs: &[Run], chart: &LineChart, left: f64) -> String {
-    // Series that run close together have theirs at different places.
+    // Shifted from series to series, so that the markers of overlapping lines do not coincide.
     let shift = (i % 4) as f64 / chart.series.len().clamp(1, 4) as f64;
-    let mut next = left + shift * SPACING;
-    let (room, several) = if chart.series.len() > 1 { (SPACING * 0.75, true) } else { (NARROW, false) };
+    let mut next = left + shift * MARKER_SPACING;
+    let (min_spacing, several) =
+        if chart.series.len() > 1 { (MARKER_SPACING * 0.75, true) } else { (SINGLE_SERIES_SPACING, false) };
     let mut markers = String::new();
     for run in runs {
-        let sparse = run.windows(2).all(|pair| (pair[1].x - pair[0].x).abs() >= room);
+        let sparse = run.windows(2).all(|pair| (pair[1].x - pair[0].x).abs() >= min_spacing);
         for spot in run {
             if sparse || several && spot.x >= next {
                 markers.push_str(&style::marker(i, spot.x, spot.y));
-                next = spot.x + SPACING;
+                next = spot.x + MARKER_SPACING;
             }
         }
     }
     markers
 }
 
+/// A path through the points.
 fn joined(places: impl Iterator<Item = (f64, f64)>) -> String {
     let mut d = String::new();
     for (i, (x, y)) in places.enumerate() {
         let command = if i == 0 { 'M' } else { 'L' };
-        // Writing to a string does not fail.
+        // Writing to a String cannot fail.
         let _ = write!(d, "{command}{} {}", Num(x), Num(y));
     }
     d

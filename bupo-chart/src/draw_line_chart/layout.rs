@@ -1,24 +1,26 @@
-//! The parts of a line chart around its lines: where everything goes, the grid, the axes, the labels.
+//! The positions of the parts of a line chart; draws its title, grid, axes and legend.
 
-use super::LineChart;
-use super::notes::Notes;
+use super::annotations::Annotations;
 use crate::axis::{self, Axis, Tick};
 use crate::canvas::{Anchor, Canvas, Label};
 use crate::legend::Legend;
-use crate::{Rect, text};
+use crate::line_chart::LineChart;
+use crate::rect::Rect;
+use crate::text;
 
-/// Where everything goes.
-pub(super) struct Frame<'a> {
+/// The positions and the labels of a line chart.
+pub(super) struct Layout<'a> {
     pub chart: &'a LineChart,
     pub width: f64,
     pub height: f64,
-    /// The rectangle of the lines and of the notes above them.
+    /// The rectangle of the lines and of the labels of shades and marks above them.
     pub plot: Rect,
     /// The rectangle that the axes span.
     pub data: Rect,
     pub x: Axis,
     pub y: Axis,
-    pub notes: Notes,
+    pub annotations: Annotations,
+    /// Whether no point can be drawn.
     pub is_empty: bool,
     x_ticks: Vec<Tick>,
     y_ticks: Vec<Tick>,
@@ -29,14 +31,15 @@ pub(super) struct Frame<'a> {
 const WIDTH: f64 = 440.0;
 const DATA_HEIGHT: f64 = 200.0;
 const MARGIN: f64 = 8.0;
+/// The space to the right of the plot.
 const RIGHT: f64 = 12.0;
 const TITLE: f64 = 13.0;
 const LABEL: f64 = 12.0;
 const TICK: f64 = 11.0;
-/// Bold letters are wider than those that are measured.
+/// How much wider bold text is than the regular text that [`text::measure`] measures.
 const BOLD: f64 = 1.13;
 
-impl<'a> Frame<'a> {
+impl<'a> Layout<'a> {
     pub fn new(chart: &'a LineChart) -> Self {
         let log = chart.y_scale.is_log();
         let points = || chart.series.iter().flat_map(|s| &s.points).filter(|point| point.is_drawable(chart.y_scale));
@@ -52,14 +55,14 @@ impl<'a> Frame<'a> {
         let x_ticks = x_ticks(&x, points().map(|point| point.x));
         let title = text::wrap(&chart.title, TITLE * BOLD, WIDTH - 2.0 * MARGIN, 2);
         let top = MARGIN + title.len() as f64 * (TITLE + 4.0) + if title.is_empty() { 0.0 } else { 5.0 };
-        let notes = Notes::new(chart, &x);
-        let data = Rect { x: left, y: top + notes.height(), width: data_width, height: DATA_HEIGHT };
+        let annotations = Annotations::new(chart, &x);
+        let data = Rect { x: left, y: top + annotations.height(), width: data_width, height: DATA_HEIGHT };
         (y.start, y.end) = (data.bottom(), data.y);
         let legend = has_legend(chart).then(|| {
             let names: Vec<_> = chart.series.iter().map(|series| series.name.as_str()).collect();
             Legend::new(&names, WIDTH - 2.0 * MARGIN)
         });
-        let mut frame = Self {
+        let mut layout = Self {
             chart,
             width: WIDTH,
             height: 0.0,
@@ -67,16 +70,16 @@ impl<'a> Frame<'a> {
             data,
             x,
             y,
-            notes,
+            annotations,
             is_empty: points().next().is_none(),
             x_ticks,
             y_ticks,
             title,
             legend,
         };
-        let legend = frame.legend.as_ref().map_or(0.0, |legend| legend.height() + 6.0);
-        frame.height = frame.below_labels() + legend + MARGIN - 2.0;
-        frame
+        let legend = layout.legend.as_ref().map_or(0.0, |legend| legend.height() + 6.0);
+        layout.height = layout.below_labels() + legend + MARGIN - 2.0;
+        layout
     }
 
     pub fn draw_title(&self, canvas: &mut Canvas) {
@@ -86,7 +89,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// What lies under the lines: the band, the grid, the line at zero.
+    /// Draws what the lines cover: the band, the grid and the line at zero.
     pub fn draw_grid(&self, canvas: &mut Canvas) {
         let data = self.data;
         if let Some((lo, hi)) = self.chart.band.filter(|(lo, hi)| !lo.is_nan() && !hi.is_nan()) {
@@ -111,8 +114,8 @@ impl<'a> Frame<'a> {
         for tick in &self.y_ticks {
             let y = self.y.at(tick.value);
             canvas.line("chart-axis", (left - 3.0, y), (left, y));
-            let (class, anchor, turned) = ("chart-soft", Anchor::End, false);
-            canvas.text(&Label { text: &tick.label, class, x: left - 5.0, y: y + 4.0, size: TICK, anchor, turned });
+            let (class, anchor, rotated) = ("chart-soft", Anchor::End, false);
+            canvas.text(&Label { text: &tick.label, class, x: left - 5.0, y: y + 4.0, size: TICK, anchor, rotated });
         }
         for tick in &self.x_ticks {
             let x = self.x.at(tick.value);
@@ -124,7 +127,7 @@ impl<'a> Frame<'a> {
         canvas.text(&Label::middle(&x_label, "chart-text", (data.centre().0, self.below_labels() - 3.0), LABEL));
         let y_label = text::shorten(&chart.y_label, LABEL, self.plot.height);
         let place = (MARGIN + LABEL - 3.0, self.plot.centre().1);
-        canvas.text(&Label { turned: true, ..Label::middle(&y_label, "chart-text", place, LABEL) });
+        canvas.text(&Label { rotated: true, ..Label::middle(&y_label, "chart-text", place, LABEL) });
     }
 
     pub fn draw_legend(&self, canvas: &mut Canvas) {
@@ -133,14 +136,14 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The lower end of the tick labels and of the label of x.
+    /// The y coordinate below the tick labels and the label of the x axis.
     fn below_labels(&self) -> f64 {
         let label = if self.chart.x_label.is_empty() { 0.0 } else { LABEL + 5.0 };
         self.data.bottom() + TICK + 8.0 + label
     }
 }
 
-/// One series that the label of y or the title already names needs no legend.
+/// A single series has no legend if the title or the label of the y axis already names it.
 fn has_legend(chart: &LineChart) -> bool {
     match chart.series.as_slice() {
         [] => false,
@@ -149,6 +152,7 @@ fn has_legend(chart: &LineChart) -> bool {
     }
 }
 
+/// The ends of the y axis.
 fn y_span(chart: &LineChart) -> (f64, f64) {
     let log = chart.y_scale.is_log();
     if let Some((one, other)) = chart.y_range
@@ -167,6 +171,7 @@ fn y_span(chart: &LineChart) -> (f64, f64) {
     axis::pad(axis::widen(extent.unwrap_or(if log { (1.0, 10.0) } else { (0.0, 1.0) }), log), log, 0.05)
 }
 
+/// The ends of the x axis.
 fn x_span(chart: &LineChart) -> (f64, f64) {
     let points = chart.series.iter().flat_map(|s| &s.points).filter(|point| point.is_drawable(chart.y_scale));
     let shades = chart.shades.iter().flat_map(|shade| [shade.from, shade.to]);
@@ -176,7 +181,8 @@ fn x_span(chart: &LineChart) -> (f64, f64) {
     (lo - room, hi + room)
 }
 
-/// As many ticks as have room for their labels: at whole numbers when all points are, and then also at the first point.
+/// At most 9 ticks, as many as have space for their labels. If all x are whole numbers, so are the ticks, and the first x
+/// has one too if there is space.
 fn x_ticks(axis: &Axis, values: impl Iterator<Item = f64> + Clone) -> Vec<Tick> {
     let whole = values.clone().all(|x| x.fract() == 0.0);
     let fit = |ticks: &[Tick]| {
@@ -188,7 +194,7 @@ fn x_ticks(axis: &Axis, values: impl Iterator<Item = f64> + Clone) -> Vec<Tick> 
     let first = axis::extent(values, false).map(|(first, _)| first).filter(|first| whole && first.abs() < 1e6);
     let ticks = |most| {
         let mut ticks = if whole { axis::ticks(axis.lo, axis.hi, most, 1.0) } else { axis.ticks(most) };
-        // There is no layer 0, though a shade may begin at half a layer.
+        // Layers begin at 1, but a shade that begins at 0.5 extends the axis below 1.
         ticks.retain(|tick| first.is_none_or(|first| tick.value >= first));
         ticks
     };

@@ -2,21 +2,24 @@
 
 use std::fmt::Write;
 
-use super::{ColourScale, HeatMap};
 use crate::canvas::Canvas;
-use crate::{Rect, axis, colour};
+use crate::heat_map::{ColourScale, HeatMap};
+use crate::rect::Rect;
+use crate::{axis, colour};
 
-/// The cells, gathered by colour.
+/// The cells, grouped by colour.
 pub(super) struct Grid {
     pub rows: usize,
     pub columns: usize,
+    /// The values of the first and the last colour.
     pub range: (f64, f64),
     pub has_missing: bool,
     scale: ColourScale,
-    /// One path per level, and one of the missing cells, in which a cell is 1 by 1.
+    /// The data of one path per colour level, then of one path for the missing cells, in units of cells.
     paths: Vec<String>,
 }
 
+/// The index of the missing cells in [`Grid::paths`].
 const MISSING: usize = colour::LEVELS;
 
 impl Grid {
@@ -32,11 +35,11 @@ impl Grid {
             };
             let mut start = 0;
             while start < columns {
-                let of_start = level(start);
-                let end = (start..columns).find(|column| level(*column) != of_start).unwrap_or(columns);
+                let run_level = level(start);
+                let end = (start..columns).find(|column| level(*column) != run_level).unwrap_or(columns);
                 let (y, width) = (rows - 1 - row, end - start);
-                // Writing to a string does not fail.
-                let _ = write!(paths[of_start], "M{start} {y}h{width}v1h-{width}z");
+                // Writing to a String cannot fail.
+                let _ = write!(paths[run_level], "M{start} {y}h{width}v1h-{width}z");
                 start = end;
             }
         }
@@ -48,7 +51,7 @@ impl Grid {
             return;
         }
         let (width, height) = (plot.width / self.columns as f64, plot.height / self.rows as f64);
-        // The hatching keeps its size, so the missing cells lie below the others as one rectangle.
+        // One unscaled rectangle below the other cells: inside the scaled group the hatching would be scaled too.
         if self.has_missing {
             draw_missing(canvas, plot, hatch);
         }
@@ -63,8 +66,8 @@ impl Grid {
     }
 }
 
-/// The pattern of what is missing.
-pub(super) fn draw_hatch(canvas: &mut Canvas, id: &str) {
+/// Writes the hatching pattern of missing cells.
+pub(super) fn define_hatch(canvas: &mut Canvas, id: &str) {
     canvas.raw(&format!(
         "<pattern id=\"{id}\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
          <rect class=\"chart-missing\" width=\"6\" height=\"6\"/>\
@@ -72,6 +75,7 @@ pub(super) fn draw_hatch(canvas: &mut Canvas, id: &str) {
     ));
 }
 
+/// Draws a rectangle with the pattern of missing cells.
 pub(super) fn draw_missing(canvas: &mut Canvas, rect: Rect, hatch: &str) {
     canvas.rect(&format!("fill=\"url(#{hatch})\""), rect);
 }

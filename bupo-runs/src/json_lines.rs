@@ -1,4 +1,4 @@
-//! Logs of JSON objects, one a line.
+//! Append-only logs in the JSON-lines format.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use crate::RunsError;
 use crate::disk::append_whole;
+use crate::read_json_lines::describe;
 
-/// A file of JSON objects, one a line, each written whole.
+/// Appends to a JSON-lines file: one JSON value per line, each line appended completely or not at all.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
@@ -18,36 +19,37 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// Makes the file, which must not exist.
+    /// Creates the file, which must not exist.
     ///
     /// # Errors
-    /// If it exists or cannot be made.
+    /// If it exists or cannot be created.
     pub fn create(path: &Path) -> Result<Self, RunsError> {
         let file =
             OpenOptions::new().create_new(true).append(true).open(path).map_err(RunsError::io("create", path))?;
         Ok(Self { path: path.to_path_buf(), file })
     }
 
-    /// Opens a file of whole lines to append to.
+    /// Opens an existing file to append to.
     ///
     /// # Errors
-    /// If it is missing or cannot be written, or its last line is not whole, which [`JsonLines::resume`] mends.
+    /// If it is missing or cannot be written, or if its last line has no line end; [`JsonLines::resume`] removes such a
+    /// line.
     pub fn open(path: &Path) -> Result<Self, RunsError> {
         let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(RunsError::io("open", path))?;
         if last_byte(&mut file).map_err(RunsError::io("read", path))?.is_some_and(|byte| byte != b'\n') {
-            return Err(RunsError::HalfLine(path.to_path_buf()));
+            return Err(RunsError::UnfinishedLine(path.to_path_buf()));
         }
         Ok(Self { path: path.to_path_buf(), file })
     }
 
-    /// Opens a file to go on from an earlier point: keeps the lines before the first that `keep` refuses.
+    /// Opens an existing file to append to, truncated before the first line for which `keep` returns false.
     ///
-    /// That line and all after it are cut off, and so is a last line that a killed process or a failing machine left
-    /// unfinished.
+    /// A last line that has no line end or is not JSON is removed too: a killed process or a crash of the machine may
+    /// leave one.
     ///
     /// # Errors
-    /// If the file is missing or cannot be written, or a line that is to be kept is not JSON and others follow it;
-    /// then nothing is cut.
+    /// If the file is missing or cannot be written, or if a line before the last one and before the end of those kept is
+    /// not JSON. The file is then unchanged.
     pub fn resume(path: &Path, keep: impl FnMut(&Value) -> bool) -> Result<Self, RunsError> {
         let file = OpenOptions::new().read(true).append(true).open(path).map_err(RunsError::io("open", path))?;
         let end = end_of_kept(path, &file, keep)?;
@@ -55,20 +57,20 @@ impl JsonLines {
         Ok(Self { path: path.to_path_buf(), file })
     }
 
-    /// Appends one line; it is in the file whole, or not at all and an error is told.
+    /// Appends a value as one line.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be written completely; the file is then unchanged.
     pub fn append(&mut self, value: &impl Serialize) -> Result<(), RunsError> {
         let mut line = serde_json::to_vec(value).map_err(|error| RunsError::io("write", &self.path)(error.into()))?;
         line.push(b'\n');
         append_whole(&mut self.file, &line).map_err(RunsError::io("write", &self.path))
     }
 
-    /// Puts the lines on the disk, so that not even a failing machine loses them.
+    /// Syncs the file, so that all lines appended so far survive a crash of the machine.
     ///
     /// # Errors
-    /// If the system says that they could not be written.
+    /// If the system reports that they could not be written.
     pub fn sync(&self) -> Result<(), RunsError> {
         self.file.sync_data().map_err(RunsError::io("write", &self.path))
     }
@@ -84,24 +86,24 @@ fn last_byte(file: &mut File) -> std::io::Result<Option<u8>> {
     Ok(Some(byte[0]))
 }
 
-/// Where the last line to keep ends.
+/// The offset in bytes of the end of the last line to keep.
 fn end_of_kept(path: &Path, file: &File, mut keep: impl FnMut(&Value) -> bool) -> Result<u64, RunsError> {
     let mut reader = BufReader::new(file);
     let (mut end, mut line) = (0, Vec::new());
     for number in 1.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(RunsError::io("read", path))?;
-        // Nothing more, or half a line.
+        // The end of the file, or an unfinished line.
         if line.last() != Some(&b'\n') {
             break;
         }
-        match serde_json::from_slice(&line) {
+        match serde_json::from_slice(line.trim_ascii_end()) {
             Ok(value) if keep(&value) => end += line.len() as u64,
             Ok(_) => break,
-            // A machine that fails may leave zeros in its last line; anywhere else somebody broke the file.
+            // A crash of the machine may leave zeros in the last line; any other invalid line is an error.
             Err(_) if reader.fill_buf().map_err(RunsError::io("read", path))?.is_empty() => break,
             Err(error) => {
-                return Err(RunsError::Line { path: path.to_path_buf(), line: number, reason: error.to_string() });
+                return Err(RunsError::Line { path: path.to_path_buf(), line: number, reason: describe(&error) });
             }
         }
     }
@@ -129,14 +131,14 @@ mod tests {
                 Ok(text.strip_suffix("{\"step\":\"next\"}\n").unwrap().to_owned())
             }
             Err(error) => {
-                assert_eq!(after, text, "an error must not cut anything");
+                assert_eq!(after, text, "an error must not truncate the file");
                 Err(error)
             }
         }
     }
 
     #[test]
-    fn resume_cuts_half_a_line_and_later_steps() {
+    fn resume_removes_an_unfinished_line_and_later_steps() {
         let three = "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n";
         assert_eq!(resumed(three.as_bytes(), 9).unwrap(), three);
         assert_eq!(resumed(three.as_bytes(), 2).unwrap(), three[..22]);
@@ -148,15 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn resume_cuts_everything_from_the_first_line_refused() {
+    fn resume_truncates_at_the_first_line_not_kept() {
         assert_eq!(resumed(b"{\"step\":1}\n{\"step\":5}\n{\"step\":2}\nnonsense\n", 3).unwrap(), "{\"step\":1}\n");
     }
 
     #[test]
-    fn resume_names_a_malformed_line_in_the_middle() {
+    fn resume_reports_an_invalid_line_before_the_last() {
         let error = resumed(b"{\"step\":1}\n{\"step\":\n{\"step\":3}\n", 9).unwrap_err();
         assert!(matches!(&error, RunsError::Line { line: 2, .. }), "{error}");
-        assert!(error.to_string().contains("metrics.jsonl line 2 is not JSON"), "{error}");
+        assert!(error.to_string().contains("metrics.jsonl line 2: EOF while parsing a value at column 8;"), "{error}");
         let error = resumed(b"\n{\"step\":1}\n", 9).unwrap_err();
         assert!(matches!(&error, RunsError::Line { line: 1, .. }), "{error}");
         let error = resumed(b"{\"step\":1}\n\xff\n{\"step\":3}\n", 9).unwrap_err();
@@ -164,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn resume_cuts_a_last_line_that_a_failing_machine_left_as_zeros() {
+    fn resume_removes_a_last_line_of_zeros() {
         assert_eq!(resumed(b"{\"step\":1}\n\0\0\0\0\0\n", 9).unwrap(), "{\"step\":1}\n");
         assert_eq!(resumed(b"{\"step\":1}\n\0\0\0\0\0", 9).unwrap(), "{\"step\":1}\n");
     }
 
     #[test]
-    fn create_refuses_what_exists_and_open_what_does_not() {
+    fn create_needs_a_new_file_and_open_an_existing_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         assert!(JsonLines::open(&path).is_err());
@@ -182,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn open_refuses_half_a_line() {
+    fn open_refuses_an_unfinished_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "{\"step\":1}\n{\"st").unwrap();
-        assert!(matches!(JsonLines::open(&path), Err(RunsError::HalfLine(_))));
+        assert!(matches!(JsonLines::open(&path), Err(RunsError::UnfinishedLine(_))));
     }
 }
