@@ -3,9 +3,10 @@
 
 use bupo::core::InternalPolicy;
 use bupo::core::kernels::{
-    AdamWStep, CacheRoom, KvCache, adamw, causal_softmax, causal_tiles, rms_norm, rms_norm_backward, softmax_backward,
-    swiglu, swiglu_backward,
+    AdamWStep, adamw, causal_softmax, causal_tiles, rms_norm, rms_norm_backward, softmax_backward, swiglu,
+    swiglu_backward,
 };
+use bupo::core::kv_cache::{CacheRoom, KvCache};
 use burn::backend::Flex;
 use burn::tensor::{DType, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};

@@ -23,7 +23,7 @@ impl Progress for Device {
     fn evaluating(&mut self, _: &str) {}
     fn evaluated(&mut self, _: &str, _: &Evaluation) {}
     fn boundary(&mut self, _: &Boundary) {}
-    fn passed_over(&mut self, _: &[bupo::rl::Damaged]) {}
+    fn skipped_damaged(&mut self, _: &[bupo::rl::Damaged]) {}
     fn phase(&mut self, _: usize, _: &Phase, _: usize) {}
 
     fn step(&mut self, metrics: &StepMetrics) {
@@ -84,8 +84,14 @@ fn a_run_that_is_short_of_memory_runs_less_at_once_and_is_the_same_run() {
     );
     assert!(short[1..].iter().all(|step| step.warnings.is_empty()));
     for (short, plenty) in short.iter().zip(&plenty) {
-        assert_eq!((short.reward, short.response_length), (plenty.reward, plenty.response_length));
-        assert!((short.loss - plenty.loss).abs() < 1e-5 && (short.grad_norm - plenty.grad_norm).abs() < 1e-4);
+        assert_eq!(
+            (short.rollout.reward, short.rollout.response_length),
+            (plenty.rollout.reward, plenty.rollout.response_length)
+        );
+        assert!(
+            (short.update.loss - plenty.update.loss).abs() < 1e-5
+                && (short.update.grad_norm - plenty.update.grad_norm).abs() < 1e-4
+        );
     }
 
     // Never enough: it is cut to the least there is, and goes on.

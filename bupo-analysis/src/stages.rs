@@ -13,13 +13,13 @@
 //!
 //! A sum over layers, so that one layer that differs by a little does not end a stage.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What counts as no change, as a share of ln V, the largest entropy there is.
 pub const DEFAULT_TOLERANCE: f64 = 0.01;
 
 /// Layers `1 ..= exploration` explore, those up to and including `integration` integrate, those above converge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stages {
     /// The number of layers.
     pub num_layers: usize,

@@ -62,17 +62,9 @@ pub fn participation_ratios<B: Backend>(states: Tensor<B, 2>, lengths: &[usize])
 
 #[cfg(test)]
 mod tests {
-    use burn::backend::{Flex, NdArray};
+    use burn::backend::Flex;
 
     use super::*;
-
-    fn numbers(count: usize, seed: f64, size: f64) -> Vec<f64> {
-        (0..count).map(|i| ((i as f64 + seed) * 78.233).sin() * size).collect()
-    }
-
-    fn matrix<B: Backend>(values: &[f64], shape: [usize; 2]) -> Tensor<B, 2> {
-        Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
-    }
 
     #[test]
     fn cosines_and_norms_are_those_of_their_definitions() {

@@ -233,7 +233,7 @@ fn files_are_described() {
     assert_eq!(kinds, expected);
 
     let described = describe(&fixture("verl.jsonl")).unwrap();
-    assert_eq!((described.format, described.rows, described.columns.len()), (Format::JsonLines, 5, 7));
+    assert_eq!((described.format, described.rows, described.columns.len()), (Format::JsonLinesWriter, 5, 7));
     assert_eq!(described.columns[1].kind, "list<struct>");
     assert_eq!(describe(&fixture("verl.json")).unwrap(), bupo_data::Description { format: Format::Json, ..described });
 }

@@ -1,11 +1,10 @@
 //! Benchmarks: sampled, graded and kept problem by problem, so that an evaluation that was stopped goes on.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bupo_grade::{Grader, Item};
-use bupo_runs::JsonLines;
+use bupo_runs::{JsonLinesOptions, JsonLinesWriter, read_json_lines, write_atomically};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,7 +56,7 @@ pub struct BenchmarkResult {
 #[derive(Debug)]
 pub struct EvaluationFolder {
     path: PathBuf,
-    lines: JsonLines,
+    lines: JsonLinesWriter,
     done: Vec<BenchmarkCompletion>,
 }
 
@@ -72,8 +71,12 @@ impl EvaluationFolder {
         let (settings_path, lines_path) = (path.join(SETTINGS), path.join(COMPLETIONS));
         let empty = fs::read_dir(path).map_err(EvalError::io("read", path))?.next().is_none();
         if empty {
-            replace(&settings_path, &format!("{settings:#}\n"))?;
-            return Ok(Self { path: path.to_path_buf(), lines: JsonLines::create(&lines_path)?, done: Vec::new() });
+            write_atomically(&settings_path, format!("{settings:#}\n").as_bytes())?;
+            return Ok(Self {
+                path: path.to_path_buf(),
+                lines: JsonLinesWriter::create(&lines_path)?,
+                done: Vec::new(),
+            });
         }
         if !settings_path.is_file() {
             return Err(EvalError::FolderExists(path.to_path_buf()));
@@ -91,8 +94,8 @@ impl EvaluationFolder {
         let done = whole_problems(lines, samples);
         let kept: String =
             done.iter().map(line).collect::<Result<_, _>>().map_err(EvalError::io("read", &lines_path))?;
-        replace(&lines_path, &kept)?;
-        Ok(Self { path: path.to_path_buf(), lines: JsonLines::open(&lines_path)?, done })
+        write_atomically(&lines_path, kept.as_bytes())?;
+        Ok(Self { path: path.to_path_buf(), lines: JsonLinesWriter::open(&lines_path)?, done })
     }
 
     /// Problems done when it was opened.
@@ -108,7 +111,7 @@ impl EvaluationFolder {
         let path = self.path.join(RESULTS);
         let text =
             serde_json::to_string_pretty(results).map_err(|error| EvalError::io("write", &path)(error.into()))?;
-        replace(&path, &format!("{text}\n"))?;
+        write_atomically(&path, format!("{text}\n").as_bytes())?;
         Ok(path)
     }
 }
@@ -224,42 +227,14 @@ fn whole_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<Be
     lines
 }
 
-/// Lines that are completions; the last one may have been cut short.
+/// Lines that are completions; the last one may be unfinished.
 fn read_lines(path: &Path) -> Result<Vec<BenchmarkCompletion>, EvalError> {
-    let text = fs::read_to_string(path).map_err(EvalError::io("read", path))?;
-    let mut lines = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(line) => lines.push(line),
-            Err(_) if !text.ends_with('\n') && index + 1 == text.lines().count() => {}
-            Err(error) => {
-                return Err(EvalError::Line {
-                    path: path.to_path_buf(),
-                    line: index + 1,
-                    reason: format!("not a completion: {error}"),
-                });
-            }
-        }
-    }
-    Ok(lines)
+    let options = JsonLinesOptions { skip_unfinished_line: true, ..JsonLinesOptions::default() };
+    Ok(read_json_lines(path, options)?.into_iter().map(|line| line.value).collect())
 }
 
 fn line(line: &BenchmarkCompletion) -> std::io::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(line)?))
-}
-
-/// Puts a text in a file's place at once, so that what was done is not lost; where that fails, nothing is left beside it.
-fn replace(path: &Path, text: &str) -> Result<(), EvalError> {
-    let beside = path.with_extension("new");
-    let written = fs::File::create(&beside).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&beside, path)).map_err(|error| {
-        // The failure that is told is the first one.
-        let _ = fs::remove_file(&beside);
-        EvalError::io("write", path)(error)
-    })
 }
 
 /// The first setting whose value is another.

@@ -3,10 +3,10 @@
 mod findings;
 mod pictures;
 
-use bupo_analysis::{Analysis, Slice, Statistic};
+use bupo_analysis::{Analysis, ResponseMap, Slice, Statistic};
 
 use crate::page::{Part, Report, Section};
-use crate::response_map::ResponseMap;
+use crate::response_picture::response_picture;
 use pictures::Pictures;
 
 /// A page of what the policies inside some models say, with every picture; `maps` are responses to look at closely.
@@ -38,7 +38,7 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
             title: "Token by token".into(),
             text: "A few responses as their layers see them.".into(),
             parts: vec![Part::Pictures(
-                maps.iter().enumerate().map(|(index, map)| map.picture(format!("response-{}", index + 1))).collect(),
+                maps.iter().enumerate().map(|(index, map)| response_picture(map, format!("response-{}", index + 1))).collect(),
             )],
         },
         Section {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bupo_chart::ChartError;
-use bupo_models::ModelError;
+use bupo_runs::RunsError;
 
 /// Errors of the report crate.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum ReportError {
     /// A picture could not be drawn.
     #[error(transparent)]
     Chart(#[from] ChartError),
-    /// A model's tokens or states.
+    /// A file of a run's folder.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Runs(#[from] RunsError),
 }

@@ -6,11 +6,10 @@
 mod analysis;
 mod error;
 mod page;
-mod response_map;
+mod response_picture;
 mod run;
 
 pub use analysis::analysis_report;
 pub use error::ReportError;
 pub use page::{Picture, Report};
-pub use response_map::{MapCell, ResponseMap, response_map};
 pub use run::{Run, run_report};

@@ -6,12 +6,11 @@ mod tables;
 
 use std::path::Path;
 
-use serde_json::Value;
+use bupo_rl::{AutoLayer, KeptCompletion, Outcome, ProbeLine, StepMetrics};
 use toml::Table as Settings;
 
 use crate::ReportError;
 use crate::page::{Part, Report, Section};
-use bupo_rl::ProbeLine;
 
 /// What a training run left in its folder.
 #[derive(Debug, Clone)]
@@ -21,15 +20,15 @@ pub struct Run {
     settings: Settings,
     settings_text: String,
     /// Lines of `metrics.jsonl`.
-    metrics: Vec<Value>,
+    metrics: Vec<StepMetrics>,
     /// Lines of `probe.jsonl`.
     probe: Vec<ProbeLine>,
     /// Lines of `completions.jsonl`.
-    completions: Vec<Value>,
+    completions: Vec<KeptCompletion>,
     /// `evaluation.json`; nothing while the run goes on, or where it was stopped.
-    evaluation: Option<Value>,
+    evaluation: Option<Outcome>,
     /// `boundary.json`, where a phase left its layer open.
-    boundary: Option<Value>,
+    auto_layer: Option<AutoLayer>,
 }
 
 impl Run {
@@ -100,9 +99,4 @@ pub fn run_report(runs: &[Run]) -> Report {
 
 fn filled(section: &Section) -> bool {
     section.parts.iter().any(|part| !matches!(part, Part::Pictures(pictures) if pictures.is_empty()))
-}
-
-/// A number of a line; none where it is missing or was not finite.
-fn number(line: &Value, name: &str) -> Option<f64> {
-    line.get(name).and_then(Value::as_f64)
 }

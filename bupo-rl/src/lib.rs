@@ -12,6 +12,7 @@ mod tools;
 mod trainer;
 mod update;
 
+pub use bupo_runs::Damaged;
 pub use config::{
     Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RolloutConfig,
     TaskConfig, TrainConfig, UpdateConfig, resumed_config,
@@ -29,8 +30,9 @@ pub use tools::{
     bench, pretrain, read_rollouts, replay,
 };
 pub use trainer::{
-    KeptCompletion, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress, RunFolder, RunHeader, RunPlan,
-    Start, StepMetrics, Timing, UpdateMetrics, Warning, WarningKind, make_empty_folder, shrink_to_memory, train,
+    AutoLayer, KeptCompletion, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress, RunFolder,
+    RunHeader, RunPlan, Start, StepMetrics, Timing, UpdateMetrics, Warning, WarningKind, make_empty_folder,
+    shrink_to_memory, train,
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample, UpdateStats,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use folder::Folder;
 pub use manifest::{Checkpoint, MANIFEST_FORMAT, Manifest, ManifestFile};
-pub use pending::Pending;
+pub use pending::PendingCheckpoint;
 
 use crate::{Damage, Damaged, RunsError};
 
@@ -26,7 +26,7 @@ pub struct Newest {
     /// `None` if there is no undamaged checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// The damaged checkpoints that are newer, newest first.
-    pub passed_over: Vec<Damaged>,
+    pub skipped_damaged: Vec<Damaged>,
 }
 
 impl CheckpointStore {
@@ -36,13 +36,13 @@ impl CheckpointStore {
     }
 
     /// Begins a checkpoint: creates a hidden folder to write files into, which becomes the checkpoint of `step` by
-    /// [`Pending::commit`].
+    /// [`PendingCheckpoint::commit`].
     ///
     /// # Errors
     /// If the folder cannot be created.
-    pub fn begin(&self, step: usize) -> Result<Pending, RunsError> {
+    pub fn begin(&self, step: usize) -> Result<PendingCheckpoint, RunsError> {
         self.folder.create()?;
-        Pending::begin(self.folder.clone(), step)
+        PendingCheckpoint::begin(self.folder.clone(), step)
     }
 
     /// The steps that have a checkpoint, newest first. No checkpoint is read.
@@ -67,14 +67,14 @@ impl CheckpointStore {
     /// # Errors
     /// If the folder cannot be read. A damaged checkpoint is not an error.
     pub fn newest(&self) -> Result<Newest, RunsError> {
-        let mut passed_over = Vec::new();
+        let mut skipped_damaged = Vec::new();
         for step in self.list()? {
             match self.verify(step) {
-                Ok(checkpoint) => return Ok(Newest { checkpoint: Some(checkpoint), passed_over }),
-                Err(damaged) => passed_over.push(damaged),
+                Ok(checkpoint) => return Ok(Newest { checkpoint: Some(checkpoint), skipped_damaged }),
+                Err(damaged) => skipped_damaged.push(damaged),
             }
         }
-        Ok(Newest { checkpoint: None, passed_over })
+        Ok(Newest { checkpoint: None, skipped_damaged })
     }
 
     /// Deletes all checkpoints except the newest `keep_last` (at least 1), those of steps divisible by `keep_every`, and
@@ -115,7 +115,7 @@ impl CheckpointStore {
     }
 
     /// Deletes what killed processes left: unfinished and partly deleted checkpoints. Restores a checkpoint that was about
-    /// to be replaced. The caller must hold the run's lock and have no [`Pending`].
+    /// to be replaced. The caller must hold the run's lock and have no [`PendingCheckpoint`].
     ///
     /// # Errors
     /// If an entry cannot be deleted or renamed.

@@ -75,7 +75,7 @@ pub enum Damage {
     /// The folder is missing.
     #[error("there is no such folder")]
     MissingFolder,
-    /// The manifest is missing: the checkpoint was not written by [`Pending::commit`](crate::Pending::commit), or the
+    /// The manifest is missing: the checkpoint was not written by [`PendingCheckpoint::commit`](crate::PendingCheckpoint::commit), or the
     /// manifest was deleted.
     #[error("it has no manifest.json")]
     MissingManifest,

@@ -13,12 +13,12 @@ use crate::read_json_lines::describe;
 
 /// Appends to a JSON-lines file: one JSON value per line, each line appended completely or not at all.
 #[derive(Debug)]
-pub struct JsonLines {
+pub struct JsonLinesWriter {
     path: PathBuf,
     file: File,
 }
 
-impl JsonLines {
+impl JsonLinesWriter {
     /// Creates the file, which must not exist.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl JsonLines {
     /// Opens an existing file to append to.
     ///
     /// # Errors
-    /// If it is missing or cannot be written, or if its last line has no line end; [`JsonLines::resume`] removes such a
+    /// If it is missing or cannot be written, or if its last line has no line end; [`JsonLinesWriter::resume`] removes such a
     /// line.
     pub fn open(path: &Path) -> Result<Self, RunsError> {
         let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(RunsError::io("open", path))?;
@@ -122,7 +122,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, text).unwrap();
-        let resumed = JsonLines::resume(&path, |line| line["step"].as_u64().unwrap() <= last_step);
+        let resumed = JsonLinesWriter::resume(&path, |line| line["step"].as_u64().unwrap() <= last_step);
         let after = fs::read(&path).unwrap();
         match resumed {
             Ok(mut lines) => {
@@ -175,11 +175,11 @@ mod tests {
     fn create_needs_a_new_file_and_open_an_existing_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        assert!(JsonLines::open(&path).is_err());
-        assert!(JsonLines::resume(&path, |_| true).is_err());
-        JsonLines::create(&path).unwrap().append(&json!({ "text": "two\nlines" })).unwrap();
-        assert!(JsonLines::create(&path).is_err());
-        JsonLines::open(&path).unwrap().append(&json!(2)).unwrap();
+        assert!(JsonLinesWriter::open(&path).is_err());
+        assert!(JsonLinesWriter::resume(&path, |_| true).is_err());
+        JsonLinesWriter::create(&path).unwrap().append(&json!({ "text": "two\nlines" })).unwrap();
+        assert!(JsonLinesWriter::create(&path).is_err());
+        JsonLinesWriter::open(&path).unwrap().append(&json!(2)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"text\":\"two\\nlines\"}\n2\n");
     }
 
@@ -188,6 +188,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "{\"step\":1}\n{\"st").unwrap();
-        assert!(matches!(JsonLines::open(&path), Err(RunsError::UnfinishedLine(_))));
+        assert!(matches!(JsonLinesWriter::open(&path), Err(RunsError::UnfinishedLine(_))));
     }
 }

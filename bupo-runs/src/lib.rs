@@ -2,7 +2,7 @@
 //! unfinished.
 //!
 //! - [`CheckpointStore`]: checkpoints that are committed atomically, with a SHA-256 checksum of every file.
-//! - [`JsonLines`]: append-only logs, truncated to a checkpoint's step when a run is resumed from it.
+//! - [`JsonLinesWriter`]: append-only logs, truncated to a checkpoint's step when a run is resumed from it.
 //! - [`read_json_lines`]: the reader of such logs and of any other JSON-lines file.
 //! - [`write_atomically`]: the atomic write of a whole file.
 //! - [`RunLock`]: one process at a time in a run folder; the system releases the lock when the process ends.
@@ -12,20 +12,20 @@
 //! The crate does not depend on models: checkpoints hold any files. A training loop that can be resumed:
 //!
 //! ```
-//! use bupo_runs::{CheckpointStore, JsonLines, RunLock, RunState};
+//! use bupo_runs::{CheckpointStore, JsonLinesWriter, RunLock, RunState};
 //! # let run = tempfile::tempdir().unwrap();
 //! # let run = run.path();
-//! # JsonLines::create(&run.join("metrics.jsonl"))?;
+//! # JsonLinesWriter::create(&run.join("metrics.jsonl"))?;
 //!
 //! let _lock = RunLock::acquire(run)?;
 //! let store = CheckpointStore::new(run);
 //! store.clean()?;
 //! let newest = store.newest()?;
-//! for damaged in &newest.passed_over {
+//! for damaged in &newest.skipped_damaged {
 //!     eprintln!("{damaged}");
 //! }
 //! let done = newest.checkpoint.map_or(0, |checkpoint| checkpoint.manifest.step);
-//! let mut metrics = JsonLines::resume(&run.join("metrics.jsonl"), |line| line["step"].as_u64() <= Some(done as u64))?;
+//! let mut metrics = JsonLinesWriter::resume(&run.join("metrics.jsonl"), |line| line["step"].as_u64() <= Some(done as u64))?;
 //! let mut state = RunState::running(100);
 //!
 //! for step in done + 1..=100 {
@@ -56,9 +56,9 @@ mod state;
 mod tensorboard;
 
 pub use atomic_write::write_atomically;
-pub use checkpoint::{Checkpoint, CheckpointStore, MANIFEST_FORMAT, Manifest, ManifestFile, Newest, Pending};
+pub use checkpoint::{Checkpoint, CheckpointStore, MANIFEST_FORMAT, Manifest, ManifestFile, Newest, PendingCheckpoint};
 pub use error::{Damage, Damaged, RunsError};
-pub use json_lines::JsonLines;
+pub use json_lines::JsonLinesWriter;
 pub use lock::{RunLock, is_locked};
 pub use read_json_lines::{JsonLine, JsonLinesOptions, read_json_lines};
 pub use state::{FoundRun, RunState, RunStatus, Status, find_runs};

@@ -53,7 +53,7 @@ impl Run {
 
     fn newest(&self) -> (Option<usize>, usize) {
         let newest = self.store.newest().unwrap();
-        (newest.checkpoint.map(|checkpoint| checkpoint.manifest.step), newest.passed_over.len())
+        (newest.checkpoint.map(|checkpoint| checkpoint.manifest.step), newest.skipped_damaged.len())
     }
 
     fn names(&self) -> Vec<String> {
@@ -211,7 +211,7 @@ fn newest_skips_and_reports_damaged_checkpoints() {
     fs::write(run.path(3).join("weights.bin"), "weightz").unwrap();
     let newest = run.store.newest().unwrap();
     assert_eq!(newest.checkpoint.unwrap().manifest.step, 2);
-    let reasons: Vec<_> = newest.passed_over.into_iter().map(|damaged| (damaged.path, damaged.reason)).collect();
+    let reasons: Vec<_> = newest.skipped_damaged.into_iter().map(|damaged| (damaged.path, damaged.reason)).collect();
     assert_eq!(
         reasons,
         [(run.path(4), Damage::MissingManifest), (run.path(3), Damage::Checksum("weights.bin".into()))]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use bupo_runs::{CheckpointStore, EventWriter, JsonLines, RunLock, RunState, RunsError, write_atomically};
+use bupo_runs::{CheckpointStore, EventWriter, JsonLinesWriter, RunLock, RunState, RunsError, write_atomically};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -88,7 +88,7 @@ fn a_failed_checkpoint_leaves_the_others() {
         assert_is_full(&commit(step).unwrap_err());
         let newest = store.newest().unwrap();
         assert_eq!(newest.checkpoint.unwrap().manifest.step, 1, "{free} bytes free");
-        assert!(newest.passed_over.is_empty());
+        assert!(newest.skipped_damaged.is_empty());
         assert_eq!(names(), 1, "the pending folder is deleted");
     }
     disk.fill_except(0);
@@ -104,7 +104,7 @@ fn a_failed_checkpoint_leaves_the_others() {
 fn a_failed_append_leaves_no_partial_line() {
     let Some(disk) = SmallDisk::mount() else { return };
     let path = disk.path().join("metrics.jsonl");
-    let mut lines = JsonLines::create(&path).unwrap();
+    let mut lines = JsonLinesWriter::create(&path).unwrap();
     let line = json!({ "step": 1, "text": "x".repeat(3000) });
     let mut written = 0;
     let error = loop {
@@ -126,7 +126,7 @@ fn a_failed_append_leaves_no_partial_line() {
 
     lines.append(&json!(1)).unwrap();
     assert_eq!(read().len(), written + 1, "a shorter line still fits");
-    JsonLines::resume(&path, |line| *line != json!(1)).unwrap();
+    JsonLinesWriter::resume(&path, |line| *line != json!(1)).unwrap();
     assert_eq!(read().len(), written);
 }
 

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use bupo_runs::{CheckpointStore, JsonLines, RunLock, RunState, RunStatus, RunsError, find_runs, is_locked};
+use bupo_runs::{CheckpointStore, JsonLinesWriter, RunLock, RunState, RunStatus, RunsError, find_runs, is_locked};
 use serde_json::{Value, json};
 
 // Environment variables that select the work of the child process; the value is the run folder.
@@ -124,7 +124,7 @@ fn check(run: &Path, committed: usize) -> usize {
     store.clean().unwrap();
     assert_eq!(hidden(&run.join("checkpoints")), 0);
     let newest = store.newest().unwrap();
-    assert!(newest.passed_over.is_empty(), "{:?}", newest.passed_over);
+    assert!(newest.skipped_damaged.is_empty(), "{:?}", newest.skipped_damaged);
     for step in store.list().unwrap() {
         store.verify(step).unwrap();
     }
@@ -135,7 +135,7 @@ fn check(run: &Path, committed: usize) -> usize {
     assert!(step >= committed, "step {committed} was committed, and step {step} is the newest");
     let path = run.join("metrics.jsonl");
     if path.exists() {
-        JsonLines::resume(&path, |line| is_up_to(line, step)).unwrap();
+        JsonLinesWriter::resume(&path, |line| is_up_to(line, step)).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected: Vec<_> = (1..=step).flat_map(lines_of).collect();
@@ -174,8 +174,8 @@ fn train(run: &Path) {
     let done = store.newest().unwrap().checkpoint.map_or(0, |checkpoint| checkpoint.manifest.step);
     let path = run.join("metrics.jsonl");
     let mut metrics = match path.exists() {
-        true => JsonLines::resume(&path, |line| is_up_to(line, done)).unwrap(),
-        false => JsonLines::create(&path).unwrap(),
+        true => JsonLinesWriter::resume(&path, |line| is_up_to(line, done)).unwrap(),
+        false => JsonLinesWriter::create(&path).unwrap(),
     };
     let mut state = RunState::running(usize::MAX);
     for step in done + 1.. {

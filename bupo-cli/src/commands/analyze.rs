@@ -5,11 +5,11 @@ mod source;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator};
+use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator, ResponseMap, response_map};
 use bupo_models::ScoredSequence;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer};
-use bupo_report::{ResponseMap, analysis_report, response_map};
+use bupo_report::analysis_report;
 use burn::tensor::backend::Backend;
 
 use self::output::Output;

@@ -3,10 +3,11 @@
 use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{GenerateOptions, Response, TextTokenizer, generate};
+use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
-use super::{check_writable, load_to_read, model_files, read_tokens, write_whole};
+use super::{check_writable, load_to_read, model_files, read_tokens};
 use crate::args::GenerateArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -57,7 +58,7 @@ impl Job for Generate {
         }
         let responses = generate(&model.decoder, &prompts, &options)?;
         match &args.json {
-            Some(path) => write_whole(path, format!("{}\n", as_json(&responses)).as_bytes()),
+            Some(path) => Ok(write_atomically(path, format!("{}\n", as_json(&responses)).as_bytes())?),
             None => print(&responses, args.prompt.as_deref(), tokenizer.ok().as_ref()),
         }
     }
@@ -76,7 +77,7 @@ fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTok
     let names: Vec<String> = args.compare.iter().map(ToString::to_string).collect();
     if let Some(path) = &args.json {
         let by_site: Map<String, Value> = names.into_iter().zip(responses.iter().map(|said| as_json(said))).collect();
-        return write_whole(path, format!("{}\n", Value::Object(by_site)).as_bytes());
+        return Ok(write_atomically(path, format!("{}\n", Value::Object(by_site)).as_bytes())?);
     }
     let texts = responses.iter().flatten().map(|said| tokenizer.decode(&said.tokens)).collect::<Result<Vec<_>, _>>()?;
     outln!("{}", args.prompt.as_deref().unwrap_or_default());

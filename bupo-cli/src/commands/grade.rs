@@ -3,9 +3,10 @@
 use std::fs;
 
 use bupo_grade::{Grader, Item, Reward, Rewards, Rule};
+use bupo_runs::write_atomically;
 use serde_json::{Map, Value, json};
 
-use super::{check_writable, write_whole};
+use super::check_writable;
 use crate::args::GradeArgs;
 use crate::error::CliError;
 
@@ -38,7 +39,7 @@ pub fn run(args: GradeArgs) -> Result<(), CliError> {
         line.fields.insert("extracted".into(), json!(graded.graded.extracted));
         out += &format!("{}\n", Value::Object(std::mem::take(&mut line.fields)));
     }
-    write_whole(&args.out, out.as_bytes())?;
+    write_atomically(&args.out, out.as_bytes())?;
     let mean = graded.iter().map(|item| item.graded.score).sum::<f64>() / graded.len().max(1) as f64;
     outln!("graded {} answers by {}, mean score {mean:.4}, into {}", graded.len(), args.rule, args.out.display());
     report_failures(&grader);

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{LensSite, TextTokenizer, lens};
+use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
-use super::{check_writable, load_to_read, model_files, write_whole};
+use super::{check_writable, load_to_read, model_files};
 use crate::args::LensArgs;
 use crate::backend::{Job, run_on};
 use crate::error::CliError;
@@ -36,7 +37,7 @@ impl Job for Lens {
         match &args.json {
             Some(path) => {
                 let out = json!({"norm": args.norm, "positions": positions(&ids, &sites, &tokenizer)?});
-                write_whole(path, format!("{out}\n").as_bytes())
+                Ok(write_atomically(path, format!("{out}\n").as_bytes())?)
             }
             None => {
                 out!("norm {}; entropy H in nats\n{}", args.norm, page(&ids, &sites, &tokenizer)?);

@@ -17,7 +17,6 @@ pub mod trace;
 pub mod train;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +26,7 @@ use bupo_eval::PromptOptions;
 use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
 use bupo_models::{DtypeChoice, LoadedModel, ModelError, ModelFiles, load_model};
 use bupo_report::{Report, ReportError};
+use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 
 use crate::args::PromptArgs;
@@ -86,32 +86,6 @@ fn free_folder(name: &str) -> PathBuf {
     (1..).map(numbered).find(|folder| !folder.exists()).unwrap_or_else(|| numbered(0))
 }
 
-/// Writes a file whole: what stood there stays until all is written.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    check_writable(path)?;
-    let followed = path.canonicalize();
-    let path = followed.as_deref().unwrap_or(path);
-    let fresh = !path.exists();
-    let written = replace(path, bytes);
-    if written.is_err() && fresh {
-        // Only the empty file that showed the permissions can be there; the first error is the one to tell.
-        fs::remove_file(path).ok();
-    }
-    written
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let failed = |source| CliError::Io { action: "write", path: path.to_path_buf(), source };
-    // The temporary file is the owner's alone; a plain file's permissions are what a user expects.
-    let plain = fs::OpenOptions::new().create(true).append(true).open(path).and_then(|file| file.metadata());
-    let permissions = plain.map_err(failed)?.permissions();
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().set_permissions(permissions).map_err(failed)?;
-    file.persist(path).map(drop).map_err(|error| failed(error.error))
-}
-
 /// Reads `[[id, ...], ...]`.
 fn read_tokens(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
     let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
@@ -141,8 +115,11 @@ fn check_writable(path: &Path) -> Result<(), CliError> {
 fn write_pictures(report: &Report, folder: &Path) -> Result<(), CliError> {
     fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
     for picture in report.pictures() {
-        write_whole(&folder.join(format!("{}.svg", picture.name)), picture.chart.svg().as_bytes())?;
-        write_whole(&folder.join(format!("{}.png", picture.name)), &picture.chart.png().map_err(ReportError::from)?)?;
+        write_atomically(&folder.join(format!("{}.svg", picture.name)), picture.chart.svg().as_bytes())?;
+        write_atomically(
+            &folder.join(format!("{}.png", picture.name)),
+            &picture.chart.png().map_err(ReportError::from)?,
+        )?;
     }
     Ok(())
 }

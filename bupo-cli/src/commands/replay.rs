@@ -6,7 +6,7 @@ use bupo_rl::{
     AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, UpdateStats, make_empty_folder, read_rollouts,
     replay,
 };
-use bupo_runs::JsonLines;
+use bupo_runs::JsonLinesWriter;
 use burn::tensor::backend::Backend;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ impl Job for Replay {
         let rollouts = read_rollouts(&args.rollouts, decoder.vocab_size())?;
         args.policy.policy.depth(decoder.layers.len()).map_err(bupo_models::ModelError::from)?;
         make_empty_folder(&args.out)?;
-        let mut updates = JsonLines::create(&args.out.join("updates.jsonl"))?;
+        let mut updates = JsonLinesWriter::create(&args.out.join("updates.jsonl"))?;
         let settings = AdamWSettings { learning_rate: args.lr, ..AdamWSettings::default() };
         let mut optimizer = DecoderOptimizer::<B>::new(settings);
         let policy = PolicySpec { site: args.policy.policy, norm: args.policy.norm, temperature: 1.0 };

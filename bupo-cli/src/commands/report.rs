@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use bupo_report::{Run, run_report};
 
-use super::{check_writable, write_pictures, write_whole};
+use super::{check_writable, write_pictures};
 use crate::args::ReportArgs;
 use crate::error::CliError;
+use bupo_runs::write_atomically;
 
 /// The page in a run's folder.
 const PAGE: &str = "report.html";
@@ -27,7 +28,7 @@ pub fn run(args: ReportArgs) -> Result<(), CliError> {
     }
     check_writable(&out)?;
     let report = run_report(&runs);
-    write_whole(&out, report.html()?.as_bytes())?;
+    write_atomically(&out, report.html()?.as_bytes())?;
     outln!("wrote {}", out.display());
     if let Some(folder) = &args.pictures {
         write_pictures(&report, folder)?;
@@ -39,6 +40,6 @@ pub fn run(args: ReportArgs) -> Result<(), CliError> {
 /// Makes the page of a run in its folder.
 pub fn write_page(folder: &Path) -> Result<PathBuf, CliError> {
     let page = folder.join(PAGE);
-    write_whole(&page, run_report(&[Run::read(folder)?]).html()?.as_bytes())?;
+    write_atomically(&page, run_report(&[Run::read(folder)?]).html()?.as_bytes())?;
     Ok(page)
 }

@@ -197,7 +197,7 @@ impl Progress for TrainScreen {
         self.line(&format!("  {}", boundary.certainty()));
     }
 
-    fn passed_over(&mut self, damaged: &[Damaged]) {
+    fn skipped_damaged(&mut self, damaged: &[Damaged]) {
         for damaged in damaged {
             eprintln!("warning: {damaged}; the one before it is used");
         }

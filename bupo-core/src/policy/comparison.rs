@@ -152,7 +152,7 @@ mod tests {
                 InternalPolicy::compare(&policies, Some(&policy(&full_states, &unembedding, rows)), &TARGETS);
             let alone = InternalPolicy::compare(&policies, None, &TARGETS);
             for ((states, compared), alone) in sites.iter().zip(compared).zip(alone) {
-                let beside = compared.divergence.clone().unwrap_or_default();
+                let divergence = compared.divergence.clone().unwrap_or_default();
                 assert_eq!(alone, PolicyComparison { divergence: None, ..compared.clone() });
                 for (place, target) in TARGETS.into_iter().enumerate() {
                     let at = |states: &[f64]| logs(&states[place * HIDDEN..(place + 1) * HIDDEN], &unembedding);
@@ -203,7 +203,7 @@ mod tests {
         let [same] = &InternalPolicy::compare(&[SiteLogits::Own(full.clone())], Some(&full), &TARGETS)[..] else {
             panic!("one policy was compared");
         };
-        let beside = same.divergence.clone().unwrap_or_default();
+        let divergence = same.divergence.clone().unwrap_or_default();
         assert!(divergence.kl.iter().chain(&divergence.reverse_kl).all(|d| *d == 0.0), "{same:?}");
         // The logarithm of the mean is rounded.
         assert!(divergence.js.iter().all(|d| *d < 1e-6), "{same:?}");
@@ -218,7 +218,7 @@ mod tests {
         let unembedding = Tensor::from_floats([[1.0, 0.0], [-1.0, 0.0]], &device);
         let of = |sign| InternalPolicy::new(states(sign), unembedding.clone());
         let compared = &InternalPolicy::compare(&[SiteLogits::Own(of(1.0))], Some(&of(-1.0)), &[1])[0];
-        let beside = compared.divergence.clone().unwrap_or_default();
+        let divergence = compared.divergence.clone().unwrap_or_default();
         assert_eq!((divergence.js[0], compared.ranks[0], divergence.agrees[0]), (std::f32::consts::LN_2, 2, false));
         assert_eq!((divergence.kl[0], divergence.reverse_kl[0], compared.entropy[0]), (800.0, 800.0, 0.0));
     }

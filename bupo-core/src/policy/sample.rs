@@ -157,6 +157,7 @@ impl Sampled {
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
+    use burn::tensor::TensorData;
 
     use super::*;
 

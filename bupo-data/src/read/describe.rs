@@ -28,7 +28,7 @@ pub enum Format {
     /// Parquet.
     Parquet,
     /// A JSON object on each line.
-    JsonLines,
+    JsonLinesWriter,
     /// One JSON list of objects.
     Json,
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Format {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Parquet => "Parquet",
-            Self::JsonLines => "JSON lines",
+            Self::JsonLinesWriter => "JSON lines",
             Self::Json => "JSON",
         })
     }

@@ -3,61 +3,108 @@
 use bupo_analysis::Statistic;
 use bupo_chart::{Chart, ColourScale, HeatMap, LineChart, Mark, Point, Series, YScale};
 use bupo_core::PolicySite;
+use bupo_rl::{ProbeLine, StepMetrics};
 use serde_json::json;
 
-use super::{Run, number};
+use super::Run;
 use crate::page::Picture;
-use crate::response_map::rounded;
+use crate::response_picture::rounded;
 
 pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
     let share = |picture: Picture| line(picture, |chart| chart.y_range = Some((0.0, 1.0)));
     vec![
-        curve(runs, "reward", "Reward", "mean reward", "Mean reward of the responses sampled in each step."),
-        curve(runs, "response_length", "Response length", "tokens", "Mean length of the responses."),
-        share(curve(runs, "truncated", "Truncated responses", "share", "Share of responses cut by the length limit.")),
+        curve(
+            runs,
+            "reward",
+            |m| Some(m.rollout.reward),
+            "Reward",
+            "mean reward",
+            "Mean reward of the responses sampled in each step.",
+        ),
+        curve(
+            runs,
+            "response-length",
+            |m| Some(m.rollout.response_length),
+            "Response length",
+            "tokens",
+            "Mean length of the responses.",
+        ),
+        share(curve(
+            runs,
+            "truncated",
+            |m| Some(m.rollout.truncated),
+            "Truncated responses",
+            "share",
+            "Share of responses cut by the length limit.",
+        )),
         curve(
             runs,
             "entropy",
+            |m| Some(m.update.entropy),
             "Entropy of the trained policy",
             "nats",
             "At the response tokens, before each step's updates. It is of another policy in each phase.",
         ),
         share(curve(
             runs,
-            "frac_reward_zero_std",
-            "Groups that teach nothing",
+            "frac-reward-zero-std",
+            |m| Some(m.rollout.frac_reward_zero_std),
+            "Groups without reward variance",
             "share",
-            "Share of groups whose responses all earned the same.",
+            "Share of groups whose responses all have the same reward: their advantages are 0.",
         )),
-        curve(runs, "tokens_per_second", "Speed", "tokens / s", "Prompt and response tokens over the step's seconds."),
+        curve(
+            runs,
+            "tokens-per-second",
+            |m| Some(m.timing.tokens_per_second),
+            "Speed",
+            "tokens / s",
+            "Prompt and response tokens over the step's seconds.",
+        ),
     ]
 }
 
 pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
-    let gradient =
-        curve(runs, "grad_norm", "Gradient norm", "global norm", "Mean over the step's updates, before clipping.");
+    let gradient = curve(
+        runs,
+        "grad-norm",
+        |m| Some(m.update.grad_norm),
+        "Gradient norm",
+        "global norm",
+        "Mean over the step's updates, before clipping.",
+    );
     let mut pictures = vec![
         line(gradient, |chart| chart.y_scale = YScale::Log),
         curve(
             runs,
-            "clip_ratio",
+            "clip-ratio",
+            |m| Some(m.update.clip_ratio),
             "Clip fraction",
             "share of tokens",
             "Share of tokens whose importance ratio was clipped.",
         ),
-        curve(runs, "kl", "Policy movement", "nats", "Mean of old less new log-probs over the step's updates."),
         curve(
             runs,
-            "extreme_ratio",
+            "kl",
+            |m| Some(m.update.kl),
+            "Policy movement",
+            "nats",
+            "Mean of old less new log-probs over the step's updates.",
+        ),
+        curve(
+            runs,
+            "extreme-ratio",
+            |m| Some(m.update.extreme_ratio),
             "Most extreme importance ratio",
             "ratio",
             "The ratio furthest from 1 in any update.",
         ),
     ];
-    if runs.iter().flat_map(|run| &run.metrics).any(|line| number(line, "ref_kl").is_some()) {
+    if runs.iter().flat_map(|run| &run.metrics).any(|metrics| metrics.update.ref_kl.is_some()) {
         pictures.push(curve(
             runs,
-            "ref_kl",
+            "ref-kl",
+            |m| m.update.ref_kl,
             "KL to the reference",
             "nats",
             "Estimated distance to the model before training.",
@@ -68,13 +115,14 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
 
 /// What training an internal policy does to the full one; nothing where none was trained.
 pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
-    if !runs.iter().flat_map(|run| &run.metrics).any(|line| number(line, "drift").is_some()) {
+    if !runs.iter().flat_map(|run| &run.metrics).any(|metrics| metrics.policy.drift.is_some()) {
         return Vec::new();
     }
     vec![
         curve(
             runs,
             "perplexity",
+            |m| Some(m.rollout.perplexity),
             "Perplexity of the full policy",
             "perplexity",
             "On the responses it has just sampled. It rises where the policy no longer knows what to say.",
@@ -82,13 +130,15 @@ pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
         curve(
             runs,
             "drift",
+            |m| m.policy.drift,
             "Drift of the full policy",
             "nats / token",
             "How much less probable it finds its responses before training: an estimate of KL(before || now).",
         ),
         curve(
             runs,
-            "kl_to_full",
+            "kl-to-full",
+            |m| m.policy.kl_to_full,
             "KL(trained || full)",
             "nats / token",
             "How far the policy that is trained is from the full one, on the step's responses.",
@@ -135,9 +185,19 @@ fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
 }
 
 /// A metric over steps, a line a run.
-fn curve(runs: &[Run], metric: &str, title: &str, y_label: &str, caption: &str) -> Picture {
+fn curve(
+    runs: &[Run],
+    name: &str,
+    metric: fn(&StepMetrics) -> Option<f64>,
+    title: &str,
+    y_label: &str,
+    caption: &str,
+) -> Picture {
     let points = |run: &Run| {
-        let point = |line| Some(Point { x: number(line, "step")?, y: number(line, metric)?, interval: None });
+        let point = |metrics| {
+            let y = metric(metrics).filter(|y| y.is_finite())?;
+            Some(Point { x: metrics.step as f64, y, interval: None })
+        };
         run.metrics.iter().filter_map(point).collect()
     };
     let chart = LineChart {
@@ -148,7 +208,7 @@ fn curve(runs: &[Run], metric: &str, title: &str, y_label: &str, caption: &str) 
         marks: phase_marks(runs),
         ..LineChart::default()
     };
-    Picture::new(metric.replace('_', "-"), chart, caption)
+    Picture::new(name.to_string(), chart, caption)
 }
 
 /// Where any run's phase changes; runs that change alike share a mark.
@@ -156,9 +216,8 @@ fn phase_marks(runs: &[Run]) -> Vec<Mark> {
     let mut marks: Vec<Mark> = Vec::new();
     for run in runs {
         for pair in run.metrics.windows(2) {
-            if pair[0].get("phase") != pair[1].get("phase") {
-                let site = pair[1].get("site").and_then(|site| site.as_str()).unwrap_or_default();
-                let mark = Mark { x: number(&pair[1], "step").unwrap_or(f64::NAN) - 0.5, label: site.to_string() };
+            if pair[0].phase != pair[1].phase {
+                let mark = Mark { x: pair[1].step as f64 - 0.5, label: pair[1].site.to_string() };
                 if !marks.contains(&mark) {
                     marks.push(mark);
                 }
@@ -176,7 +235,7 @@ fn layers(run: &Run) -> usize {
     numbers.max().unwrap_or(0)
 }
 
-fn mean(line: &bupo_rl::ProbeLine, statistic: Statistic, site: PolicySite) -> f64 {
+fn mean(line: &ProbeLine, statistic: Statistic, site: PolicySite) -> f64 {
     line.means.get(&statistic).and_then(|means| means.get(&site.to_string())).copied().unwrap_or(f64::NAN)
 }
 
@@ -241,7 +300,7 @@ fn before_and_after(
     y_label: &str,
     caption: &str,
 ) -> Picture {
-    let line = |line: &bupo_rl::ProbeLine| Series {
+    let line = |line: &ProbeLine| Series {
         name: format!("step {}", line.step),
         points: (1..=layers(run))
             .map(|layer| Point { x: layer as f64, y: mean(line, statistic, site(layer)), interval: None })

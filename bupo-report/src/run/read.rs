@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use bupo_runs::{JsonLinesOptions, read_json_lines};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::Run;
 use crate::ReportError;
@@ -30,7 +30,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ReportError> {
         probe: lines(&folder.join("probe.jsonl"))?,
         completions: lines(&folder.join("completions.jsonl"))?,
         evaluation: optional(&folder.join("evaluation.json"))?,
-        boundary: optional(&folder.join("boundary.json"))?,
+        auto_layer: optional(&folder.join("boundary.json"))?,
     })
 }
 
@@ -48,27 +48,18 @@ fn wrong(path: &Path, reason: &str) -> ReportError {
     ReportError::NotARun { path: path.to_path_buf(), reason: reason.to_string() }
 }
 
-fn optional(path: &Path) -> Result<Option<Value>, ReportError> {
+fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {
     if !path.is_file() {
         return Ok(None);
     }
     serde_json::from_str(&text(path)?).map(Some).map_err(|error| wrong(path, &error.to_string()))
 }
 
-/// The lines of a file, none where there is no such file.
+/// The lines of a file, none where there is no such file. The last line of a run that is going on may be unfinished.
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
-    let text = text(path)?;
-    let count = text.lines().count();
-    let mut lines = Vec::with_capacity(count);
-    for (index, line) in text.lines().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(line) => lines.push(line),
-            Err(_) if index + 1 == count && !text.ends_with('\n') => {}
-            Err(error) => return Err(wrong(path, &format!("line {}: {error}", index + 1))),
-        }
-    }
-    Ok(lines)
+    let options = JsonLinesOptions { skip_unfinished_line: true, ..JsonLinesOptions::default() };
+    Ok(read_json_lines(path, options)?.into_iter().map(|line| line.value).collect())
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use bupo_core::PolicySite;
+use bupo_eval::Evaluation;
+use bupo_rl::{GuardAction, KeptCompletion, StepMetrics, WarningKind};
 use toml::Value as Setting;
 
-use super::{Run, number};
+use super::Run;
 use crate::page::{Part, Table};
 
 const NOTHING: &str = "\u{2013}";
@@ -24,58 +26,52 @@ pub(super) fn subtitle(runs: &[Run]) -> String {
 
 pub(super) fn outcome_text(runs: &[Run]) -> String {
     let text = |run: &Run| {
-        let boundary = run.boundary.as_ref().map(|boundary| {
-            let layer = boundary.get("layer").and_then(Value::as_u64);
+        let auto_layer = run.auto_layer.as_ref().map(|auto_layer| {
+            let layer = auto_layer.boundary.layer;
             let layer =
                 layer.map_or("the full policy, since no layer explores".into(), |layer| format!("layer {layer}"));
-            let said = |name: &str| boundary.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
             format!(
-                " Its first phase left the layer open; by the first step's responses it was settled on {layer}: {} ({}).",
-                said("reason"),
-                said("certainty")
+                " `layer = \"auto\"` chose {layer} from the first step's responses: {} ({}).",
+                auto_layer.reason, auto_layer.certainty
             )
         });
         let state = match &run.evaluation {
             Some(_) => "finished".to_string(),
             None => format!("not finished: {} steps of it are here", run.metrics.len()),
         };
-        let boundary = boundary.unwrap_or_default();
-        format!("{}: {state}.{boundary}{}{}", run.name, guard(run), warnings(run))
+        let auto_layer = auto_layer.unwrap_or_default();
+        format!("{}: {state}.{auto_layer}{}{}", run.name, guard(run), warnings(run))
     };
     runs.iter().map(text).collect::<Vec<_>>().join("\n\n")
 }
 
 /// What the phase guard did.
 fn guard(run: &Run) -> String {
-    let acted = |line: &Value| {
-        let (action, step) = (line.get("guard")?, number(line, "step")?);
-        let said = |name: &str| action.get(name).and_then(Value::as_str).unwrap_or_default();
-        let done = match (said("action"), number(action, "to_step")) {
-            ("warned", _) => "would have ended the phase".to_string(),
-            (_, Some(to)) => format!("ended the phase and took back its updates after step {to}"),
-            _ => "ended the phase".to_string(),
+    let acted = |metrics: &StepMetrics| {
+        let (done, reason) = match metrics.guard.as_ref()? {
+            GuardAction::Warned { reason } => ("would have ended the phase".to_string(), reason),
+            GuardAction::Switched { reason } => ("ended the phase".to_string(), reason),
+            GuardAction::RolledBack { to_step, reason } => {
+                (format!("ended the phase and rolled its updates back to step {to_step}"), reason)
+            }
         };
-        Some(format!(" After step {step} the phase guard {done}: {}.", said("reason")))
+        Some(format!(" After step {} the phase guard {done}: {reason}.", metrics.step))
     };
     run.metrics.iter().filter_map(acted).collect()
 }
 
 /// The first warning of each kind, and in how many steps there were such.
 fn warnings(run: &Run) -> String {
-    let mut kinds: Vec<(&str, String, usize)> = Vec::new();
-    for line in &run.metrics {
-        for warning in line.get("warnings").and_then(Value::as_array).into_iter().flatten() {
-            let said = |name: &str| warning.get(name).and_then(Value::as_str).unwrap_or_default();
-            match kinds.iter_mut().find(|(kind, ..)| *kind == said("kind")) {
+    let mut kinds: Vec<(WarningKind, String, usize)> = Vec::new();
+    for metrics in &run.metrics {
+        for warning in &metrics.warnings {
+            match kinds.iter_mut().find(|(kind, ..)| *kind == warning.kind) {
                 Some((.., steps)) => *steps += 1,
-                None => {
-                    let step = number(line, "step").unwrap_or(f64::NAN);
-                    kinds.push((said("kind"), format!("at step {step}, {}", said("text")), 1));
-                }
+                None => kinds.push((warning.kind, format!("at step {}, {}", metrics.step, warning.text), 1)),
             }
         }
     }
-    kinds.into_iter().map(|(_, first, steps)| format!(" Warned of in {steps} steps: {first}.")).collect()
+    kinds.into_iter().map(|(_, first, steps)| format!(" Warning in {steps} steps, first {first}.")).collect()
 }
 
 /// A column a run.
@@ -92,28 +88,30 @@ pub(super) fn outcome(runs: &[Run]) -> Table {
         (name.to_string(), runs.iter().map(|run| value(run).unwrap_or_else(|| NOTHING.into())).collect())
     };
     let text = |run: &Run, name: &str| run.settings.get(name).map(plain);
-    let sum = |run: &Run, name: &str| -> f64 { run.metrics.iter().filter_map(|line| number(line, name)).sum() };
+    let minutes = |run: &Run, seconds: fn(&StepMetrics) -> f64| -> Option<String> {
+        Some(format!("{:.1}", run.metrics.iter().map(seconds).sum::<f64>() / 60.0))
+    };
+    let skipped = |run: &Run| run.metrics.iter().map(|metrics| metrics.update.skipped_updates).sum::<usize>();
     let rows = [
         row("algorithm", &|run| text(run, "algorithm")),
         row("loss", &|run| text(run, "loss")),
         row("seed", &|run| text(run, "seed")),
         row("phases", &|run| Some(phases(run))),
         row("steps", &|run| Some(run.metrics.len().to_string())),
-        row("minutes generating", &|run| Some(format!("{:.1}", sum(run, "seconds_rollout") / 60.0))),
-        row("minutes updating", &|run| Some(format!("{:.1}", sum(run, "seconds_update") / 60.0))),
-        row("updates skipped", &|run| Some(format!("{}", sum(run, "skipped_updates")))),
+        row("minutes generating", &|run| minutes(run, |metrics| metrics.timing.seconds_rollout)),
+        row("minutes updating", &|run| minutes(run, |metrics| metrics.timing.seconds_update)),
+        row("updates skipped", &|run| Some(skipped(run).to_string())),
     ];
     by_run(runs, "What was run", &rows)
 }
 
 /// The phases as they were run: site and steps.
 fn phases(run: &Run) -> String {
-    let mut phases: Vec<(&str, usize)> = Vec::new();
-    for line in &run.metrics {
-        let site = line.get("site").and_then(Value::as_str).unwrap_or_default();
+    let mut phases: Vec<(PolicySite, usize)> = Vec::new();
+    for metrics in &run.metrics {
         match phases.last_mut() {
-            Some((last, steps)) if *last == site => *steps += 1,
-            _ => phases.push((site, 1)),
+            Some((last, steps)) if *last == metrics.site => *steps += 1,
+            _ => phases.push((metrics.site, 1)),
         }
     }
     let phases: Vec<String> = phases.into_iter().map(|(site, steps)| format!("{site} for {steps}")).collect();
@@ -121,43 +119,40 @@ fn phases(run: &Run) -> String {
 }
 
 pub(super) fn evaluation(runs: &[Run]) -> Table {
-    let value = |run: &Run, when: &str, name: &str| number(run.evaluation.as_ref()?.get(when)?, name);
-    let row = |label: &str, name: &str| {
+    let row = |label: &str, value: fn(&Evaluation) -> f64| {
         let cell = |run: &Run| {
-            let (before, after) = (value(run, "before", name)?, value(run, "after", name)?);
+            let outcome = run.evaluation.as_ref()?;
+            let (before, after) = (value(&outcome.before), value(outcome.after.as_ref()?));
             Some(format!("{before:.3} \u{2192} {after:.3} ({:+.3})", after - before))
         };
         (label.to_string(), runs.iter().map(|run| cell(run).unwrap_or_else(|| NOTHING.into())).collect())
     };
-    let samples = runs.iter().find_map(|run| value(run, "after", "samples")).unwrap_or(0.0);
+    let evaluations = || runs.iter().filter_map(|run| run.evaluation.as_ref()?.after.as_ref());
+    let samples = evaluations().map(|evaluation| evaluation.samples).next().unwrap_or(0);
     let rows = [
-        row(&format!("Avg@{samples}"), "avg_at_k"),
-        row("half its 95% interval", "avg_half_width"),
-        row(&format!("Pass@{samples}"), "pass_at_k"),
-        row("response length", "response_length"),
-        row("truncated", "truncated"),
+        row(&format!("Avg@{samples}"), |evaluation| evaluation.avg_at_k),
+        row("95% CI half-width", |evaluation| evaluation.avg_half_width),
+        row(&format!("Pass@{samples}"), |evaluation| evaluation.pass_at_k),
+        row("response length", |evaluation| evaluation.response_length),
+        row("truncated", |evaluation| evaluation.truncated),
     ];
     by_run(runs, "On held-out problems, before and after training", &rows)
 }
 
 /// What the model wrote to the same problems before and after.
 pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
-    let text = |line: &Value, name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
-    let held_out = |line: &&Value| line.get("held_out").and_then(Value::as_bool).unwrap_or(false);
     let part = |run: &Run| {
-        let lines: Vec<&Value> = run.completions.iter().filter(held_out).collect();
-        let at = |first: bool| lines.iter().filter(move |line| (number(line, "step") == Some(0.0)) == first);
+        let lines: Vec<&KeptCompletion> = run.completions.iter().filter(|line| line.held_out).collect();
+        let at = |first: bool| lines.iter().filter(move |line| (line.step == 0) == first);
         let rows: Vec<Vec<String>> = at(true)
             .take(SHOWN)
             .map(|before| {
-                let prompt = text(before, "prompt");
-                let said = |line: &Value| {
-                    let score = number(line, "score").unwrap_or(f64::NAN);
-                    format!("{} [{score}]", shortened(&text(line, "response")))
+                let prompt = &before.completion.prompt;
+                let shown = |line: &KeptCompletion| {
+                    format!("{} [{}]", shortened(&line.completion.response), line.completion.score)
                 };
-                let after =
-                    at(false).rfind(|line| text(line, "prompt") == prompt).map_or(NOTHING.into(), |line| said(line));
-                vec![shortened(&prompt), said(before), after]
+                let after = at(false).rfind(|line| line.completion.prompt == *prompt);
+                vec![shortened(prompt), shown(before), after.map_or(NOTHING.into(), |line| shown(line))]
             })
             .collect();
         (!rows.is_empty()).then(|| {

@@ -28,13 +28,16 @@ pub struct KeptCompletion {
     pub completion: Completion,
 }
 
-/// `boundary.json`.
-#[derive(Serialize)]
-struct AutoLayer<'a> {
-    reason: String,
-    certainty: String,
+/// `boundary.json` in a run's folder: the layer chosen for the phases with `layer = "auto"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AutoLayer {
+    /// Why this layer.
+    pub reason: String,
+    /// How often resampled responses give the same layer.
+    pub certainty: String,
+    /// The boundary layer with its numbers.
     #[serde(flatten)]
-    boundary: &'a Boundary,
+    pub boundary: Boundary,
 }
 
 impl<B: Backend> Trainer<B> {
@@ -118,7 +121,7 @@ impl<B: Backend> Trainer<B> {
         let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
         self.state.schedule.resolve_auto_layer(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));
         let (reason, certainty) = (boundary.reason(), boundary.certainty());
-        self.run.boundary(&AutoLayer { reason, certainty, boundary: &boundary })?;
+        self.run.boundary(&AutoLayer { reason, certainty, boundary: boundary.clone() })?;
         progress.boundary(&boundary);
         Ok(())
     }

@@ -33,7 +33,7 @@ use crate::data::Questions;
 use crate::update::DecoderOptimizer;
 use state::TrainerState;
 
-pub use evaluations::KeptCompletion;
+pub use evaluations::{AutoLayer, KeptCompletion};
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
 pub(crate) use metrics::nan_if_null;
 pub use metrics::{PolicyMetrics, StepMetrics, Timing, UpdateMetrics};

@@ -21,7 +21,7 @@ pub trait Progress {
     /// The layer of the phases that leave it open was found.
     fn boundary(&mut self, boundary: &Boundary);
     /// Checkpoints were damaged, and an older one is gone on from.
-    fn passed_over(&mut self, damaged: &[Damaged]);
+    fn skipped_damaged(&mut self, damaged: &[Damaged]);
     /// A phase begins; the run has so many steps in all, as it now stands.
     fn phase(&mut self, number: usize, phase: &Phase, steps: usize);
     /// A step is done.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bupo_models::{LoadedModel, SaveOptions, save_checkpoint};
-use bupo_runs::{CheckpointStore, EventWriter, JsonLines, RunLock, RunState, Status, write_atomically};
+use bupo_runs::{CheckpointStore, EventWriter, JsonLinesWriter, RunLock, RunState, Status, write_atomically};
 use burn::tensor::backend::Backend;
 use serde::Serialize;
 use serde_json::Value;
@@ -17,9 +17,9 @@ use crate::RlError;
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    metrics: JsonLines,
-    completions: JsonLines,
-    probe: JsonLines,
+    metrics: JsonLinesWriter,
+    completions: JsonLinesWriter,
+    probe: JsonLinesWriter,
     events: EventWriter,
     /// How far the run is.
     pub state: RunState,
@@ -40,7 +40,7 @@ impl RunFolder {
         let lock = RunLock::acquire(path)?;
         write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
         for log in LOGS {
-            JsonLines::create(&path.join(log))?;
+            JsonLinesWriter::create(&path.join(log))?;
         }
         fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
         Self::open(path, lock, None, steps, EventWriter::create(&path.join(EVENTS))?)
@@ -76,7 +76,7 @@ impl RunFolder {
         write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
         // What a process that was killed at the very beginning had not come to.
         for log in LOGS.iter().map(|log| path.join(log)).filter(|log| !log.exists()) {
-            JsonLines::create(&log)?;
+            JsonLinesWriter::create(&log)?;
         }
         fs::create_dir_all(path.join(EVENTS)).map_err(RlError::io("create", path))?;
         let events = EventWriter::resume(&path.join(EVENTS), step.map_or(0, |step| step + 1))?;
@@ -99,7 +99,7 @@ impl RunFolder {
         events: EventWriter,
     ) -> Result<Self, RlError> {
         let done = |line: &Value| step.is_some_and(|step| line["step"].as_u64().is_some_and(|s| s <= step as u64));
-        let cut = |log: &str| JsonLines::resume(&path.join(log), done);
+        let cut = |log: &str| JsonLinesWriter::resume(&path.join(log), done);
         let [metrics, completions, probe] = LOGS.map(cut);
         let mut state = RunState::running(steps);
         state.step = step.unwrap_or(0);

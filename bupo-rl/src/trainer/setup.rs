@@ -141,8 +141,8 @@ fn newest(store: &CheckpointStore, folder: &Path, progress: &mut dyn Progress) -
         return Err(RlError::NoData { path: folder.to_path_buf(), reason: "it is not a run's folder".into() });
     }
     let newest = store.newest()?;
-    if !newest.passed_over.is_empty() {
-        progress.passed_over(&newest.passed_over);
+    if !newest.skipped_damaged.is_empty() {
+        progress.skipped_damaged(&newest.skipped_damaged);
     }
     Ok(newest.checkpoint)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bupo_models::decoder::{NamedTensor, named_tensors};
 use bupo_models::{Decoder, ModelAssets, ModelFiles, SaveDtype, SaveOptions, load_model, save_tensors};
-use bupo_runs::{Checkpoint, Pending};
+use bupo_runs::{Checkpoint, PendingCheckpoint};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -34,7 +34,7 @@ impl Snapshot {
     }
 
     /// Writes them into a checkpoint that is being made.
-    pub(crate) fn write(self, pending: &Pending, assets: &ModelAssets) -> Result<(), RlError> {
+    pub(crate) fn write(self, pending: &PendingCheckpoint, assets: &ModelAssets) -> Result<(), RlError> {
         // What was trained, to the last bit, whatever dtype the model is saved in at the end.
         let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
         save_tensors(&pending.path().join(MODEL), self.weights, assets, options)?;

@@ -9,16 +9,16 @@ use super::folder::{Folder, PENDING};
 use super::manifest::{Checkpoint, MANIFEST_FORMAT, Manifest, sync_files};
 use crate::RunsError;
 
-/// A checkpoint that is being written, in a hidden folder. Dropping it before [`Pending::commit`] deletes the folder.
+/// A checkpoint that is being written, in a hidden folder. Dropping it before [`PendingCheckpoint::commit`] deletes the folder.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingCheckpoint {
     folder: Folder,
     step: usize,
     path: PathBuf,
     committed: bool,
 }
 
-impl Pending {
+impl PendingCheckpoint {
     pub(super) fn begin(folder: Folder, step: usize) -> Result<Self, RunsError> {
         let path = folder.unused_path(PENDING);
         fs::create_dir(&path).map_err(RunsError::io("create", &path))?;
@@ -50,7 +50,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingCheckpoint {
     fn drop(&mut self) {
         if !self.committed {
             // If this fails, `clean` tries again.

@@ -8,10 +8,10 @@ use bupo_models::ScoredSequence;
 use bupo_models::TextTokenizer;
 use bupo_report::Report;
 use bupo_rl::make_empty_folder;
-use bupo_runs::JsonLines;
+use bupo_runs::{JsonLinesWriter, write_atomically};
 use serde_json::json;
 
-use crate::commands::{free_folder, write_pictures, write_whole};
+use crate::commands::{free_folder, write_pictures};
 use crate::error::CliError;
 
 const COMPLETIONS: &str = "completions.jsonl";
@@ -22,7 +22,7 @@ const PICTURES: &str = "pictures";
 
 pub struct Output {
     folder: PathBuf,
-    completions: JsonLines,
+    completions: JsonLinesWriter,
 }
 
 impl Output {
@@ -51,7 +51,7 @@ impl Output {
         if unfinished.exists() {
             fs::remove_file(&unfinished).map_err(CliError::io("write", &unfinished))?;
         }
-        Ok(Self { completions: JsonLines::create(&unfinished)?, folder })
+        Ok(Self { completions: JsonLinesWriter::create(&unfinished)?, folder })
     }
 
     /// Leaves nothing behind where nothing was measured; responses that were stay, under the unfinished file's name.
@@ -88,14 +88,14 @@ impl Output {
         let place = |name: &str| self.folder.join(name);
         fs::rename(place(UNFINISHED), place(COMPLETIONS)).map_err(CliError::io("write", &place(COMPLETIONS)))?;
         // What says most comes first, in case the disk fills.
-        write_whole(&place(SUMMARY), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
-        write_whole(&place("report.html"), report.html()?.as_bytes())?;
+        write_atomically(&place(SUMMARY), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
+        write_atomically(&place("report.html"), report.html()?.as_bytes())?;
         let mut csv = Vec::new();
         write_csv(analyses, &mut csv)?;
-        write_whole(&place("measures.csv"), &csv)?;
+        write_atomically(&place("measures.csv"), &csv)?;
         let mut parquet = Vec::new();
         write_parquet(analyses, &mut parquet)?;
-        write_whole(&place("measures.parquet"), &parquet)?;
+        write_atomically(&place("measures.parquet"), &parquet)?;
         remove_pictures(&place(PICTURES))?;
         write_pictures(report, &place(PICTURES))?;
         outln!();

@@ -82,7 +82,7 @@ fn each_row(
     if without_mark(start).trim_ascii_start().starts_with(b"[") {
         each_element(input, file, row).map(|rows| (Format::Json, rows))
     } else {
-        each_line(input, file, row).map(|rows| (Format::JsonLines, rows))
+        each_line(input, file, row).map(|rows| (Format::JsonLinesWriter, rows))
     }
 }
 
