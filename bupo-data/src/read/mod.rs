@@ -8,11 +8,11 @@ mod parquet;
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Seek},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
-use self::parquet::{MAGIC, Source};
+use self::parquet::{MAGIC, in_memory};
 pub use self::{
     columns::Columns,
     describe::{Column, Description, Format},
@@ -27,7 +27,7 @@ pub fn read_problems(paths: &[PathBuf], columns: &Columns) -> Result<Vec<Problem
     for path in paths {
         let name = path.display().to_string();
         problems.extend(match Input::open(path)? {
-            Input::Parquet(source) => parquet::read(source, columns, &name)?,
+            Input::Parquet(file) => parquet::read(file, columns, &name)?,
             Input::Json(input) => json::read(input, columns, &name)?,
         });
     }
@@ -36,7 +36,7 @@ pub fn read_problems(paths: &[PathBuf], columns: &Columns) -> Result<Vec<Problem
 
 /// Reads the problems of a Parquet file in memory; errors call it `name`.
 pub fn read_parquet_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<Vec<Problem>, DataError> {
-    parquet::read(Source::Bytes(bytes), columns, name)
+    parquet::read(in_memory(bytes), columns, name)
 }
 
 /// Reads the problems of a JSON file in memory, lines of objects or one list of them; errors call it `name`.
@@ -48,14 +48,14 @@ pub fn read_jsonl_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<V
 pub fn describe(path: &Path) -> Result<Description, DataError> {
     let name = path.display().to_string();
     match Input::open(path)? {
-        Input::Parquet(source) => parquet::describe(source, &name),
+        Input::Parquet(file) => parquet::describe(file, &name),
         Input::Json(input) => json::describe(input, &name),
     }
 }
 
 /// Says what a Parquet file in memory holds; errors call it `name`.
 pub fn describe_parquet_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
-    parquet::describe(Source::Bytes(bytes), name)
+    parquet::describe(in_memory(bytes), name)
 }
 
 /// Says what a JSON file in memory holds; errors call it `name`.
@@ -65,7 +65,7 @@ pub fn describe_jsonl_bytes(bytes: &[u8], name: &str) -> Result<Description, Dat
 
 /// A file of a known format.
 enum Input {
-    Parquet(Source<'static>),
+    Parquet(File),
     Json(BufReader<File>),
 }
 
@@ -77,9 +77,7 @@ impl Input {
         let start = input.fill_buf().map_err(failed)?;
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         if start.starts_with(MAGIC) || ending == "parquet" {
-            let mut file = input.into_inner();
-            let length = file.seek(std::io::SeekFrom::End(0)).map_err(failed)?;
-            return Ok(Self::Parquet(Source::File { file, length }));
+            return Ok(Self::Parquet(input.into_inner()));
         }
         let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
         match (ending.as_str(), text.first()) {

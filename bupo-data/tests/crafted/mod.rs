@@ -1,4 +1,4 @@
-//! Parquet files put together byte by byte, so that they can lie.
+//! Parquet files written byte by byte, with a footer and page headers that may be wrong.
 
 /// What the footer says of a field; each that has no children is a column of bytes.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ impl Leaf {
 pub struct Page {
     pub body: Vec<u8>,
     pub dictionary: Option<Vec<u8>>,
+    /// How many values the dictionary claims to have.
+    pub dictionary_values: i64,
     pub codec: i64,
     pub encoding: i64,
     /// What it claims to hold.
@@ -29,16 +31,17 @@ pub struct Page {
 
 impl Page {
     pub fn plain(body: Vec<u8>, values: i64) -> Self {
-        Self { body, dictionary: None, codec: 0, encoding: 0, values, size: None }
+        Self { body, dictionary: None, dictionary_values: 1, codec: 0, encoding: 0, values, size: None }
+    }
+
+    fn dictionary_bytes(&self) -> Vec<u8> {
+        let Some(dictionary) = &self.dictionary else { return Vec::new() };
+        let head = [thrift::int(1, self.dictionary_values), thrift::int(2, 0)];
+        [header(2, dictionary.len() as i64, dictionary.len(), 7, &head), dictionary.clone()].concat()
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if let Some(dictionary) = &self.dictionary {
-            let head = [thrift::int(1, 1), thrift::int(2, 0)];
-            bytes.extend(header(2, dictionary.len() as i64, dictionary.len(), 7, &head));
-            bytes.extend(dictionary);
-        }
+        let mut bytes = self.dictionary_bytes();
         let head = [thrift::int(1, self.values), thrift::int(2, self.encoding), thrift::int(3, 3), thrift::int(4, 3)];
         bytes.extend(header(0, self.size.unwrap_or(self.body.len() as i64), self.body.len(), 5, &head));
         bytes.extend(&self.body);
@@ -46,12 +49,20 @@ impl Page {
     }
 }
 
-/// A file of the given fields under one root and of row groups that all have the same columns, each with the same page.
+/// A file of the given fields under one root and of row groups that all
+/// have the same columns, each with the same page.
 pub fn file(fields: &[Leaf], rows: i64, groups: usize, page: &Page) -> Vec<u8> {
     let mut bytes = b"PAR1".to_vec();
-    let start = bytes.len() as i64;
     let chunk = page.bytes();
-    bytes.extend(&chunk);
+    let leaves: Vec<_> = fields.iter().filter(|field| field.children == 0).collect();
+    let starts: Vec<_> = leaves
+        .iter()
+        .map(|_| {
+            let start = bytes.len() as i64;
+            bytes.extend(&chunk);
+            start
+        })
+        .collect();
 
     let roots = if fields.iter().any(|field| field.children > 0) { 1 } else { fields.len() as i64 };
     let mut schema = vec![thrift::fields(&[thrift::text(4, "schema"), thrift::int(5, roots)])];
@@ -59,20 +70,30 @@ pub fn file(fields: &[Leaf], rows: i64, groups: usize, page: &Page) -> Vec<u8> {
         let kind = if field.children > 0 { thrift::int(5, field.children) } else { thrift::int(1, 6) };
         thrift::fields(&[kind, thrift::int(3, field.repetition), thrift::text(4, field.name)])
     }));
-    let column = thrift::fields(&[thrift::inner(
-        3,
-        &[
+    let column = |name: &str, start: i64| {
+        let mut metadata = vec![
+            thrift::int(1, 6),
+            thrift::ints(2, &[0, 3]),
+            thrift::texts(3, &[name]),
             thrift::int(4, page.codec),
-            thrift::int(5, page.values),
-            thrift::int(7, chunk.len() as i64),
-            thrift::int(9, start),
-        ],
-    )]);
-    let columns = fields.iter().filter(|field| field.children == 0).map(|_| column.clone()).collect();
-    let group = thrift::fields(&[thrift::list(1, columns), thrift::int(3, rows)]);
+            thrift::long(5, page.values),
+            thrift::long(6, page.size.unwrap_or(chunk.len() as i64)),
+            thrift::long(7, chunk.len() as i64),
+        ];
+        let dictionary = page.dictionary.as_ref().map_or(0, |_| page.dictionary_bytes().len()) as i64;
+        metadata.push(thrift::long(9, start + dictionary));
+        metadata.extend((dictionary > 0).then(|| thrift::long(11, start)));
+        thrift::fields(&[thrift::long(2, start), thrift::inner(3, &metadata)])
+    };
+    let columns = leaves.iter().zip(starts).map(|(field, start)| column(field.name, start)).collect();
+    let group = thrift::fields(&[thrift::list(1, columns), thrift::long(2, 0), thrift::long(3, rows)]);
     let total = rows.saturating_mul(groups as i64);
-    let footer =
-        thrift::fields(&[thrift::list(2, schema), thrift::int(3, total), thrift::list(4, vec![group; groups])]);
+    let footer = thrift::fields(&[
+        thrift::int(1, 1),
+        thrift::list(2, schema),
+        thrift::long(3, total),
+        thrift::list(4, vec![group; groups]),
+    ]);
     bytes.extend(&footer);
     bytes.extend((footer.len() as u32).to_le_bytes());
     bytes.extend(b"PAR1");
@@ -91,7 +112,21 @@ pub mod thrift {
     }
 
     pub fn int(id: i64, value: i64) -> Vec<u8> {
+        field(5, id, zigzag(value))
+    }
+
+    pub fn long(id: i64, value: i64) -> Vec<u8> {
         field(6, id, zigzag(value))
+    }
+
+    pub fn ints(id: i64, values: &[i64]) -> Vec<u8> {
+        let items = values.iter().flat_map(|value| zigzag(*value)).collect();
+        field(9, id, [vec![0xf5], varint(values.len() as u64), items].concat())
+    }
+
+    pub fn texts(id: i64, texts: &[&str]) -> Vec<u8> {
+        let items = texts.iter().flat_map(|text| [varint(text.len() as u64), text.as_bytes().to_vec()].concat());
+        field(9, id, [vec![0xf8], varint(texts.len() as u64), items.collect()].concat())
     }
 
     pub fn text(id: i64, text: &str) -> Vec<u8> {
