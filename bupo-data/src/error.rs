@@ -20,6 +20,20 @@ pub enum DataError {
         /// The file.
         file: String,
     },
+    /// A text file is not in UTF-8.
+    #[error("{file} is {encoding} text: save it as UTF-8")]
+    Encoding {
+        /// The file.
+        file: String,
+        /// Its encoding.
+        encoding: &'static str,
+    },
+    /// A file was not fetched by git-lfs.
+    #[error("{file} is a git-lfs pointer, not the data: run `git lfs pull` in its repository")]
+    LfsPointer {
+        /// The file.
+        file: String,
+    },
     /// A Parquet file contradicts itself, ends early or holds garbage.
     #[error("{file} is a damaged Parquet file: {reason}; fetch or write it again")]
     Damaged {

@@ -10,6 +10,6 @@ pub use error::DataError;
 pub use message::Message;
 pub use problems::{Epochs, Problem, Prompt, split_validation};
 pub use read::{
-    Column, Columns, Description, Format, MAX_TOTAL, MAX_VALUE, describe, describe_jsonl_bytes, describe_parquet_bytes,
-    read_jsonl_bytes, read_parquet_bytes, read_problems,
+    Column, Columns, Description, Format, JsonLine, LastLine, MAX_TOTAL, MAX_VALUE, describe, describe_jsonl_bytes,
+    describe_parquet_bytes, read_json_lines, read_jsonl_bytes, read_parquet_bytes, read_problems,
 };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bupo_data::Message;
-use bupo_data::chat::{ChatError, ChatTemplate, RenderOptions};
+use bupo_data::chat::{ChatError, ChatTemplate, RenderOptions, TemplateDate};
 use serde::Deserialize;
 
 /// Made by `tests/chat/make_templates.py`.
@@ -50,12 +50,13 @@ fn prompts_are_those_of_python() {
     let table: Table = serde_json::from_str(TABLE).unwrap();
     assert!(table.cases.len() > 200, "the table has only {} cases", table.cases.len());
     let (year, month, day) = table.date;
+    let date: TemplateDate = format!("{year}-{month:02}-{day:02}").parse().unwrap();
     for case in &table.cases {
         let Template { source, bos, eos } = &table.templates[&case.template];
         let template = ChatTemplate::new(source, bos.as_deref(), eos.as_deref()).unwrap();
         let options =
             RenderOptions { add_generation_prompt: case.add_generation_prompt, enable_thinking: case.enable_thinking };
-        let template = template.with_date(year, month, day).unwrap();
+        let template = template.with_date(date);
         let prompt = template.render(&table.conversations[&case.conversation], &options);
         let place = format!("{} on {}, {options:?}", case.template, case.conversation);
         match (&case.prompt, case.error.as_deref()) {
@@ -77,7 +78,7 @@ fn the_plain_template_writes_only_texts() {
         let prompt = plain.render(&table.conversations[&case.conversation], &RenderOptions::default()).unwrap();
         assert_eq!(Some(&prompt), case.prompt.as_ref());
     }
-    assert!(ChatTemplate::named("fancy").unwrap_err().to_string().contains("the names are plain"));
+    assert!(ChatTemplate::named("fancy").unwrap_err().to_string().contains("the only one is `plain`"));
 }
 
 #[test]
@@ -102,6 +103,28 @@ fn configs_give_their_template() {
 }
 
 #[test]
+fn the_date_is_the_templates_own() {
+    let render = |template: &ChatTemplate| template.render(&user("x"), &RenderOptions::default()).unwrap();
+    let source = "{{ strftime_now('%Y-%m-%dT%H:%M:%S') }}";
+    let template = ChatTemplate::new(source, None, None).unwrap();
+    let first = render(&template);
+    assert_eq!(first, template.date().to_string());
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(render(&template), first, "a template may not read the clock when it is rendered");
+    let date: TemplateDate = "2024-07-26T10:20:30".parse().unwrap();
+    assert_eq!(render(&template.with_date(date)), "2024-07-26T10:20:30");
+}
+
+#[test]
+fn templates_that_mention_the_date_say_so() {
+    let uses_date = |source: &str| ChatTemplate::new(source, None, None).unwrap().uses_date();
+    assert!(uses_date("{{ strftime_now('%d') }}"));
+    assert!(uses_date("{% if strftime_now is defined %}{% set day = strftime_now('%d') %}{% endif %}"));
+    assert!(!uses_date("strftime_now {{ 'strftime_now' }} {# strftime_now #}"));
+    assert!(!ChatTemplate::named("plain").unwrap().uses_date());
+}
+
+#[test]
 fn errors_say_what_is_wrong() {
     let error = |source: &str| render(source, "x").unwrap_err().to_string();
     assert!(error("a\n{% if %}").contains("does not parse: line 2"), "{}", error("a\n{% if %}"));
@@ -109,7 +132,6 @@ fn errors_say_what_is_wrong() {
     assert!(error("\n\n{{ missing.x }}").contains("line 3"), "{}", error("\n\n{{ missing.x }}"));
     assert!(error("{% include 'x' %}").contains("does not parse"));
     assert!(error("{{ 'a'.format(1) }}").contains("failed"));
-    assert!(ChatTemplate::named("plain").unwrap().with_date(2023, 2, 29).is_err());
 }
 
 #[test]

@@ -4,9 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bupo_data::{
-    Columns, Format, Message, Problem, Prompt, describe, read_jsonl_bytes, read_parquet_bytes, read_problems,
-};
+use bupo_data::{Columns, Format, Message, Problem, Prompt, describe, read_parquet_bytes, read_problems};
 
 const SYSTEM: &str = "Reason step by step and box the answer.";
 const PROBLEMS: [(&str, &str); 5] = [
@@ -255,69 +253,4 @@ fn formats_are_told_by_how_files_begin() {
     assert!(error.ends_with("is neither Parquet nor JSON: give a .parquet, .jsonl or .json file"), "{error}");
     let error = read_problems(&[folder.path().join("none.parquet")], &Columns::default()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read "), "{error}");
-}
-
-fn json(text: &str) -> Result<Vec<Problem>, String> {
-    read_jsonl_bytes(text.as_bytes(), &Columns::default(), "f").map_err(|error| error.to_string())
-}
-
-#[test]
-fn json_numbers_and_booleans_are_answers_as_they_stand() {
-    let text = "\u{feff}{\"input\": \"a\", \"target\": 42}\r\n\n  \n{\"target\": 123456789012345678901234567890, \
-                \"input\": \"b\"}\n{\"input\": \"c\", \"target\": -0.10}\n{\"input\": \"d\", \"target\": true}";
-    let answers: Vec<_> = json(text).unwrap().into_iter().map(|problem| problem.answer).collect();
-    assert_eq!(answers, ["42", "123456789012345678901234567890", "-0.10", "true"]);
-}
-
-#[test]
-fn json_columns_are_found_by_dotted_paths() {
-    let text = r#"{"a.b": {"c": {"d": "q"}}, "a": {"b": 7, "source": 1}, "a.b.x": "no"}"#;
-    let columns = Columns {
-        prompt: Some("a.b.c.d".to_owned()),
-        answer: Some("a.b".to_owned()),
-        data_source: Some("a.source".to_owned()),
-    };
-    let error = read_jsonl_bytes(text.as_bytes(), &columns, "f").unwrap_err().to_string();
-    assert_eq!(error, "f: line 1: `a.b` must be text, a number or a boolean");
-    let columns = Columns { answer: Some("a.b.x".to_owned()), ..columns };
-    let problems = read_jsonl_bytes(text.as_bytes(), &columns, "f").unwrap();
-    let expected =
-        Problem { prompt: Prompt::Text("q".to_owned()), answer: "no".to_owned(), data_source: "1".to_owned() };
-    assert_eq!(problems, [expected]);
-}
-
-#[test]
-fn faults_of_json_are_told_by_line() {
-    let good = r#"{"prompt": "p", "answer": "a"}"#;
-    for (bad, expected) in [
-        (r#"{"prompt": "p", "answer": "a""#, "EOF while parsing an object (column 29)"),
-        (r#"{"prompt": "p", "answer": "a"} {}"#, "trailing characters (column 32)"),
-        (r#"{"prompt": "p", "answer": NaN}"#, "expected value (column 27)"),
-        ("7", "invalid type: integer `7`, expected a JSON object (column 1)"),
-        (r#"{"answer": "a"}"#, "it has no prompt: `prompt` is null or missing"),
-        (r#"{"prompt": null, "answer": "a"}"#, "it has no prompt: `prompt` is null or missing"),
-        (r#"{"prompt": "p"}"#, "it has no answer: `answer` is null or missing"),
-        (r#"{"prompt": "p", "answer": null}"#, "it has no answer: `answer` is null or missing"),
-        (r#"{"prompt": "p", "answer": ["a"]}"#, "`answer` must be text, a number or a boolean"),
-        (r#"{"prompt": [], "answer": "a"}"#, "it has no prompt: `prompt` is an empty list"),
-        (
-            r#"{"prompt": 7, "answer": "a"}"#,
-            "`prompt` must be text or a list of messages, each with a role and a content",
-        ),
-        (
-            r#"{"prompt": [{"role": "user"}], "answer": "a"}"#,
-            "`prompt` is not a list of messages: missing field `content`",
-        ),
-    ] {
-        assert_eq!(json(&format!("{good}\n\n{bad}\n")).unwrap_err(), format!("f: line 3: {expected}"));
-    }
-    let list = format!("[{good},\n{{\"prompt\": \"p\"}}]");
-    assert_eq!(json(&list).unwrap_err(), "f: row 2: it has no answer: `answer` is null or missing");
-    assert_eq!(json(&format!("[{good},\n{good}")).unwrap_err(), "f: line 2: EOF while parsing a list (column 30)");
-    assert_eq!(json(&format!("[{good}]\n7")).unwrap_err(), "f: line 2: trailing characters (column 1)");
-    let error = read_jsonl_bytes(b"{\"prompt\": \"\xff\"}", &Columns::default(), "f").unwrap_err().to_string();
-    assert_eq!(error, "f: line 1: byte 13 is not UTF-8");
-    for empty in ["", "\n\n", "[]", "\u{feff}"] {
-        assert_eq!(json(empty).unwrap_err(), "f holds no problems; leave it out", "{empty:?}");
-    }
 }

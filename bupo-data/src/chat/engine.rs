@@ -7,8 +7,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 
-use super::{ChatError, ChatTemplate, RenderOptions, bounds, guard, python};
-use crate::Message;
+use super::{bounds, date::TemplateDate, error::ChatError, guard, options::RenderOptions, python};
+use crate::message::Message;
 
 /// The longest template, in bytes; those in use are of at most some 20 KiB.
 const SOURCE_LIMIT: usize = 256 << 10;
@@ -33,8 +33,20 @@ const FUEL_PER_MESSAGE: u64 = 2_000;
 /// How deeply loops, conditions and macros may be nested as the template runs.
 const RECURSION_LIMIT: usize = 100;
 
-/// The name errors of the engine may mention.
+/// The name of templates in the engine's errors.
 const NAME: &str = "chat template";
+
+/// The function by which templates write today's date.
+pub(super) const STRFTIME_NOW: &str = "strftime_now";
+
+/// A template and what it may write.
+pub(super) struct Template<'a> {
+    /// The source, normalized.
+    pub(super) source: &'a str,
+    pub(super) bos: Option<&'a str>,
+    pub(super) eos: Option<&'a str>,
+    pub(super) date: TemplateDate,
+}
 
 /// The text of a template as Jinja reads it: lines end with a line feed, and the marks of what the model says are
 /// blocks without an effect.
@@ -51,11 +63,17 @@ pub(super) fn check(source: &str) -> Result<(), ChatError> {
     compile(source, |_| Ok(()))
 }
 
-/// Runs a template.
+/// Whether a template that was checked mentions a name.
+pub(super) fn mentions(source: &str, name: &str) -> bool {
+    let tokens = syntax().into_iter().flat_map(|syntax| machinery::tokenize(source, false, syntax));
+    tokens.flatten().any(|(token, _)| matches!(token, Token::Ident(ident) if ident == name))
+}
+
+/// Renders a template.
 pub(super) fn render(
-    template: &ChatTemplate,
+    template: &Template<'_>,
     messages: &[Message],
-    options: &RenderOptions,
+    options: RenderOptions,
 ) -> Result<String, ChatError> {
     let texts = messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
     let size = texts.saturating_add(messages.len().saturating_mul(512));
@@ -63,8 +81,8 @@ pub(super) fn render(
     let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + texts as u64;
     environment.set_fuel(Some(fuel));
     let context = context(template, messages, options);
-    compile(&template.source, |tree| {
-        let mut generator = CodeGenerator::new(NAME, &template.source);
+    compile(template.source, |tree| {
+        let mut generator = CodeGenerator::new(NAME, template.source);
         generator.compile_stmt(tree);
         let (instructions, blocks) = generator.finish();
         let mut prompt = String::new();
@@ -118,15 +136,15 @@ fn syntax() -> Result<SyntaxConfig, Error> {
 }
 
 /// The variables a template is told. Tools and documents are there but empty, as Python passes them.
-fn context(template: &ChatTemplate, messages: &[Message], options: &RenderOptions) -> Value {
+fn context(template: &Template<'_>, messages: &[Message], options: RenderOptions) -> Value {
     let mut variables = vec![
         ("messages", messages.iter().map(message_value).collect()),
         ("tools", Value::from(())),
         ("documents", Value::from(())),
         ("add_generation_prompt", Value::from(options.add_generation_prompt)),
     ];
-    variables.extend(template.bos.as_deref().map(|bos| ("bos_token", Value::from(bos))));
-    variables.extend(template.eos.as_deref().map(|eos| ("eos_token", Value::from(eos))));
+    variables.extend(template.bos.map(|bos| ("bos_token", Value::from(bos))));
+    variables.extend(template.eos.map(|eos| ("eos_token", Value::from(eos))));
     variables.extend(options.enable_thinking.map(|thinking| ("enable_thinking", Value::from(thinking))));
     Value::from_pairs(variables)
 }
@@ -135,7 +153,7 @@ fn message_value(message: &Message) -> Value {
     Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
 }
 
-fn environment(template: &ChatTemplate, value_limit: usize) -> Environment<'static> {
+fn environment(template: &Template<'_>, value_limit: usize) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_recursion_limit(RECURSION_LIMIT);
@@ -152,7 +170,7 @@ fn environment(template: &ChatTemplate, value_limit: usize) -> Environment<'stat
     environment.add_function("raise_exception", raise_exception);
     let date = template.date;
     environment
-        .add_function("strftime_now", move |state: &State, format: Cow<'_, str>| strftime_now(state, date, &format));
+        .add_function(STRFTIME_NOW, move |state: &State, format: Cow<'_, str>| strftime_now(state, date, &format));
     environment
 }
 
@@ -179,10 +197,10 @@ fn raise_exception(message: Option<Value>, _: Kwargs) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::CannotDeserialize, text))
 }
 
-fn strftime_now(state: &State, date: Option<chrono::NaiveDateTime>, format: &str) -> Result<String, Error> {
+fn strftime_now(state: &State, date: TemplateDate, format: &str) -> Result<String, Error> {
     // A directive of two bytes writes at most some thirty.
     state.consume_fuel(format.len() as u64)?;
-    Ok(python::strftime(date.unwrap_or_else(|| chrono::Local::now().naive_local()), format))
+    Ok(python::strftime(date.time(), format))
 }
 
 /// Renames a block tag.

@@ -4,7 +4,9 @@ mod columns;
 mod describe;
 mod json;
 mod limits;
+mod lines;
 mod parquet;
+mod text;
 
 use std::{
     fs::File,
@@ -17,6 +19,7 @@ pub use self::{
     columns::Columns,
     describe::{Column, Description, Format},
     limits::{MAX_TOTAL, MAX_VALUE},
+    lines::{JsonLine, LastLine, read_json_lines},
 };
 use crate::{error::DataError, problems::Problem};
 
@@ -75,11 +78,12 @@ impl Input {
         let failed = |source| DataError::Io { path: path.to_owned(), source };
         let mut input = BufReader::new(File::open(path).map_err(failed)?);
         let start = input.fill_buf().map_err(failed)?;
+        text::check_start(start, &path.display().to_string())?;
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         if start.starts_with(MAGIC) || ending == "parquet" {
             return Ok(Self::Parquet(input.into_inner()));
         }
-        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+        let text = text::without_bom(start).trim_ascii_start();
         match (ending.as_str(), text.first()) {
             ("jsonl" | "json" | "ndjson", _) | (_, Some(b'{' | b'[')) => Ok(Self::Json(input)),
             _ => Err(DataError::Format { file: path.display().to_string() }),

@@ -7,12 +7,14 @@ use std::io::{BufRead, Read};
 
 use self::{
     kinds::Kinds,
-    object::{Object, each_in_list, reason, what},
+    object::{Object, each_in_list},
 };
 use super::{
     columns::{Columns, Names, Role, list},
     describe::{Description, Format},
-    limits::{Budget, MAX_TOTAL, MAX_VALUE},
+    limits::{Budget, MAX_TOTAL},
+    lines::{each_line, message, read_some, reason},
+    text::{check_start, number, utf8, valid_json, without_bom},
 };
 use crate::{
     error::DataError,
@@ -76,37 +78,21 @@ impl Place {
 fn each_row(
     input: &mut impl BufRead,
     file: &str,
-    row: impl FnMut(&str, Place) -> Result<(), DataError>,
+    mut row: impl FnMut(&str, Place) -> Result<(), DataError>,
 ) -> Result<(Format, u64), DataError> {
     let start = input.fill_buf().map_err(|source| DataError::Io { path: file.into(), source })?;
-    if without_mark(start).trim_ascii_start().starts_with(b"[") {
-        each_element(input, file, row).map(|rows| (Format::Json, rows))
-    } else {
-        each_line(input, file, row).map(|rows| (Format::JsonLines, rows))
+    check_start(start, file)?;
+    if without_bom(start).trim_ascii_start().starts_with(b"[") {
+        return each_element(input, file, row).map(|rows| (Format::Json, rows));
     }
-}
-
-fn each_line(
-    input: &mut impl BufRead,
-    file: &str,
-    mut row: impl FnMut(&str, Place) -> Result<(), DataError>,
-) -> Result<u64, DataError> {
-    let mut line = Vec::new();
     let mut rows = 0;
-    for number in 1.. {
-        line.clear();
-        if read_some(input, &mut line, MAX_VALUE, file, |input, line| input.read_until(b'\n', line))? == 0 {
-            break;
-        }
-        let place = Place::Line(number);
-        let bytes = if number == 1 { without_mark(&line) } else { &line };
-        let text = utf8(bytes).map_err(|reason| place.error(file, reason.into()))?.trim();
-        if !text.is_empty() {
-            row(text, place)?;
-            rows += 1;
-        }
-    }
-    Ok(rows)
+    each_line(input, file, |line| {
+        let place = Place::Line(line.number);
+        row(&valid_json(line.text.map_err(|reason| place.error(file, reason.into()))?), place)?;
+        rows += 1;
+        Ok(())
+    })?;
+    Ok((Format::JsonLines, rows))
 }
 
 fn each_element(
@@ -116,10 +102,11 @@ fn each_element(
 ) -> Result<u64, DataError> {
     let mut bytes = Vec::new();
     read_some(input, &mut bytes, MAX_LIST, file, |input, bytes| input.read_to_end(bytes))?;
-    let text = utf8(without_mark(&bytes)).map_err(|reason| Place::Line(1).error(file, reason.into()))?;
+    let text = utf8(without_bom(&bytes)).map_err(|reason| Place::Line(1).error(file, reason.into()))?;
+    let text = valid_json(text);
     let mut rows = 0;
     let mut failed = None;
-    let listed = each_in_list(text, |element| {
+    let listed = each_in_list(&text, |element| {
         rows += 1;
         failed = row(element, Place::Row(rows)).err();
         failed.is_none()
@@ -129,32 +116,6 @@ fn each_element(
         (None, Ok(())) => Ok(rows as u64),
         (None, Err(error)) => Err(Place::Line(error.line()).error(file, reason(&error).into())),
     }
-}
-
-/// The bytes without the mark that some editors put before UTF-8.
-fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
-}
-
-/// Reads into the buffer with `read`, and not more than `most` bytes.
-fn read_some<R: BufRead>(
-    input: &mut R,
-    buffer: &mut Vec<u8>,
-    most: usize,
-    file: &str,
-    read: impl FnOnce(&mut std::io::Take<&mut R>, &mut Vec<u8>) -> std::io::Result<usize>,
-) -> Result<usize, DataError> {
-    let length =
-        read(&mut input.take(most as u64 + 1), buffer).map_err(|source| DataError::Io { path: file.into(), source })?;
-    if buffer.len() > most {
-        let what = format!("it has more than {most} bytes in one line or list; write a row on each line");
-        return Err(DataError::TooLarge { file: file.to_owned(), what });
-    }
-    Ok(length)
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
 }
 
 struct ProblemReader<'a> {
@@ -216,7 +177,7 @@ fn scalar(object: &Object<'_>, name: &str, role: Role) -> Result<Option<String>,
         Some(b'n') => Ok(None),
         Some(b'"') => parse(&value).map(Some),
         Some(b'{' | b'[') | None => Err(format!("`{name}` must be {}", role.wanted())),
-        Some(_) => Ok(Some(value)),
+        Some(_) => Ok(Some(number(value))),
     }
 }
 
@@ -225,5 +186,5 @@ fn missing(role: Role, name: &str) -> String {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| what(&error))
+    serde_json::from_str(text).map_err(|error| message(&error))
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::read::lines::reason;
+
 /// The fields of an object, in order, with their values unparsed.
 pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
 
@@ -32,17 +34,6 @@ impl<'a> Object<'a> {
             Object::parse(value.get()).ok()?.find(rest)
         })
     }
-}
-
-/// What the parser said and the column, but not the line, which is not the file's.
-pub(super) fn reason(error: &serde_json::Error) -> String {
-    format!("{} (column {})", what(error), error.column())
-}
-
-/// What the parser said, without the place.
-pub(super) fn what(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what).to_owned()
 }
 
 /// Calls `element` with each element of a list, as long as that gives true.
