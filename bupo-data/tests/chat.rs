@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-//! Chat templates against the prompts that Python makes of them, and against templates that mean harm.
+//! Chat templates: the same prompts as transformers, and limits on templates that take much time or memory.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ fn the_plain_template_writes_only_texts() {
 }
 
 #[test]
-fn configs_give_their_template() {
+fn configs_may_have_one_or_several_templates() {
     let render = |config: &str, jinja: Option<&str>| {
         let template = ChatTemplate::from_tokenizer_config(config, jinja).unwrap();
         template.map(|template| template.render(&user("hi"), &RenderOptions::default()).unwrap())
@@ -97,13 +97,13 @@ fn configs_give_their_template() {
 
     let error = |config: &str| ChatTemplate::from_tokenizer_config(config, None).unwrap_err().to_string();
     assert!(error(r#"{"chat_template": [{"name": "rag", "template": "x"}]}"#).contains("only [`rag`]"));
-    assert!(error(r#"{"chat_template": 3}"#).contains("`chat_template` must be a text"));
+    assert!(error(r#"{"chat_template": 3}"#).contains("`chat_template` must be a string"));
     assert!(error(r#"{"eos_token": [1]}"#).contains("a special token must be"));
     assert!(error("{").starts_with("tokenizer_config.json: "));
 }
 
 #[test]
-fn the_date_is_the_templates_own() {
+fn the_date_is_fixed_when_a_template_is_made() {
     let render = |template: &ChatTemplate| template.render(&user("x"), &RenderOptions::default()).unwrap();
     let source = "{{ strftime_now('%Y-%m-%dT%H:%M:%S') }}";
     let template = ChatTemplate::new(source, None, None).unwrap();
@@ -116,7 +116,7 @@ fn the_date_is_the_templates_own() {
 }
 
 #[test]
-fn templates_that_mention_the_date_say_so() {
+fn uses_date_is_true_of_templates_that_mention_the_date() {
     let uses_date = |source: &str| ChatTemplate::new(source, None, None).unwrap().uses_date();
     assert!(uses_date("{{ strftime_now('%d') }}"));
     assert!(uses_date("{% if strftime_now is defined %}{% set day = strftime_now('%d') %}{% endif %}"));
@@ -125,7 +125,7 @@ fn templates_that_mention_the_date_say_so() {
 }
 
 #[test]
-fn errors_say_what_is_wrong() {
+fn errors_name_what_is_wrong() {
     let error = |source: &str| render(source, "x").unwrap_err().to_string();
     assert!(error("a\n{% if %}").contains("does not parse: line 2"), "{}", error("a\n{% if %}"));
     assert!(error("{{ raise_exception('no tools here') }}").contains("refuses these messages: no tools here"));
@@ -150,8 +150,8 @@ fn long_conversations_are_not_stopped() {
     }
 }
 
-/// Templates that mean harm, in time, memory or stack.
-fn hostile() -> Vec<(&'static str, String)> {
+/// Templates that take much time, memory or stack.
+fn expensive_templates() -> Vec<(&'static str, String)> {
     let repeated = |text: &str, times: usize| text.repeat(times);
     let doubled = |op: &str| {
         format!(
@@ -261,9 +261,9 @@ fn hostile() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn templates_that_mean_harm_are_stopped() {
+fn expensive_templates_are_stopped() {
     let content = "x".repeat(100_000);
-    for (name, source) in hostile() {
+    for (name, source) in expensive_templates() {
         let start = Instant::now();
         let outcome = render(&source, &content);
         let time = start.elapsed();
@@ -282,7 +282,7 @@ fn templates_that_mean_harm_are_stopped() {
     }
 }
 
-/// The most memory this process has had, where the system tells.
+/// The peak memory of this process, where the system has it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

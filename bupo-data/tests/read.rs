@@ -81,7 +81,7 @@ fn text_prompts_are_read() {
     };
     let expected: Vec<_> = PROBLEMS.map(|(prompt, answer)| problem((prompt, answer.to_owned()))).into();
     assert_eq!(read("problems.jsonl"), expected);
-    // The answers are whole numbers that have no double of their own.
+    // The answers are integers that doubles cannot represent.
     let numbers = (0..).map(|row| (9_007_199_254_740_993_i64 + row).to_string());
     let expected: Vec<_> = PROBLEMS.iter().map(|(prompt, _)| *prompt).zip(numbers).map(problem).collect();
     assert_eq!(read("plain.parquet"), expected);
@@ -89,7 +89,7 @@ fn text_prompts_are_read() {
 }
 
 #[test]
-fn lists_of_several_lengths_keep_to_their_rows() {
+fn lists_of_several_lengths_stay_in_their_rows() {
     let error_of_empty = error("lengths.parquet", &Columns::default());
     assert_eq!(error_of_empty, "lengths.parquet: row 3: it has no prompt: its list of messages is null or empty");
     let bytes = std::fs::read(fixture("full_lengths.parquet")).unwrap();
@@ -105,7 +105,7 @@ fn lists_of_several_lengths_keep_to_their_rows() {
 }
 
 #[test]
-fn answers_of_every_kind_are_written_faithfully() {
+fn answers_of_every_type_keep_their_value() {
     let kinds = [
         ("text", ["a", "b"]),
         ("large", ["c", "d"]),
@@ -128,7 +128,7 @@ fn answers_of_every_kind_are_written_faithfully() {
 }
 
 #[test]
-fn columns_that_cannot_be_answers_are_refused() {
+fn columns_of_other_types_are_no_answers() {
     let answer =
         |column: &str| error("kinds.parquet", &Columns { answer: Some(column.to_owned()), ..Columns::default() });
     for (column, found) in [
@@ -151,12 +151,12 @@ fn columns_that_cannot_be_answers_are_refused() {
 }
 
 #[test]
-fn missing_values_are_told_by_row() {
+fn errors_of_missing_values_name_the_row() {
     for (file, expected) in [
         ("null_prompt.parquet", "row 2: it has no prompt"),
         ("null_answer.parquet", "row 3: it has no answer"),
         ("null_list.parquet", "row 2: it has no prompt: its list of messages is null or empty"),
-        ("null_content.parquet", "row 1: message 1 of its prompt lacks a role or a content"),
+        ("null_content.parquet", "row 1: message 1 of its prompt has no role or no content"),
         ("null_struct.parquet", "row 2: it has no answer"),
     ] {
         assert_eq!(error(file, &Columns::default()), format!("{file}: {expected}"));
@@ -167,7 +167,7 @@ fn missing_values_are_told_by_row() {
 }
 
 #[test]
-fn missing_columns_are_told_with_those_there_are() {
+fn errors_of_missing_columns_list_the_columns() {
     let columns = Columns { answer: Some("reward_model.truth".to_owned()), ..Columns::default() };
     let expected = "has no column `reward_model.truth` for the answer; it has `data_source`, `prompt`, `ability`, \
                     `reward_model.ground_truth`, `reward_model.style`, `extra_info.index`, `extra_info.split`";
@@ -234,7 +234,7 @@ fn files_are_described() {
 }
 
 #[test]
-fn formats_are_told_by_how_files_begin() {
+fn formats_are_determined_by_the_first_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let copy = |from: &str, to: &str| {
         let path = folder.path().join(to);

@@ -14,7 +14,7 @@ fn json(text: &str) -> Result<Vec<Problem>, String> {
 }
 
 #[test]
-fn json_numbers_and_booleans_are_answers_as_they_stand() {
+fn json_numbers_and_booleans_are_answers_as_written() {
     let text = "\u{feff}{\"input\": \"a\", \"target\": 42}\r\n\n  \n{\"target\": 123456789012345678901234567890, \
                 \"input\": \"b\"}\n{\"input\": \"c\", \"target\": -0.10}\n{\"input\": \"d\", \"target\": true}";
     let answers: Vec<_> = json(text).unwrap().into_iter().map(|problem| problem.answer).collect();
@@ -81,7 +81,7 @@ fn errors_of_json_name_the_line() {
 }
 
 #[test]
-fn numbers_that_json_lacks_are_read() {
+fn nan_and_infinity_are_read() {
     // As Python's json.dumps writes them.
     let row = r#"{"input": "a", "x": NaN, "y": [Infinity, {"z": -Infinity}], "target": 1}"#;
     for text in [format!("{row}\n{row}\n"), format!("[{row},\n{row}]")] {
@@ -108,7 +108,7 @@ fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn byte_order_marks_are_skipped_or_told() {
+fn byte_order_marks_are_skipped_or_errors() {
     let row = r#"{"prompt": "p", "answer": "a"}"#;
     for text in [format!("\u{feff}{row}\n"), format!("\u{feff}[{row}]"), format!("\u{feff}\n\n{row}")] {
         for name in ["f.jsonl", "f.json", "f.txt"] {
@@ -128,7 +128,7 @@ fn byte_order_marks_are_skipped_or_told() {
 }
 
 #[test]
-fn git_lfs_pointers_are_told() {
+fn git_lfs_pointers_are_errors() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n";
     for name in ["f.parquet", "f.jsonl", "f.json", "f"] {
         let (_folder, path) = file(name, pointer);
@@ -140,7 +140,7 @@ fn git_lfs_pointers_are_told() {
 }
 
 #[test]
-fn json_lines_of_any_type_have_their_numbers() {
+fn json_lines_of_any_type_are_read_with_line_numbers() {
     let read = |bytes: &[u8], last_line| {
         let (_folder, path) = file("f.jsonl", bytes);
         let lines = read_json_lines::<Vec<u8>>(&path, last_line);

@@ -1,4 +1,4 @@
-//! Files of a JSON value on each line.
+//! Reads JSON lines: files with a JSON value on each line.
 
 use std::{
     fs::File,
@@ -23,12 +23,12 @@ pub struct JsonLine<T> {
     pub value: T,
 }
 
-/// What a last line may be that does not end with a line break.
+/// How to read a last line that does not end with a line break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastLine {
-    /// A value, as any other line.
+    /// As any other line.
     Value,
-    /// A value, or the beginning of one, which is left out: the file is a log whose writer may have been stopped.
+    /// As an unfinished line, which is skipped, if it is not valid: the writer of a log may have been stopped.
     MaybeUnfinished,
 }
 
@@ -37,8 +37,8 @@ pub enum LastLine {
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is in another encoding or a git-lfs pointer, or has a line of more than
-/// [`MAX_VALUE`](crate::MAX_VALUE) bytes or one that is not a value of this type, which the error names by its number.
+/// If the file cannot be read, is in another encoding or is a git-lfs pointer; or, with its number, if a line has more
+/// than [`MAX_VALUE`](crate::MAX_VALUE) bytes or is not a value of this type.
 pub fn read_json_lines<T: DeserializeOwned>(path: &Path, last_line: LastLine) -> Result<Vec<JsonLine<T>>, DataError> {
     let file = path.display().to_string();
     let failed = |source| DataError::Io { path: path.to_owned(), source };
@@ -61,7 +61,7 @@ pub fn read_json_lines<T: DeserializeOwned>(path: &Path, last_line: LastLine) ->
 pub(super) struct Line<'a> {
     /// Its number, counted from 1.
     pub(super) number: usize,
-    /// Its text without the space around it, or why it is none.
+    /// Its text without surrounding whitespace, or why it is not text.
     pub(super) text: Result<&'a str, String>,
     /// Whether it ends with a line break.
     pub(super) is_whole: bool,
@@ -88,7 +88,7 @@ pub(super) fn each_line(
     Ok(())
 }
 
-/// Reads into the buffer with `read`, at most `most` bytes; more are an error.
+/// Reads into the buffer with `read`. More than `most` bytes are an error.
 pub(super) fn read_some<R: BufRead>(
     input: &mut R,
     buffer: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Problems from files.
+//! Reading and describing data files.
 
 mod columns;
 mod describe;
@@ -23,8 +23,8 @@ pub use self::{
 };
 use crate::{error::DataError, problems::Problem};
 
-/// Reads the problems of one or many files, in the order they are given. Each may be Parquet or JSON: lines of objects,
-/// or one list of them. A row without a prompt or an answer is an error.
+/// Reads the problems of files, in the order they are given. Each is Parquet, JSON lines, or one JSON list of objects. A
+/// row without a prompt or an answer is an error.
 pub fn read_problems(paths: &[PathBuf], columns: &Columns) -> Result<Vec<Problem>, DataError> {
     let mut problems = Vec::new();
     for path in paths {
@@ -47,7 +47,7 @@ pub fn read_jsonl_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<V
     json::read(bytes, columns, name)
 }
 
-/// Says what a file holds: its format, its rows and its columns.
+/// Describes a file: its format, its number of rows and its columns.
 pub fn describe(path: &Path) -> Result<Description, DataError> {
     let name = path.display().to_string();
     match Input::open(path)? {
@@ -56,12 +56,12 @@ pub fn describe(path: &Path) -> Result<Description, DataError> {
     }
 }
 
-/// Says what a Parquet file in memory holds; errors call it `name`.
+/// Describes a Parquet file in memory; errors call it `name`.
 pub fn describe_parquet_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
     parquet::describe(in_memory(bytes), name)
 }
 
-/// Says what a JSON file in memory holds; errors call it `name`.
+/// Describes a JSON file in memory; errors call it `name`.
 pub fn describe_jsonl_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
     json::describe(bytes, name)
 }
@@ -73,7 +73,7 @@ enum Input {
 }
 
 impl Input {
-    /// Opens a file and tells its format by how it begins, or by its name if that does not tell.
+    /// Opens a file. Its format is determined by its first bytes, or else by its name.
     fn open(path: &Path) -> Result<Self, DataError> {
         let failed = |source| DataError::Io { path: path.to_owned(), source };
         let mut input = BufReader::new(File::open(path).map_err(failed)?);

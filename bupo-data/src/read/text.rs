@@ -1,4 +1,4 @@
-//! The bytes of text files: their encoding, and numbers of JSON that JSON does not have.
+//! The encoding of text files, and the `NaN` and `Infinity` that Python writes into JSON.
 
 use std::borrow::Cow;
 
@@ -15,10 +15,10 @@ const OTHER_BOMS: [(&[u8], &str); 4] = [
     (b"\xfe\xff", "UTF-16 (big endian)"),
 ];
 
-/// How a git-lfs pointer begins.
+/// The beginning of a git-lfs pointer.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Checks by its first bytes that a file is neither text in another encoding nor a git-lfs pointer.
+/// Checks the first bytes of a file: it must be neither text in another encoding nor a git-lfs pointer.
 pub(super) fn check_start(start: &[u8], file: &str) -> Result<(), DataError> {
     let file = file.to_owned();
     if start.starts_with(LFS_POINTER) {
@@ -35,13 +35,13 @@ pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(UTF8_BOM).unwrap_or(bytes)
 }
 
-/// The text of bytes of UTF-8. An error says which byte is not.
+/// The text of UTF-8 bytes. The error names the first invalid byte.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
 }
 
-/// JSON with `null` in place of `NaN`, and numbers beyond the largest double in place of `Infinity` and `-Infinity`,
-/// all of which Python writes. Such a number is as long as the word, so that columns in errors stay right.
+/// Valid JSON for JSON with `NaN`, `Infinity` or `-Infinity`: with `null`, or a number beyond the range of doubles. That
+/// number has the length of `Infinity`, so that the columns in errors do not change.
 pub(super) fn valid_json(text: &str) -> Cow<'_, str> {
     if !text.contains(NAN) && !text.contains(INFINITY) {
         return Cow::Borrowed(text);
@@ -66,7 +66,7 @@ pub(super) fn valid_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The text of a number as [`valid_json`] left it: `inf` or `-inf` for the infinities, as in a Parquet file.
+/// The text of a number in the result of [`valid_json`]: infinities are `inf` and `-inf`, as in a Parquet file.
 pub(super) fn number(text: String) -> String {
     match text.strip_prefix('-').unwrap_or(&text) {
         BEYOND_DOUBLES => text.replace(BEYOND_DOUBLES, "inf"),
@@ -78,7 +78,7 @@ const NAN: &str = "NaN";
 const INFINITY: &str = "Infinity";
 const BEYOND_DOUBLES: &str = "1e999999";
 
-/// The length of the JSON string that a text begins with; of the whole text, if the string does not end.
+/// The length of the JSON string at the start of `text`; the whole length if the string is not terminated.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (place, byte) in text.bytes().enumerate().skip(1) {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_json_lacks_become_valid() {
+    fn nan_and_infinity_become_valid_json() {
         for (text, expected) in [
             (r#"{"a": NaN, "b": [NaN,-Infinity]}"#, r#"{"a": null, "b": [null,-1e999999]}"#),
             (r#"{"a": Infinity}"#, r#"{"a": 1e999999}"#),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn other_encodings_and_pointers_are_told() {
+    fn other_encodings_and_git_lfs_pointers_are_errors() {
         let error = |start: &[u8]| check_start(start, "f").unwrap_err().to_string();
         assert_eq!(error(b"\xff\xfe{\0"), "f is UTF-16 (little endian) text: save it as UTF-8");
         assert_eq!(error(b"\xfe\xff\0{"), "f is UTF-16 (big endian) text: save it as UTF-8");

@@ -1,6 +1,6 @@
 //! Parquet files written byte by byte, with a footer and page headers that may be wrong.
 
-/// What the footer says of a field; each that has no children is a column of bytes.
+/// A field of the schema; one without children is a column of bytes.
 #[derive(Clone)]
 pub struct Leaf {
     pub name: &'static str,
@@ -9,23 +9,23 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// A text that is always there.
+    /// A required text.
     pub fn text(name: &'static str) -> Self {
         Self { name, repetition: 0, children: 0 }
     }
 }
 
-/// The one page of every column, and what is said of it.
+/// The only page of every column, and its header.
 pub struct Page {
     pub body: Vec<u8>,
     pub dictionary: Option<Vec<u8>>,
-    /// How many values the dictionary claims to have.
+    /// The number of values in the header of the dictionary.
     pub dictionary_values: i64,
     pub codec: i64,
     pub encoding: i64,
-    /// What it claims to hold.
+    /// The number of values in its header.
     pub values: i64,
-    /// What size it claims to decompress to, if not its own.
+    /// The uncompressed size in its header, if not its own.
     pub size: Option<i64>,
 }
 
@@ -49,8 +49,7 @@ impl Page {
     }
 }
 
-/// A file of the given fields under one root and of row groups that all
-/// have the same columns, each with the same page.
+/// A file of the given fields under one root, and of row groups that all have the same columns, each with the same page.
 pub fn file(fields: &[Leaf], rows: i64, groups: usize, page: &Page) -> Vec<u8> {
     let mut bytes = b"PAR1".to_vec();
     let chunk = page.bytes();
@@ -105,7 +104,7 @@ fn header(kind: i64, size: i64, compressed_size: usize, id: i64, head: &[Vec<u8>
     thrift::fields(&[&sizes[..], &[thrift::inner(id, head)]].concat())
 }
 
-/// The Thrift compact protocol; every field is written with its whole id.
+/// The Thrift compact protocol; every field is written with its full id.
 pub mod thrift {
     pub fn fields(fields: &[Vec<u8>]) -> Vec<u8> {
         [fields.concat(), vec![0]].concat()

@@ -1,4 +1,4 @@
-//! JSON lines, and files that are one JSON list.
+//! Reads problems from JSON lines and from files that are one JSON list.
 
 mod kinds;
 mod object;
@@ -22,21 +22,21 @@ use crate::{
     problems::{Problem, Prompt},
 };
 
-/// The largest file that is one list; such a file is read as a whole.
+/// The largest file that is one list, in bytes; such a file is read as a whole.
 const MAX_LIST: usize = 256 << 20;
 
 /// Reads the problems of a file.
 pub(super) fn read(mut input: impl BufRead, columns: &Columns, file: &str) -> Result<Vec<Problem>, DataError> {
     let kept = Budget::of_file(MAX_TOTAL);
     let mut reader = ProblemReader { columns, file, names: None, kept, problems: Vec::new() };
-    each_row(&mut input, file, |row, place| reader.read_row(row).map_err(|fault| place.error(file, fault)))?;
+    each_row(&mut input, file, |row, place| reader.read_row(row).map_err(|error| place.error(file, error)))?;
     if reader.problems.is_empty() {
         return Err(DataError::Empty { file: file.to_owned() });
     }
     Ok(reader.problems)
 }
 
-/// Says what a file holds.
+/// Describes a file.
 pub(super) fn describe(mut input: impl BufRead, file: &str) -> Result<Description, DataError> {
     let mut kinds = Kinds::default();
     let (format, rows) =
@@ -44,19 +44,21 @@ pub(super) fn describe(mut input: impl BufRead, file: &str) -> Result<Descriptio
     Ok(Description { format, rows, columns: kinds.into_columns() })
 }
 
-/// What is wrong with a row: what the row's place makes an error of, or an error already.
-enum Fault {
+/// An error of reading a row.
+enum RowError {
+    /// What is wrong with the row.
     Row(String),
+    /// An error that is not of one row.
     File(DataError),
 }
 
-impl From<String> for Fault {
+impl From<String> for RowError {
     fn from(reason: String) -> Self {
         Self::Row(reason)
     }
 }
 
-/// Where a row is.
+/// The place of a row, counted from 1.
 #[derive(Clone, Copy)]
 enum Place {
     Line(usize),
@@ -64,17 +66,17 @@ enum Place {
 }
 
 impl Place {
-    fn error(self, file: &str, fault: Fault) -> DataError {
+    fn error(self, file: &str, error: RowError) -> DataError {
         let file = file.to_owned();
-        match (fault, self) {
-            (Fault::File(error), _) => error,
-            (Fault::Row(reason), Self::Line(line)) => DataError::Json { file, line, reason },
-            (Fault::Row(reason), Self::Row(row)) => DataError::Row { file, row, reason },
+        match (error, self) {
+            (RowError::File(error), _) => error,
+            (RowError::Row(reason), Self::Line(line)) => DataError::Json { file, line, reason },
+            (RowError::Row(reason), Self::Row(row)) => DataError::Row { file, row, reason },
         }
     }
 }
 
-/// Calls `row` with each row of the file and its place, and gives the format and the number of rows.
+/// Calls `row` with each row of the file and its place, and returns the format and the number of rows.
 fn each_row(
     input: &mut impl BufRead,
     file: &str,
@@ -121,22 +123,22 @@ fn each_element(
 struct ProblemReader<'a> {
     columns: &'a Columns,
     file: &'a str,
-    /// The names of the columns, by the first row.
+    /// The columns to read, found in the first row.
     names: Option<Names>,
     kept: Budget,
     problems: Vec<Problem>,
 }
 
 impl ProblemReader<'_> {
-    fn read_row(&mut self, row: &str) -> Result<(), Fault> {
+    fn read_row(&mut self, row: &str) -> Result<(), RowError> {
         let object = Object::parse(row)?;
         self.kept.take(size_of::<Problem>().saturating_add(row.len())).map_err(|exceeded| {
-            Fault::File(DataError::TooLarge { file: self.file.to_owned(), what: exceeded.to_string() })
+            RowError::File(DataError::TooLarge { file: self.file.to_owned(), what: exceeded.to_string() })
         })?;
         if self.names.is_none() {
             let available = || list(object.names().map(str::to_owned));
             let exists = |path: &str| object.find(path).is_some();
-            self.names = Some(self.columns.resolve(self.file, exists, available).map_err(Fault::File)?);
+            self.names = Some(self.columns.resolve(self.file, exists, available).map_err(RowError::File)?);
         }
         let Some(names) = &self.names else { return Ok(()) };
         let prompt = match object.find(&names.prompt) {
@@ -166,17 +168,17 @@ fn prompt_of(prompt: &str, name: &str) -> Result<Prompt, String> {
             }
             Ok(Prompt::Chat(messages))
         }
-        _ => Err(format!("`{name}` must be {}", Role::Prompt.wanted())),
+        _ => Err(format!("`{name}` must be {}", Role::Prompt.allowed_types())),
     }
 }
 
-/// The text of a string, or of a number or a boolean as it stands; nothing for null and for what is not there.
+/// The text of a string, or of a number or a boolean as it is written; `None` if it is null or missing.
 fn scalar(object: &Object<'_>, name: &str, role: Role) -> Result<Option<String>, String> {
     let Some(value) = object.find(name) else { return Ok(None) };
     match value.bytes().next() {
         Some(b'n') => Ok(None),
         Some(b'"') => parse(&value).map(Some),
-        Some(b'{' | b'[') | None => Err(format!("`{name}` must be {}", role.wanted())),
+        Some(b'{' | b'[') | None => Err(format!("`{name}` must be {}", role.allowed_types())),
         Some(_) => Ok(Some(number(value))),
     }
 }

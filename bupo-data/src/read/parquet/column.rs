@@ -30,7 +30,7 @@ pub(super) struct LeafReader {
 pub(super) struct Cell {
     /// Zero for the first value of a row.
     pub(super) repetition: i16,
-    /// How many of the optional and repeated fields around the value are there.
+    /// How many of the optional and repeated fields on its path are present.
     pub(super) definition: i16,
     pub(super) text: Rendered,
 }
@@ -48,11 +48,11 @@ impl LeafReader {
         Ok(Self { leaf: leaf.clone(), reader: get_column_reader(chunk.column_descr_ptr(), Box::new(pages)) })
     }
 
-    /// Reads the values of the next `rows` rows; their texts are taken from `kept`.
+    /// Reads the cells of the next `rows` rows. The size of their texts is taken from `kept`.
     pub(super) fn read(&mut self, rows: usize, kept: &mut Budget) -> Result<Vec<Cell>, ReadError> {
         match self.read_at_most(rows, kept)? {
             (read, cells) if read == rows => Ok(cells),
-            _ => Err(self.damaged("it has fewer rows than the footer says")),
+            _ => Err(self.damaged("it has fewer rows than the footer gives")),
         }
     }
 
@@ -60,7 +60,7 @@ impl LeafReader {
     pub(super) fn finish(mut self, kept: &mut Budget) -> Result<(), ReadError> {
         match self.read_at_most(1, kept)? {
             (0, _) => Ok(()),
-            _ => Err(self.damaged("it has more rows than the footer says")),
+            _ => Err(self.damaged("it has more rows than the footer gives")),
         }
     }
 
@@ -68,7 +68,7 @@ impl LeafReader {
         ReadError::Damaged(reason.to_owned()).in_column(&self.leaf.name)
     }
 
-    /// Reads as many of the next `rows` rows as there are, and says how many.
+    /// Reads at most `rows` of the next rows, and returns their number and cells.
     fn read_at_most(&mut self, rows: usize, kept: &mut Budget) -> Result<(usize, Vec<Cell>), ReadError> {
         let (leaf, kind) = (&self.leaf, self.leaf.kind);
         let cells = match &mut self.reader {
@@ -99,7 +99,7 @@ impl LeafReader {
     }
 }
 
-/// Reads the values of at most `rows` rows, each made a text by `text`, and says how many rows there were.
+/// Reads the values of at most `rows` rows, which `text` renders, and returns the number of rows and their cells.
 fn cells<T: DataType>(
     leaf: &Leaf,
     reader: &mut ColumnReaderImpl<T>,
@@ -113,7 +113,7 @@ fn cells<T: DataType>(
     let mut values = values.iter();
     let mut cells = Vec::with_capacity(levels);
     for level in 0..levels {
-        // The levels of a column that is never null, or never repeats, are not stored.
+        // A column that is never null, or never repeats, has no such levels.
         let definition = definitions.get(level).copied().unwrap_or(leaf.max_definition);
         let repetition = repetitions.get(level).copied().unwrap_or(0);
         let value = if definition == leaf.max_definition { values.next() } else { None };

@@ -52,7 +52,7 @@ impl Footer {
         })
     }
 
-    /// Checks what reading the selected columns may ask for, before any value is read.
+    /// Checks the sizes and counts of the selected columns against the limits, before any value is read.
     pub(super) fn check_sizes(&self, selection: &Selection) -> Result<(), ReadError> {
         let [mut bytes, mut values, mut problems] = [(); 3].map(|()| Budget::of_file(self.length));
         problems.take(size(self.rows).saturating_mul(size_of::<Problem>()))?;
@@ -83,7 +83,9 @@ impl Footer {
         }
         let declared = natural(self.metadata.file_metadata().num_rows(), "rows")?;
         if rows != declared {
-            return Err(ReadError::Damaged(format!("it says {declared} rows, its row groups {rows}")));
+            return Err(ReadError::Damaged(format!(
+                "its row groups have {rows} rows, and its footer gives {declared}"
+            )));
         }
         if bytes > self.length {
             return Err(ReadError::Damaged(format!("its columns have {bytes} bytes, more than the file")));
@@ -92,7 +94,7 @@ impl Footer {
     }
 }
 
-/// The place of a column chunk's pages, with which some writers store a dictionary at byte 0 where there is none.
+/// The metadata of a column chunk without a dictionary at byte 0, which some writers store if there is none.
 pub(super) fn without_empty_dictionary(chunk: &ColumnChunkMetaData) -> Result<ColumnChunkMetaData, ReadError> {
     let chunk = chunk.clone();
     match chunk.dictionary_page_offset() {
@@ -120,7 +122,7 @@ pub(super) fn check_tail(input: &impl ChunkReader) -> Result<u32, ReadError> {
     let footer = u32::from_le_bytes([*a, *b, *c, *d]);
     if footer > MAX_FOOTER {
         return Err(ReadError::TooLarge(format!(
-            "its footer has {footer} bytes, and {MAX_FOOTER} is the most; write it again with fewer row groups"
+            "its footer has {footer} bytes, and the limit is {MAX_FOOTER}; write it again with fewer row groups"
         )));
     }
     if u64::from(footer) > before_tail {
@@ -130,7 +132,7 @@ pub(super) fn check_tail(input: &impl ChunkReader) -> Result<u32, ReadError> {
 }
 
 fn natural(number: i64, what: &str) -> Result<u64, ReadError> {
-    u64::try_from(number).map_err(|_| ReadError::Damaged(format!("it says {number} {what}")))
+    u64::try_from(number).map_err(|_| ReadError::Damaged(format!("its footer gives {number} {what}")))
 }
 
 fn size(number: u64) -> usize {

@@ -9,7 +9,7 @@ use parquet::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
-    /// Bytes that are not said to be text, but may be: older writers do not say.
+    /// Bytes without a logical type, which may be text: older writers do not annotate it.
     Bytes,
     Bool,
     Integer {

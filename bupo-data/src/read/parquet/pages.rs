@@ -9,14 +9,14 @@ use parquet::{
 /// pyarrow writes such pages, and the column readers of the `parquet` crate would take one for the end of the column.
 pub(super) struct CheckedPages<R> {
     inner: R,
-    /// How many more values the footer says there are.
+    /// The number of values in the following pages, by the footer.
     values_left: u64,
     /// The next page, if it was looked at.
     next: Option<Page>,
 }
 
 impl<R: PageReader> CheckedPages<R> {
-    /// The pages of a column that has `values` values by the footer, nulls included.
+    /// The pages of a column of `values` values by the footer, nulls included.
     pub(super) fn new(inner: R, values: u64) -> Self {
         Self { inner, values_left: values, next: None }
     }
@@ -35,7 +35,7 @@ impl<R: PageReader> CheckedPages<R> {
         let (values, bytes) = (u64::from(page.num_values()), page.buffer().len() as u64);
         if !page.is_dictionary_page() {
             let left = self.values_left.checked_sub(values);
-            self.values_left = left.ok_or_else(|| general("its pages have more values than the footer says"))?;
+            self.values_left = left.ok_or_else(|| general("its pages have more values than the footer gives"))?;
         } else if values > bytes {
             // The values of a dictionary take a byte or more each.
             return Err(general("a dictionary has more values than bytes"));

@@ -6,7 +6,7 @@ use num_bigint::BigInt;
 use super::kind::Kind;
 use crate::read::limits::MAX_VALUE;
 
-/// The text of a value; nothing for NaN, as which pandas stores what is missing. An error says what the value is.
+/// The text of a value; `None` for NaN, which pandas stores for missing values. The error is what is wrong with the value.
 pub(super) type Rendered = Result<Option<String>, String>;
 
 /// The most digits of a decimal, and the most bytes of one: those of the widest type in use.
@@ -42,7 +42,7 @@ pub(super) fn double(number: f64) -> Option<String> {
 /// The text of stored bytes: of a text, of the two's complement of a decimal, or of a half-precision number.
 pub(super) fn bytes(bytes: &[u8], kind: Kind) -> Rendered {
     if bytes.len() > MAX_VALUE {
-        return Err(format!("has {} bytes, and {MAX_VALUE} is the most", bytes.len()));
+        return Err(format!("has {} bytes, and the limit is {MAX_VALUE}", bytes.len()));
     }
     match (kind, bytes) {
         (Kind::Decimal { .. }, _) if bytes.len() > MAX_DECIMAL => {
@@ -56,7 +56,7 @@ pub(super) fn bytes(bytes: &[u8], kind: Kind) -> Rendered {
 
 fn float16(number: f16) -> Option<String> {
     shortest(f64::from(number), || {
-        // The fewest digits that tell it from other half-precision numbers.
+        // The fewest digits that read back as the same half-precision number.
         let texts = (0..6).map(|digits| format!("{:.digits$e}", number.to_f32()));
         let mut parsed = texts.filter_map(|text| text.parse::<f32>().ok());
         let found = parsed.find(|parsed| f16::from_f32(*parsed) == number);
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_faithfully() {
+    fn numbers_keep_their_value() {
         let double = |number| double(number).unwrap();
         assert_eq!(double(42.0), "42");
         assert_eq!(double(-0.5), "-0.5");
@@ -115,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_missing() {
+    fn nan_is_missing() {
         assert_eq!((double(f64::NAN), float(f32::NAN)), (None, None));
     }
 
     #[test]
-    fn decimals_keep_their_places() {
+    fn decimals_keep_their_digits() {
         let decimal = |number: i128, scale| decimal(&BigInt::from(number), scale);
         assert_eq!(decimal(-5, 2).unwrap(), "-0.05");
         assert_eq!(decimal(125, 1).unwrap(), "12.5");

@@ -25,7 +25,7 @@ const BATCH: usize = 1024;
 pub(super) struct RowReader<'a, R> {
     input: Arc<R>,
     file: &'a str,
-    /// What may still be kept.
+    /// The size that the problems may still take.
     kept: Budget,
     problems: Vec<Problem>,
 }
@@ -89,7 +89,7 @@ impl<'a, R: ChunkReader + 'static> RowReader<'a, R> {
     }
 }
 
-/// The problem of a row. An error says what is wrong with the row.
+/// The problem of a row. The error is what is wrong with the row.
 fn problem(prompt: StoredPrompt, answer: Rendered, data_source: Option<Rendered>) -> Result<Problem, String> {
     let text = |rendered: Rendered| rendered.map_err(|reason| format!("a value {reason}"));
     let prompt = match prompt {
@@ -101,7 +101,7 @@ fn problem(prompt: StoredPrompt, answer: Rendered, data_source: Option<Rendered>
             let mut messages = Vec::with_capacity(stored.len());
             for (index, [role, content]) in stored.into_iter().enumerate() {
                 let (Some(role), Some(content)) = (text(role)?, text(content)?) else {
-                    return Err(format!("message {} of its prompt lacks a role or a content", index + 1));
+                    return Err(format!("message {} of its prompt has no role or no content", index + 1));
                 };
                 messages.push(Message { role, content });
             }

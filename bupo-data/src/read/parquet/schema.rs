@@ -95,7 +95,7 @@ fn check_depth(field: &Type, depth: usize) -> Result<(), ReadError> {
         return Ok(());
     }
     let Some(depth) = depth.checked_sub(1) else {
-        return Err(ReadError::Unsupported(format!("more than {MAX_DEPTH} structs in each other")));
+        return Err(ReadError::Unsupported(format!("structs nested more than {MAX_DEPTH} deep")));
     };
     field.get_fields().iter().try_for_each(|field| check_depth(field, depth))
 }
@@ -139,7 +139,7 @@ impl Builder<'_> {
                 let built = self.field(repeated, definition)?;
                 if repetition(repeated) != Repetition::REPEATED {
                     return Err(ReadError::Damaged(format!(
-                        "column `{}` is a list of a field that does not repeat",
+                        "column `{}` is a list whose field does not repeat",
                         group.name()
                     )));
                 }

@@ -33,7 +33,7 @@ impl Selection {
             column: name.to_owned(),
             found: schema::find(fields, name).map(Field::type_name).unwrap_or_default(),
             role: role.name(),
-            wanted: role.wanted(),
+            allowed: role.allowed_types(),
         };
         let scalar = |name: &str, role| match schema::find(fields, name) {
             Some(Field { shape: Shape::Leaf(leaf), .. }) if leaf.max_repetition == 0 && leaf.kind.is_scalar() => {

@@ -8,7 +8,7 @@ use std::{any::Any, panic, sync::Once, thread};
 use super::error::ReadError;
 use crate::error::DataError;
 
-/// The name of the threads, by which the panic hook knows them.
+/// The name of the threads, which the panic hook checks.
 const NAME: &str = "bupo-parquet";
 
 /// The stack for everything but a nested schema, in bytes.
@@ -21,7 +21,7 @@ const STACK_PER_BYTE: usize = 1024;
 /// The largest stack: enough for 200,000 fields one in another, far more than damage makes of a schema.
 const MAX_STACK: usize = 1 << 30;
 
-/// Runs `read`, which reads a footer of so many bytes, on a thread of its own, and waits for it.
+/// Runs `read`, which reads a footer of `footer` bytes, on a thread of its own, and waits for it.
 pub(super) fn run<T: Send>(
     file: &str,
     footer: u32,
@@ -36,7 +36,7 @@ pub(super) fn run<T: Send>(
     match result {
         Ok(Ok(read)) => read,
         Ok(Err(panic)) => {
-            Err(ReadError::Damaged(format!("its contents do not fit together ({})", message(&*panic))).of(file))
+            Err(ReadError::Damaged(format!("its contents are inconsistent ({})", message(&*panic))).of(file))
         }
         Err(source) => Err(ReadError::Io(source).of(file)),
     }
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn panics_are_errors() {
         let error = run::<()>("f", 0, || panic!("index {} is out of range", 7)).unwrap_err().to_string();
-        let expected = "f is a damaged Parquet file: its contents do not fit together (index 7 is out of range); \
+        let expected = "f is a damaged Parquet file: its contents are inconsistent (index 7 is out of range); \
                         fetch or write it again";
         assert_eq!(error, expected);
         assert_eq!(run("f", 0, || Ok(7)).unwrap(), 7);
