@@ -33,7 +33,7 @@ pub enum LastLine {
 }
 
 /// Reads a file of JSON lines: UTF-8, with or without a byte order mark. Empty lines are skipped; `NaN` is read as
-/// `null`.
+/// `null`, and `Infinity` as a number beyond the range of doubles, which a field of the type refuses unless it is ignored.
 ///
 /// # Errors
 ///
