@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use bupo_data::{
-    Columns, DataError, JsonLine, LastLine, Problem, Prompt, describe, describe_jsonl_bytes, read_json_lines,
+    Columns, DataError, Problem, Prompt, describe, describe_jsonl_bytes,
     read_jsonl_bytes, read_problems,
 };
 
@@ -137,30 +137,4 @@ fn git_lfs_pointers_are_errors() {
         assert!(error.ends_with(&expected), "{error}");
         assert!(matches!(describe(&path), Err(DataError::LfsPointer { .. })));
     }
-}
-
-#[test]
-fn json_lines_of_any_type_are_read_with_line_numbers() {
-    let read = |bytes: &[u8], last_line| {
-        let (_folder, path) = file("f.jsonl", bytes);
-        let lines = read_json_lines::<Vec<u8>>(&path, last_line);
-        lines.map_err(|error| error.to_string().replace(&path.display().to_string(), "f"))
-    };
-    let line = |number, value: &[u8]| JsonLine { number, value: value.to_vec() };
-    let text = "\u{feff}[1]\r\n\n [2, 3] \n[";
-    assert_eq!(read(text.as_bytes(), LastLine::MaybeUnfinished).unwrap(), [line(1, &[1]), line(3, &[2, 3])]);
-    assert_eq!(read(b"[1]\n[2]", LastLine::MaybeUnfinished).unwrap(), [line(1, &[1]), line(2, &[2])]);
-    let error = read(text.as_bytes(), LastLine::Value).unwrap_err();
-    assert_eq!(error, "f: line 4: EOF while parsing a list (column 1)");
-    let error = read(b"[1]\n[\n", LastLine::MaybeUnfinished).unwrap_err();
-    assert_eq!(error, "f: line 2: EOF while parsing a list (column 1)");
-    let error = read(b"[1]\n[\xff]\n", LastLine::Value).unwrap_err();
-    assert_eq!(error, "f: line 2: byte 2 is not UTF-8");
-    // A log may be cut within a character.
-    assert_eq!(read(b"[1]\n[\xc3", LastLine::MaybeUnfinished).unwrap(), [line(1, &[1])]);
-    assert_eq!(read(b"", LastLine::Value).unwrap(), []);
-    let error = read(b"\xfe\xff\0[", LastLine::MaybeUnfinished).unwrap_err();
-    assert_eq!(error, "f is UTF-16 (big endian) text: save it as UTF-8");
-    let error = read_json_lines::<u8>(&PathBuf::from("none.jsonl"), LastLine::Value).unwrap_err();
-    assert!(matches!(error, DataError::Io { .. }), "{error}");
 }

@@ -19,7 +19,6 @@ pub use self::{
     columns::Columns,
     describe::{Column, Description, Format},
     limits::{MAX_TOTAL, MAX_VALUE},
-    lines::read_json_lines,
 };
 use crate::{error::DataError, problems::Problem};
 
