@@ -2,10 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{
-    CommandScorer, GradeError, Graded, GradedItem, Item, Rewards, Rule, TimeLimits, equivalent, exact, numeric,
-    parallel, strict,
-};
+use crate::command::{CommandScorer, TimeLimits};
+use crate::equivalent::equivalent;
+use crate::error::GradeError;
+use crate::exact::exact;
+use crate::item::{Graded, GradedItem, Item};
+use crate::numeric::numeric;
+use crate::parallel;
+use crate::rules::{Rewards, Rule};
+use crate::strict::strict;
 
 /// Grades by [`Rewards`], on all threads of the machine, its scorers' processes started once.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
 use num_traits::{One, Pow, Zero};
 
-use crate::{Graded, boxed};
+use crate::boxed;
+use crate::item::Graded;
 
 /// The longest number that is read, in bytes, and the largest power of ten in it.
 const MAX_LEN: usize = 1000;

@@ -8,7 +8,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::GradeError;
+use crate::error::GradeError;
 
 /// A way of grading. Written and parsed as `strict`, `equivalent`, `exact`, `numeric`, `command:PROGRAM ARGUMENTS`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

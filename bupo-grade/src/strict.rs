@@ -1,6 +1,7 @@
 //! The string rule of the reference implementation, order and quirks included.
 
-use crate::{Graded, boxed};
+use crate::boxed;
+use crate::item::Graded;
 
 /// Grades with the reference's string rule: the last box and `answer` are normalised and compared character by
 /// character.

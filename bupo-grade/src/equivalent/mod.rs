@@ -20,7 +20,8 @@ mod words;
 
 use std::borrow::Cow;
 
-use crate::{Graded, boxed};
+use crate::boxed;
+use crate::item::Graded;
 use lexer::Reading;
 use number::Fuel;
 use token::{Bracket, Token};
