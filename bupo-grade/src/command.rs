@@ -17,9 +17,9 @@ use worker::{Shared, Worker};
 
 /// An external scorer: as many processes of a program as the machine runs threads.
 ///
-/// A process reads one JSON object per line from standard input, `{"id": 7, "response": ..., "answer": ...,
+/// A process reads one JSON object per line from standard input, `{"id": 1000000007, "response": ..., "answer": ...,
 /// "data_source": ...}` and `"prompt"` where it is known. For each it writes exactly one line to standard output,
-/// `{"id": 7, "score": 0.5, "extracted": "42"}`, and flushes it; `extracted` is optional, other keys are ignored.
+/// `{"id": 1000000007, "score": 0.5, "extracted": "42"}`, and flushes it; `extracted` is optional, other keys are ignored.
 /// A score is a number from -1,000,000 to 1,000,000. A process ends when its input ends. Its standard error is read
 /// for failure reports.
 ///
@@ -55,7 +55,12 @@ impl CommandScorer {
         if let Some(slot) = processes.first_mut() {
             *slot = Some(first);
         }
-        Ok(Self { command: command.to_owned(), limits, processes: Mutex::new(processes), next_id: AtomicU64::new(0) })
+        Ok(Self {
+            command: command.to_owned(),
+            limits,
+            processes: Mutex::new(processes),
+            next_id: AtomicU64::new(FIRST_ID),
+        })
     }
 
     /// Scores all items, in order. Calls from several threads wait for one another.
@@ -77,3 +82,6 @@ impl CommandScorer {
 
 /// Processes in a row without an answer before a call gives up, for each that runs at once.
 const MAX_FRUITLESS: usize = 3;
+
+/// All ids have ten digits, so that the length of a line depends only on its item.
+const FIRST_ID: u64 = 1_000_000_000;

@@ -51,8 +51,8 @@ fn a_scorer_is_told_all_of_an_item_on_one_line() {
     assert_eq!(
         asked,
         [
-            json!({"id": 0, "response": "a\nb \\boxed{\"\u{e9}\"}", "answer": "\u{0}1", "data_source": "math", "prompt": "p\r"}),
-            json!({"id": 1, "response": "r", "answer": "2", "data_source": "s"}),
+            json!({"id": 1_000_000_000u64, "response": "a\nb \\boxed{\"\u{e9}\"}", "answer": "\u{0}1", "data_source": "math", "prompt": "p\r"}),
+            json!({"id": 1_000_000_001u64, "response": "r", "answer": "2", "data_source": "s"}),
         ]
     );
 }
@@ -187,7 +187,7 @@ fn a_second_line_for_an_item_is_an_error_every_time() {
 #[test]
 fn a_second_line_for_one_item_costs_no_other_item() {
     for form in FORMS {
-        for extra in ["echo 8", "sleep 0.03; echo 8", "echo; echo 8", "echo '{\"id\": 1, \"score\": 8}'"] {
+        for extra in ["echo 8", "sleep 0.03; echo 8", "echo; echo 8", "echo '{\"id\": 1000000001, \"score\": 8}'"] {
             for body in [
                 format!("{form}\n[ $answer = 5 ] && {{ {extra}; }}"),
                 format!("[ $answer = 5 ] && {{ {extra}; }}\n{form}"),
@@ -210,7 +210,7 @@ fn the_reported_lines_say_what_was_wrong() {
     };
     assert!(of("echo 0.25\necho '{\"score\": 1}'").contains("more than one line for one item: `{\"score\": 1}`"));
     assert!(of("echo debug\necho 1").contains("neither a number nor"));
-    assert!(of("echo '{\"id\": 77, \"score\": 1}'").contains("has the id 77, but the item has 0"));
+    assert!(of("echo '{\"id\": 77, \"score\": 1}'").contains("has the id 77, but the item has 1000000000"));
     assert!(of(&format!("{NUMBERED}\necho 1")).contains("more than one line for one item: `1`"));
 }
 
@@ -218,7 +218,7 @@ fn the_reported_lines_say_what_was_wrong() {
 fn an_answer_for_another_item_is_not_taken() {
     // Each answer is the one to the item before.
     let late = "echo \"{\\\"id\\\": $last, \\\"score\\\": 1}\"; last=$id";
-    let script = Script::new(&format!("last=0\n{}", each_line(late)));
+    let script = Script::new(&format!("last=1000000000\n{}", each_line(late)));
     let scored = script.scorer().score(&vec![item("1"); 6]);
     // Only the very first id is right by chance.
     assert!(scored[1..].iter().all(|scored| scored.failure.is_some()), "{scored:?}");

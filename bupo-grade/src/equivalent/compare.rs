@@ -6,6 +6,7 @@ use super::signs;
 use super::statement::{same_region, same_relations, same_statements, value_of};
 use super::token::Bracket;
 use super::tree::{Answer, Constant, Expr};
+use super::unit::Unit;
 
 /// Elements of a list, a set or a tuple more than this are only compared one by one in the order they are written.
 const MOST_UNORDERED: usize = 64;
@@ -33,11 +34,11 @@ pub(super) fn same(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
                 || same_region(relation, other, fuel)
         }
         (Answer::Choice(mine, my_value), Answer::Choice(theirs, their_value)) => {
-            mine.eq_ignore_ascii_case(theirs) && scalar::same(my_value, their_value, fuel)
+            mine.eq_ignore_ascii_case(theirs) && same(my_value, their_value, fuel)
         }
         (Answer::Choice(letter, value), other) | (other, Answer::Choice(letter, value)) => {
             let letter = Answer::Words(letter.to_lowercase());
-            same(&letter, other, fuel) || same(&Answer::Value { value: value.clone(), unit: None }, other, fuel)
+            same(&letter, other, fuel) || same(value, other, fuel)
         }
         (Answer::Every(mine), Answer::Every(theirs)) if same_sets(mine, theirs, fuel) => true,
         (Answer::Words(words), Answer::Value { value, unit: None })
@@ -83,10 +84,27 @@ pub(super) fn same(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
             let cells = mine.iter().flatten().zip(theirs.iter().flatten());
             shape(mine) == shape(theirs) && cells.into_iter().all(|(a, b)| scalar::same(a, b, fuel))
         }
-        (Answer::Ratio(mine), Answer::Ratio(theirs)) => same_ratios(mine, theirs, fuel),
-        (Answer::Ratio(ratio), Answer::Value { value, unit: None })
-        | (Answer::Value { value, unit: None }, Answer::Ratio(ratio)) => {
-            ratio.len() == 2 && scalar::same(&quotient(&ratio[0], &ratio[1]), value, fuel)
+        (Answer::Clock(mine), Answer::Clock(theirs)) => mine.seconds() == theirs.seconds(),
+        // `15:45` is 3:45 PM, but `3:45` may be either half of the day.
+        (Answer::Clock(mine), Answer::Ratio { clock: Some(theirs), .. })
+        | (Answer::Ratio { clock: Some(theirs), .. }, Answer::Clock(mine)) => {
+            let settled = theirs.parts.first().is_some_and(|hour| *hour == 0 || *hour > 12);
+            settled && theirs.is_valid() && mine.seconds() == theirs.seconds()
+        }
+        (Answer::Ratio { parts: mine, clock: my_clock }, Answer::Ratio { parts: theirs, clock: their_clock }) => {
+            match (my_clock, their_clock) {
+                // Where one of them may be a time, equal ratios are not the same time.
+                (Some(my_clock), Some(their_clock)) if my_clock.is_valid() || their_clock.is_valid() => {
+                    my_clock.parts == their_clock.parts
+                }
+                (Some(clock), None) | (None, Some(clock)) if clock.padded => false,
+                _ => same_ratios(mine, theirs, fuel),
+            }
+        }
+        (Answer::Ratio { parts, clock }, Answer::Value { value, unit: None })
+        | (Answer::Value { value, unit: None }, Answer::Ratio { parts, clock }) => {
+            let [above, below] = parts.as_slice() else { return false };
+            !clock.as_ref().is_some_and(|clock| clock.padded) && scalar::same(&quotient(above, below), value, fuel)
         }
         _ => same_region(a, b, fuel),
     }
@@ -128,9 +146,14 @@ pub(super) fn same_in_order(mine: &[Answer], theirs: &[Answer], fuel: &Fuel) -> 
 /// `2:3` is `4:6`.
 fn same_ratios(mine: &[Expr], theirs: &[Expr], fuel: &Fuel) -> bool {
     let crossed = |a: &Expr, b: &Expr| Expr::Product(vec![a.clone(), b.clone()]);
+    let zero = Expr::integer(0);
+    let is_zero = |part: &Expr| scalar::same(part, &zero, fuel);
+    // Against one part that is not zero, so that `0:0` is no ratio.
+    let Some(pivot) = mine.iter().position(|part| !is_zero(part)) else { return false };
     mine.len() == theirs.len()
-        && (1..mine.len())
-            .all(|at| scalar::same(&crossed(&mine[at], &theirs[at - 1]), &crossed(&mine[at - 1], &theirs[at]), fuel))
+        && !is_zero(&theirs[pivot])
+        && (0..mine.len())
+            .all(|at| scalar::same(&crossed(&mine[at], &theirs[pivot]), &crossed(&mine[pivot], &theirs[at]), fuel))
 }
 
 /// Values with units: of one kind they are converted; a bare number is in the other's unit.
@@ -144,8 +167,25 @@ fn same_quantities(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
             my_unit.measures_as(their_unit)
                 && scalar::same(&times(mine, &my_unit.size), &times(theirs, &their_unit.size), fuel)
         }
+        (Some(unit), None) => same_without_unit(mine, unit, theirs, fuel),
+        (None, Some(unit)) => same_without_unit(theirs, unit, mine, fuel),
         _ => scalar::same(mine, theirs, fuel),
     }
+}
+
+/// Whether `value` in `unit` is `bare`, which has no unit. A percent or a degree is not a unit that was left out.
+fn same_without_unit(value: &Expr, unit: &Unit, bare: &Expr, fuel: &Fuel) -> bool {
+    let only_bare = |constant| scalar::outside_angles(bare, constant) && !scalar::outside_angles(value, constant);
+    if only_bare(Constant::Percent) {
+        return false;
+    }
+    if only_bare(Constant::Degree) {
+        return match unit {
+            unit if unit.is_angle() => scalar::same_literally(&times(value, &unit.size), bare, fuel),
+            unit => unit.is_temperature() && scalar::same(value, bare, fuel),
+        };
+    }
+    scalar::same(value, bare, fuel)
 }
 
 fn times(value: &Expr, factor: &Exact) -> Expr {

@@ -398,7 +398,8 @@ fn power(parser: &mut Parser, base: Expr) -> Option<Expr> {
         Some((Bracket::Group, end)) => &parser.source.tokens[parser.at + 1..end],
         _ => parser.source.tokens.get(parser.at..parser.end.min(parser.at + 1))?,
     };
-    if inside == [Token::Mark('°')] {
+    let letter_o = |token: &Token| matches!(token, Token::Name(name) | Token::Word(name) if name == "o");
+    if inside == [Token::Mark('°')] || (matches!(base, Expr::Number(_)) && inside.len() == 1 && letter_o(&inside[0])) {
         script_end(parser)?;
         return Some(Expr::Product(vec![base, Expr::Constant(Constant::Degree)]));
     }

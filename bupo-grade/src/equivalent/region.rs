@@ -49,9 +49,26 @@ pub(super) fn of_set(answer: &Answer, fuel: &Fuel) -> Option<Vec<Interval>> {
         Answer::Without(from, taken) => {
             intersection(&of_set(from, fuel)?, &complement(&of_set(taken, fuel)?, fuel)?, fuel)
         }
-        Answer::Value { value: Expr::Variable(name), unit: None } if name == "bb R" => {
-            Some(vec![Interval { low: infinity(-1), high: infinity(1) }])
+        Answer::Value { value: Expr::Variable(name), unit: None } => real_numbers(name, fuel),
+        Answer::Relation { .. } | Answer::Every(_) | Answer::List(_) => {
+            of_relation(answer, fuel).map(|(_, region)| region)
         }
+        _ => None,
+    }
+}
+
+/// `\mathbb{R}`, or that part of it which a mark behind the name says: `\mathbb{R}^+`, `\mathbb{R}_{\ge 0}`.
+fn real_numbers(name: &str, fuel: &Fuel) -> Option<Vec<Interval>> {
+    let zero = |closed| (Expr::integer(0), closed);
+    let above = |closed| Some(vec![Interval { low: zero(closed), high: infinity(1) }]);
+    let below = |closed| Some(vec![Interval { low: infinity(-1), high: zero(closed) }]);
+    match name.strip_prefix("bb R")? {
+        "" => Some(vec![Interval { low: infinity(-1), high: infinity(1) }]),
+        "^Mark('+')" | "_Mark('+')" | "_Relation(Greater) 0" | "^Relation(Greater) 0" => above(false),
+        "_Relation(AtLeast) 0" | "^Relation(AtLeast) 0" | "_Mark('+')^0" => above(true),
+        "^Mark('-')" | "_Mark('-')" | "_Relation(Less) 0" | "^Relation(Less) 0" => below(false),
+        "_Relation(AtMost) 0" | "^Relation(AtMost) 0" => below(true),
+        "^Mark('*')" | "_Relation(NotEqual) 0" => complement(&[point(Expr::integer(0))], fuel),
         _ => None,
     }
 }

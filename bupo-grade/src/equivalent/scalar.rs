@@ -19,6 +19,15 @@ const FAR_POINTS: u64 = 4;
 
 /// Whether `a` and `b` have the same value wherever they are defined.
 pub(super) fn same(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
+    same_by(a, b, conventions(a, b), fuel)
+}
+
+/// The same, with degrees and percents for what they are.
+pub(super) fn same_literally(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
+    same_by(a, b, vec![Convention::default()], fuel)
+}
+
+fn same_by(a: &Expr, b: &Expr, conventions: Vec<Convention>, fuel: &Fuel) -> bool {
     if a == b {
         return true;
     }
@@ -30,7 +39,7 @@ pub(super) fn same(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
         // Products of matrices do not commute.
         return false;
     }
-    conventions(a, b).into_iter().any(|convention| Comparison::new(&[a, b], convention, fuel).is_same(a, b))
+    conventions.into_iter().any(|convention| Comparison::new(&[a, b], convention, fuel).is_same(a, b))
 }
 
 /// Whether `a` is `b` times a number that is not zero, or that is positive where `ordered`.
@@ -65,7 +74,8 @@ fn conventions(a: &Expr, b: &Expr) -> Vec<Convention> {
     all
 }
 
-fn outside_angles(expr: &Expr, constant: Constant) -> bool {
+/// Whether `constant` occurs elsewhere than in the argument of a trigonometric function.
+pub(super) fn outside_angles(expr: &Expr, constant: Constant) -> bool {
     match expr {
         Expr::Constant(found) => *found == constant,
         Expr::Call(function, _) if function.is_circular() => false,

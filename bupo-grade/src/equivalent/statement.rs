@@ -22,11 +22,26 @@ pub(super) fn value_of(statement: &Answer, fuel: &Fuel) -> Option<(Answer, Answe
         // Every step of a chain has to be right, or any guess could be added to it.
         _ if all(Relation::Equal) => {
             let steps = if names_value(label, is_number(value)) { values } else { sides };
-            steps.iter().all(|step| same(step, value, fuel))
+            // In `x = y = 5` every name has the value.
+            let names = steps.iter().take_while(|step| is_name(step)).count().min(steps.len() - 1);
+            steps[names..].iter().all(|step| same(step, value, fuel))
         }
         _ => false,
     };
-    settled.then(|| (label.clone(), value.clone()))
+    settled.then(|| coordinates_by_name(label, value))
+}
+
+/// `(y, x) = (2, 1)` with its coordinates in the order of their names.
+fn coordinates_by_name(label: &Answer, value: &Answer) -> (Answer, Answer) {
+    if let (Answer::Tuple { items: names, .. }, Answer::Tuple { open, close, items: values }) = (label, value)
+        && names.len() == values.len()
+    {
+        let pairs = by_name(names.iter().cloned().zip(values.iter().cloned()).collect());
+        let tuple = |items| Answer::Tuple { open: open.clone(), close: close.clone(), items };
+        let (names, values) = pairs.into_iter().unzip();
+        return (tuple(names), tuple(values));
+    }
+    (label.clone(), value.clone())
 }
 
 /// Compares two statements.
@@ -94,13 +109,28 @@ pub(super) fn same_statements(statements: &[Answer], other: &Answer, fuel: &Fuel
             Answer::Relation { .. } => value_of(other, fuel).is_some_and(|(theirs, value)| {
                 same(&theirs, &label, fuel) && same(&Answer::List(values), &value, fuel)
             }),
+            // `x_1 = 1, x_2 = 2` beside a point: the coordinates by name.
+            Answer::Tuple { items, .. } => {
+                let values = named(statements, fuel).map_or(values, in_order);
+                same_in_order(&values, items, fuel)
+            }
             _ => same(&Answer::List(values), other, fuel),
         },
         Some((_, false, values)) => match other {
-            Answer::List(items) | Answer::Tuple { items, .. } => same_in_order(&values, items, fuel),
-            Answer::Relation { .. } => value_of(other, fuel).is_some_and(
-                |(_, value)| matches!(&value, Answer::Tuple { items, .. } if same_in_order(&values, items, fuel)),
-            ),
+            Answer::List(items) | Answer::Tuple { items, .. } => {
+                let values = named(statements, fuel).map_or(values, in_order);
+                same_in_order(&values, items, fuel)
+            }
+            Answer::Relation { .. } => match (value_of(other, fuel), named(statements, fuel)) {
+                (Some((Answer::Tuple { items: names, .. }, Answer::Tuple { items, .. })), Some(pairs)) => {
+                    let theirs: Vec<_> = names.into_iter().zip(items).collect();
+                    pairs.len() == theirs.len()
+                        && pairs.iter().all(|(name, value)| {
+                            theirs.iter().any(|(other, their_value)| other == name && same(value, their_value, fuel))
+                        })
+                }
+                _ => false,
+            },
             _ => false,
         },
         None => same_region(&Answer::List(statements.to_vec()), other, fuel),
@@ -136,6 +166,49 @@ fn assigned(statements: &[Answer], fuel: &Fuel) -> Option<(Answer, bool, Vec<Ans
         }
     }
     Some((label, one_name, values))
+}
+
+/// The names and values of `y = 2, x = 1`, where every statement has its own.
+fn named(statements: &[Answer], fuel: &Fuel) -> Option<Vec<(Answer, Answer)>> {
+    statements.iter().map(|statement| value_of(statement, fuel)).collect()
+}
+
+/// The values in the order of their names.
+fn in_order(pairs: Vec<(Answer, Answer)>) -> Vec<Answer> {
+    by_name(pairs).into_iter().map(|(_, value)| value).collect()
+}
+
+/// In the order of their names, where the names have one: `x, y, z`, `a, b`, `x_1, x_2`; else as they are written.
+fn by_name(mut pairs: Vec<(Answer, Answer)>) -> Vec<(Answer, Answer)> {
+    let key = |pair: &(Answer, Answer)| match &pair.0 {
+        Answer::Value { value: Expr::Variable(name), unit: None } => place_of_name(name),
+        _ => None,
+    };
+    let Some(keys) = pairs.iter().map(key).collect::<Option<Vec<_>>>() else { return pairs };
+    if keys.iter().all(|(family, ..)| *family == keys[0].0) {
+        pairs.sort_by_key(key);
+    }
+    pairs
+}
+
+/// The family that a name belongs to, and its place there.
+fn place_of_name(name: &str) -> Option<(String, String, u32)> {
+    const FAMILIES: [&str; 8] = ["abcdefgh", "ijkl", "mn", "pqrs", "uvw", "xyz", "ABCDEFGH", "PQRS"];
+    let (base, index) = match name.split_once('_') {
+        Some((base, index)) => (base, Some(index.trim().parse::<u32>().ok()?)),
+        None => (name, None),
+    };
+    match (index, FAMILIES.iter().find(|family| base.len() == 1 && family.contains(base))) {
+        (Some(index), _) => Some((format!("{base}_"), String::new(), index)),
+        (None, Some(family)) => Some(((*family).to_owned(), base.to_owned(), 0)),
+        (None, None) if matches!(base, "r" | "theta" | "rho" | "phi") => Some(("polar".to_owned(), base.to_owned(), 0)),
+        (None, None) if base.len() > 1 => Some(("greek".to_owned(), base.to_owned(), 0)),
+        _ => None,
+    }
+}
+
+fn is_name(answer: &Answer) -> bool {
+    matches!(answer, Answer::Value { value: Expr::Variable(_), unit: None })
 }
 
 /// `x_1` and `x_2` are two values of `x`.
@@ -181,7 +254,7 @@ fn names_value(label: &Answer, number: bool) -> bool {
             _ => false,
         },
         Answer::Tuple { items, .. } => items.iter().all(|item| names_value(item, false)),
-        Answer::Ratio(parts) => parts.iter().all(|part| names_value(&plain(part), number)),
+        Answer::Ratio { parts, .. } => parts.iter().all(|part| names_value(&plain(part), number)),
         _ => false,
     }
 }

@@ -39,9 +39,42 @@ pub(super) enum Answer {
         relations: Vec<Relation>,
     },
     /// `\text{(A)}\ 5`: the letter of a choice, and its value.
-    Choice(String, Expr),
-    /// `a:b:c`
-    Ratio(Vec<Expr>),
+    Choice(String, Box<Answer>),
+    /// `a:b:c`, which may also be a time of day.
+    Ratio {
+        parts: Vec<Expr>,
+        clock: Option<Clock>,
+    },
+    /// `3:45 \text{ PM}`
+    Clock(Clock),
+}
+
+/// Hours, minutes and perhaps seconds, as they are written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Clock {
+    pub(super) parts: Vec<u32>,
+    /// Whether it is after noon, where that is said.
+    pub(super) half: Option<bool>,
+    /// Whether minutes or seconds have a leading zero, as no ratio has.
+    pub(super) padded: bool,
+}
+
+impl Clock {
+    /// Whether there is such a time of day.
+    pub(super) fn is_valid(&self) -> bool {
+        let hours = if self.half.is_some() { 1..=12 } else { 0..=24 };
+        self.parts.first().is_some_and(|hour| hours.contains(hour)) && self.parts[1..].iter().all(|part| *part < 60)
+    }
+
+    /// The seconds since midnight.
+    pub(super) fn seconds(&self) -> u32 {
+        let mut parts = self.parts.clone();
+        if let (Some(afternoon), Some(hour)) = (self.half, parts.first_mut()) {
+            *hour = *hour % 12 + if afternoon { 12 } else { 0 };
+        }
+        parts.resize(3, 0);
+        parts.iter().fold(0, |sum, part| sum * 60 + part)
+    }
 }
 
 /// A formula.

@@ -1,0 +1,168 @@
+//! Finds the answer in a response.
+
+use crate::{boxed, expression, remarks};
+
+/// The answer of a response, as it is written.
+pub(super) fn final_answer(response: &str) -> Option<&str> {
+    match boxed::last_box(response) {
+        Some(content) => content,
+        None => boxed::tagged(response)
+            .or_else(|| announced(response))
+            .or_else(|| last_formula(response))
+            .or_else(|| expression::last_expression(response)),
+    }
+    .map(str::trim)
+    .filter(|answer| !answer.is_empty())
+}
+
+const ANNOUNCEMENTS: [&str; 16] = [
+    "answer is",
+    "answers are",
+    "answer:",
+    "answers:",
+    "answer**:",
+    "answer =",
+    "answer equals",
+    "result is",
+    "result:",
+    "solution is",
+    "solutions are",
+    "choice is",
+    "option is",
+    "choice:",
+    "option:",
+    "####",
+];
+
+fn announced(response: &str) -> Option<&str> {
+    // Lowering ASCII only keeps every byte offset.
+    let lowered = response.to_ascii_lowercase();
+    let after = ANNOUNCEMENTS.iter().filter_map(|words| lowered.rfind(words).map(|at| at + words.len())).max()?;
+    let rest = response[after..].trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '='));
+    let line = rest.lines().next()?;
+    let sentence = sentence(line);
+    let answer = match leading_formula(line) {
+        Some((formula, after)) if !goes_on(after) => formula,
+        _ => remarks::bare(&sentence[adverbs(sentence)..]),
+    };
+    let dots = answer.len() - answer.trim_end_matches('.').len();
+    let answer = if dots >= 3 { answer } else { answer.trim_end_matches(['.', '*', '!', ' ', '`']) };
+    Some(remarks::bare(answer)).filter(|answer| !answer.is_empty())
+}
+
+/// Up to the first full stop, outside of formulas.
+fn sentence(line: &str) -> &str {
+    let end = line.match_indices(". ").map(|(at, _)| at).find(|at| line[..*at].matches('$').count() % 2 == 0);
+    end.map_or(line, |end| &line[..end])
+}
+
+/// How long the words are that say nothing of the answer: `simply`, `therefore`.
+fn adverbs(sentence: &str) -> usize {
+    let rest = sentence.trim_start_matches([':', ' ']);
+    // The label of an answer and its adverbs are taken off together.
+    let labelled = format!("answer is {rest}");
+    let bare = remarks::bare(&labelled);
+    match rest.find(bare) {
+        Some(at) if !bare.is_empty() && at <= MOST_ADVERBS && rest[..at].chars().all(is_of_words) => {
+            sentence.len() - rest.len() + at
+        }
+        _ => sentence.len() - rest.len(),
+    }
+}
+
+fn is_of_words(c: char) -> bool {
+    c.is_alphabetic() || matches!(c, ' ' | ',' | ':' | '*')
+}
+
+const MOST_ADVERBS: usize = 40;
+
+const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")];
+
+/// The first formula, where nothing but words stands before it, and what follows it.
+fn leading_formula(text: &str) -> Option<(&str, &str)> {
+    let (start, open, shut) = DELIMITERS
+        .iter()
+        .filter_map(|(open, shut)| text.find(open).map(|at| (at, *open, *shut)))
+        .min_by_key(|(at, open, _)| (*at, usize::MAX - open.len()))?;
+    if text[..start].ends_with('\\') || text[..start].bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let content = &text[start + open.len()..];
+    content.find(shut).map(|end| (&content[..end], &content[end + shut.len()..]))
+}
+
+/// Whether an answer goes on behind its first formula: with another one, or with a unit.
+fn goes_on(after: &str) -> bool {
+    let joined = [
+        "and ", "or ", ",", "cm", "mm", "km", "kg", "m ", "m.", "ft", "in.", "inch", "meter", "mile", "hour", "minute",
+        "second", "feet", "foot", "degree", "percent", "\\%", "%", "dollar", "cent", "square", "cubic", "and", "or",
+    ];
+    let rest = after.trim_start();
+    let continues = joined.iter().find(|word| rest.starts_with(**word));
+    match continues {
+        Some(word) if matches!(*word, "and " | "or " | ",") => {
+            let rest = rest[word.len()..].trim_start();
+            let rest = rest.strip_prefix("and ").or_else(|| rest.strip_prefix("or ")).unwrap_or(rest).trim_start();
+            rest.starts_with(['$', '-']) || rest.starts_with("\\(") || rest.starts_with(|c: char| c.is_ascii_digit())
+        }
+        Some(word) => !matches!(*word, "and" | "or"),
+        None => false,
+    }
+}
+
+fn last_formula(response: &str) -> Option<&str> {
+    DELIMITERS
+        .iter()
+        .filter_map(|(open, shut)| {
+            let end = response.rfind(shut)?;
+            let start = response[..end].rfind(open)? + open.len();
+            let content = &response[start..end];
+            // Between the closing dollar of one formula and the opening one of the next stands prose.
+            let paired = *open != "$" || response[..start].matches('$').count() % 2 == 1;
+            (paired && !content.trim().is_empty()).then_some((end, content))
+        })
+        .max_by_key(|(end, _)| *end)
+        .map(|(_, content)| content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_box_wins() {
+        assert_eq!(final_answer("\\boxed{1} and then \\boxed{2}."), Some("2"));
+        assert_eq!(final_answer("\\fbox{ \\{1, 2\\} }"), Some("\\{1, 2\\}"));
+        assert_eq!(final_answer("first \\boxed{1}, then \\boxed{2"), None);
+        assert_eq!(final_answer("\\boxed{}"), None);
+        assert_eq!(final_answer("It must be in \\boxed{}. It is 5."), Some("5"));
+    }
+
+    #[test]
+    fn a_response_without_a_box_is_read_by_its_announcement() {
+        for (response, answer) in [
+            ("We get 3. The answer is 42. Good.", "42"),
+            ("**Final answer:** $\\frac12$", "\\frac12"),
+            ("The final answer is \\(x+1\\).", "x+1"),
+            ("so 7 - 3 = 4\n#### 4", "4"),
+            ("The answer is 73; done.", "73"),
+            ("The answer is 73 - as claimed.", "73"),
+            ("The answer is simply 73.", "73"),
+            ("The answer is therefore 73.", "73"),
+            ("Therefore, the correct choice is **C**.", "C"),
+            ("The correct answer is C: 12", "C: 12"),
+            ("The answers are 2 and 3", "2 and 3"),
+            ("The answer is $2$ or $3$.", "$2$ or $3$"),
+            ("The answer is $5$ cm.", "$5$ cm"),
+            ("The answer is 0.333...", "0.333..."),
+            ("<answer>x+1</answer>", "x+1"),
+            ("Since $a$ is odd, $b = 2$ holds.", "b = 2"),
+            ("That makes 12 or 1,250.", "1,250"),
+            ("So the value is 2^{10}", "2^{10}"),
+        ] {
+            assert_eq!(final_answer(response), Some(answer), "{response}");
+        }
+        assert_eq!(final_answer("no idea"), None);
+        assert_eq!(final_answer(""), None);
+    }
+}

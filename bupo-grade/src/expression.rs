@@ -1,0 +1,239 @@
+//! Finds the last number of a text, with the whole expression that it is part of.
+
+use std::ops::Range;
+
+/// The last expression of `text` with a number in it: `\frac{1}{2}`, `2 * 3`, `x < 3`; of `x = 5` what follows the sign.
+///
+/// Digits in names (`x2`, `H_2`) are no numbers. An expression ends with its line and before an ordinary word.
+pub(crate) fn last_expression(text: &str) -> Option<&str> {
+    let words = words(text);
+    let at = words.iter().rposition(|word| has_number(&text[word.clone()]))?;
+    let (mut first, mut last) = (at, at);
+    let mut open = unmatched(&text[words[at].clone()]);
+    // What is joined stays short, so that a long text takes time in proportion to its length.
+    while first > 0 && at - first < MOST_WORDS && continues(text, &words[first - 1], &words[first], open) {
+        first -= 1;
+        open = unmatched(&text[words[first].start..words[last].end]);
+    }
+    while last + 1 < words.len() && last - at < MOST_WORDS && continues(text, &words[last], &words[last + 1], open) {
+        last += 1;
+        open = unmatched(&text[words[first].start..words[last].end]);
+    }
+    // `- 42` at the start of a line is an item of a list.
+    let starts_line = text[..words[first].start].rsplit('\n').next().is_none_or(|line| line.trim().is_empty());
+    let listed = starts_line && first < at && matches!(&text[words[first].clone()], "-" | "*" | "+" | "•");
+    first += usize::from(listed);
+    let run = trimmed(&text[words[first].start..words[last].end]);
+    let value = after_equals(run);
+    (!value.is_empty()).then_some(value)
+}
+
+const MOST_WORDS: usize = 40;
+const MOST_BYTES: usize = 1000;
+const MOST_DIGITS: usize = 40;
+
+/// The runs between white space and letters of scripts that are not used in formulas.
+fn words(text: &str) -> Vec<Range<usize>> {
+    let separates = |c: char| {
+        let formula_letter =
+            c.is_ascii() || ('\u{370}'..='\u{3ff}').contains(&c) || ('\u{1d400}'..='\u{1d7ff}').contains(&c);
+        c.is_whitespace()
+            || matches!(c, '\u{3002}' | '\u{3001}' | '\u{ff0c}' | '\u{ff1a}')
+            || (c.is_alphabetic() && !formula_letter)
+    };
+    let mut words = Vec::new();
+    let mut start = None;
+    for (at, c) in text.char_indices() {
+        match (separates(c), start) {
+            (true, Some(from)) => {
+                words.push(from..at);
+                start = None;
+            }
+            (false, None) => start = Some(at),
+            _ => {}
+        }
+    }
+    words.extend(start.map(|from| from..text.len()));
+    words
+}
+
+/// Whether a word has digits that are not part of a name.
+fn has_number(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    let named = |at: usize| {
+        let before = bytes[..at]
+            .iter()
+            .rev()
+            .take(MOST_DIGITS)
+            .find(|byte| !matches!(byte, b'{' | b'.') && !byte.is_ascii_digit());
+        !word.contains('\\') && before.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+    };
+    (0..bytes.len()).any(|at| bytes[at].is_ascii_digit() && (at == 0 || !bytes[at - 1].is_ascii_digit()) && !named(at))
+}
+
+/// Whether an expression goes on from one word to the next, while brackets are `unmatched` in what was joined so far.
+fn continues(text: &str, left: &Range<usize>, right: &Range<usize>, unmatched: (bool, bool)) -> bool {
+    if right.end - left.start > MOST_BYTES {
+        return false;
+    }
+    if text[left.end..right.start].contains('\n') || !text[left.end..right.start].chars().all(char::is_whitespace) {
+        return false;
+    }
+    let (left, right) = (&text[left.clone()], &text[right.clone()]);
+    if unmatched.0 || unmatched.1 {
+        return true;
+    }
+    if is_prose(left) || is_prose(right) {
+        return false;
+    }
+    let number =
+        |word: &str| word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '\u{2212}' | '\\' | '.'));
+    if let Some(item) = left.strip_suffix(',') {
+        return number(item) && number(right);
+    }
+    let is_operand = |word: &str| !word.starts_with(RELATIONS) && !word.ends_with(['.', ';', ':', '?', ',']);
+    let operator = |c: char| OPERATORS.contains(&c);
+    let binary = left.ends_with(operator) && left.len() > left.trim_end_matches(operator).len();
+    let letter = |word: &str| word.len() == 1 && word != "a" && word != "A" && word != "I";
+    is_operand(left)
+        && !right.starts_with(RELATIONS)
+        && ((binary && (left.len() > 1 || !right.starts_with(RELATIONS)))
+            || right.starts_with(operator)
+            || right.starts_with('\\')
+            || (left.starts_with('\\') && !left.starts_with("\\text"))
+            || letter(right.trim_end_matches(['.', ',', ';', '!', '?', '$'])))
+}
+
+const OPERATORS: [char; 16] = ['+', '-', '*', '/', '^', '_', '\u{2212}', '×', '÷', '·', '⋅', '<', '>', '≤', '≥', '%'];
+/// What stands right of these is a value of its own.
+const RELATIONS: [char; 4] = ['=', '≈', '→', '⇒'];
+
+/// An ordinary word, or one that is set off by a sign: `apples`, `(see`, `**Note`, `-`-less text.
+fn is_prose(word: &str) -> bool {
+    let letters = word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '\\');
+    let name = letters.len() == 1 && !word.ends_with([',', '.']) && !matches!(letters, "a" | "A" | "I");
+    letters.chars().next().is_some_and(char::is_alphabetic) && letters.chars().all(char::is_alphabetic) && !name
+}
+
+/// Whether brackets open or close in `text` without a partner.
+fn unmatched(text: &str) -> (bool, bool) {
+    let (mut open, mut closed) = (0usize, false);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' if open == 0 => closed = true,
+            b')' | b']' | b'}' => open -= 1,
+            _ => {}
+        }
+    }
+    (open > 0, closed)
+}
+
+/// Without the punctuation and the brackets around it.
+fn trimmed(run: &str) -> &str {
+    let mut run = run;
+    loop {
+        let mut next = run.trim_start_matches(['"', '\'', '`', '*', '$', ',', ':', ';', '>', '~']);
+        let dots = next.len() - next.trim_end_matches('.').len();
+        if dots < 3 {
+            next = next.trim_end_matches('.');
+        }
+        next = next.trim_end_matches(['"', '\'', '`', '*', ',', ':', ';', '!', '?', '<', '~', ' ']);
+        next = next.strip_suffix('$').unwrap_or(next);
+        let (open, closed) = unmatched(next);
+        if closed {
+            next = next.strip_suffix([')', ']', '}']).unwrap_or(next);
+        }
+        if open {
+            next = next.strip_prefix(['(', '[', '{']).unwrap_or(next);
+        }
+        if let Some(inside) = next.strip_prefix(['(', '[']).and_then(|next| next.strip_suffix([')', ']']))
+            && inside.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'/' | b'-'))
+        {
+            next = inside;
+        }
+        next = ["\\!", "\\,", "\\;", "\\ "].iter().find_map(|space| next.strip_prefix(space)).unwrap_or(next);
+        if let Some(inside) =
+            ["\\text{", "\\textbf{", "\\mathbf{", "\\mathrm{"].iter().find_map(|command| next.strip_prefix(command))
+            && inside.find('}') == Some(inside.len() - 1)
+        {
+            next = &inside[..inside.len() - 1];
+        }
+        if next.len() == run.len() {
+            return run;
+        }
+        run = next;
+    }
+}
+
+/// What stands right of the last equals sign that is in no bracket.
+fn after_equals(run: &str) -> &str {
+    let mut open = 0usize;
+    let mut start = 0;
+    for (at, c) in run.char_indices() {
+        match c {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            '<' | '>' | '!' if run[at + 1..].starts_with('=') => return run,
+            c if open == 0 && RELATIONS.contains(&c) => start = at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    run[start..].trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_number_is_found_with_all_of_its_expression() {
+        for (text, expression) in [
+            ("We get 3, then 42.", Some("42")),
+            ("it costs $1,250.50!", Some("1,250.50")),
+            ("That makes 12 or 1,250.", Some("1,250")),
+            ("That makes -0.5", Some("-0.5")),
+            ("12 apples or 3 more", Some("3")),
+            ("3/4 of x2 and H_2", Some("3/4")),
+            ("**42**", Some("42")),
+            ("- 42", Some("42")),
+            ("x=-3", Some("-3")),
+            ("2 + 2 = 4.", Some("4")),
+            ("so (5).", Some("5")),
+            ("x = \u{2212}3\u{fc}", Some("\u{2212}3")),
+            ("\u{7b54}\u{6848}\u{662f}5", Some("5")),
+            ("no idea", None),
+            ("", None),
+            // Never a part of an expression.
+            ("adding \\frac{1}{2}", Some("\\frac{1}{2}")),
+            ("adding \\frac{1} {2}.", Some("\\frac{1} {2}")),
+            ("is \\sqrt{2 + 3}", Some("\\sqrt{2 + 3}")),
+            ("is 2 * 3", Some("2 * 3")),
+            ("is 2^{10}.", Some("2^{10}")),
+            ("is 10^{-3}", Some("10^{-3}")),
+            ("is 10-3", Some("10-3")),
+            ("is 5\\pi", Some("5\\pi")),
+            ("is 5 \\pi.", Some("5 \\pi")),
+            ("is 5 x", Some("5 x")),
+            ("is [1, 2)", Some("[1, 2)")),
+            ("the point (1, 2).", Some("(1, 2)")),
+            ("roots 1, 2", Some("1, 2")),
+            ("so x < 3", Some("x < 3")),
+            ("is x^2", Some("x^2")),
+            ("is 0.333...", Some("0.333...")),
+            ("equals 1.5e-3", Some("1.5e-3")),
+            ("on 2023-05-06", Some("2023-05-06")),
+            ("is 4/x", Some("4/x")),
+            ("1,2,3", Some("1,2,3")),
+        ] {
+            assert_eq!(last_expression(text), expression, "{text}");
+        }
+    }
+
+    #[test]
+    fn hostile_texts_are_read_in_linear_time() {
+        for unit in ["1", "1,", "1 ", "( ", "1 + ", "1, ", "- ", "\\a ", "x ", "x2 ", "{", "} ", "9^"] {
+            last_expression(&unit.repeat(300_000));
+        }
+    }
+}
