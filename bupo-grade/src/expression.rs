@@ -24,7 +24,7 @@ pub(crate) fn last_expression(text: &str) -> Option<&str> {
     let listed = starts_line && first < at && matches!(&text[words[first].clone()], "-" | "*" | "+" | "•");
     first += usize::from(listed);
     let run = trimmed(&text[words[first].start..words[last].end]);
-    let value = after_equals(run);
+    let value = trimmed(after_equals(run));
     (!value.is_empty()).then_some(value)
 }
 
@@ -59,6 +59,7 @@ fn words(text: &str) -> Vec<Range<usize>> {
 
 /// Whether a word has digits that are not part of a name.
 fn has_number(word: &str) -> bool {
+    let word = word.trim_start_matches(['_', '*']);
     let bytes = word.as_bytes();
     let named = |at: usize| {
         let before = bytes[..at]
@@ -80,10 +81,12 @@ fn continues(text: &str, left: &Range<usize>, right: &Range<usize>, unmatched: (
         return false;
     }
     let (left, right) = (&text[left.clone()], &text[right.clone()]);
-    if unmatched.0 || unmatched.1 {
+    if unmatched.0 || unmatched.1 || is_function(left) {
         return true;
     }
-    if is_prose(left) || is_prose(right) {
+    let delimiter = |word: &str| matches!(word, "\\(" | "\\)" | "\\[" | "\\]" | "$");
+    let tag = right.starts_with("</") || right.starts_with("<|") || left.ends_with("->");
+    if is_prose(left) || is_prose(right) || delimiter(left) || delimiter(right) || tag {
         return false;
     }
     let number =
@@ -91,10 +94,13 @@ fn continues(text: &str, left: &Range<usize>, right: &Range<usize>, unmatched: (
     if let Some(item) = left.strip_suffix(',') {
         return number(item) && number(right);
     }
-    let is_operand = |word: &str| !word.starts_with(RELATIONS) && !word.ends_with(['.', ';', ':', '?', ',']);
+    let is_operand =
+        |word: &str| !word.starts_with(RELATIONS) && (word == ":" || !word.ends_with(['.', ';', ':', '?', ',']));
     let operator = |c: char| OPERATORS.contains(&c);
     let binary = left.ends_with(operator) && left.len() > left.trim_end_matches(operator).len();
-    let letter = |word: &str| word.len() == 1 && word != "a" && word != "A" && word != "I";
+    let letter = |word: &str| {
+        word.len() == 1 && word.chars().all(char::is_alphabetic) && word != "a" && word != "A" && word != "I"
+    };
     is_operand(left)
         && !right.starts_with(RELATIONS)
         && ((binary && (left.len() > 1 || !right.starts_with(RELATIONS)))
@@ -104,15 +110,26 @@ fn continues(text: &str, left: &Range<usize>, right: &Range<usize>, unmatched: (
             || letter(right.trim_end_matches(['.', ',', ';', '!', '?', '$'])))
 }
 
-const OPERATORS: [char; 16] = ['+', '-', '*', '/', '^', '_', '\u{2212}', '×', '÷', '·', '⋅', '<', '>', '≤', '≥', '%'];
+const OPERATORS: [char; 17] =
+    [':', '+', '-', '*', '/', '^', '_', '\u{2212}', '×', '÷', '·', '⋅', '<', '>', '≤', '≥', '%'];
 /// What stands right of these is a value of its own.
 const RELATIONS: [char; 4] = ['=', '≈', '→', '⇒'];
+
+/// Whether a word is a function that takes what follows: `log_2`, `sin`.
+fn is_function(word: &str) -> bool {
+    const NAMES: [&str; 9] = ["log", "ln", "sin", "cos", "tan", "sqrt", "exp", "gcd", "lcm"];
+    let after =
+        |name: &&str| word.strip_prefix(*name).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphabetic()));
+    NAMES.iter().any(|name| after(&name))
+}
 
 /// An ordinary word, or one that is set off by a sign: `apples`, `(see`, `**Note`, `-`-less text.
 fn is_prose(word: &str) -> bool {
     let letters = word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '\\');
     let name = letters.len() == 1 && !word.ends_with([',', '.']) && !matches!(letters, "a" | "A" | "I");
-    letters.chars().next().is_some_and(char::is_alphabetic) && letters.chars().all(char::is_alphabetic) && !name
+    letters.chars().next().is_some_and(char::is_alphabetic)
+        && letters.chars().all(|c| c.is_alphabetic() || matches!(c, '\'' | '\u{2019}'))
+        && !name
 }
 
 /// Whether brackets open or close in `text` without a partner.
@@ -131,14 +148,15 @@ fn unmatched(text: &str) -> (bool, bool) {
 
 /// Without the punctuation and the brackets around it.
 fn trimmed(run: &str) -> &str {
-    let mut run = run;
+    let mut run = ["</", "<|"].iter().fold(run, |run, tag| run.split(tag).next().unwrap_or(run));
     loop {
-        let mut next = run.trim_start_matches(['"', '\'', '`', '*', '$', ',', ':', ';', '>', '~']);
-        let dots = next.len() - next.trim_end_matches('.').len();
-        if dots < 3 {
+        let mut next = run.trim_start_matches(['"', '\'', '`', '*', '_', '#', '$', ',', ':', ';', '>', '~']);
+        let digits = next.trim_end_matches('.');
+        // Digits left out, unless the number is whole.
+        if next.len() - digits.len() < 3 || digits.bytes().all(|byte| byte.is_ascii_digit()) {
             next = next.trim_end_matches('.');
         }
-        next = next.trim_end_matches(['"', '\'', '`', '*', ',', ':', ';', '!', '?', '<', '~', ' ']);
+        next = next.trim_end_matches(['"', '\'', '`', '*', '_', ',', ':', ';', '!', '?', '<', '~', ' ', '-']);
         next = next.strip_suffix('$').unwrap_or(next);
         let (open, closed) = unmatched(next);
         if closed {
@@ -147,10 +165,14 @@ fn trimmed(run: &str) -> &str {
         if open {
             next = next.strip_prefix(['(', '[', '{']).unwrap_or(next);
         }
-        if let Some(inside) = next.strip_prefix(['(', '[']).and_then(|next| next.strip_suffix([')', ']']))
+        if let Some(inside) = next.strip_prefix(['(', '[', '{']).and_then(|next| next.strip_suffix([')', ']', '}']))
             && inside.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'/' | b'-'))
         {
             next = inside;
+        }
+        for (open, close) in [("\\(", "\\)"), ("\\[", "\\]")] {
+            next = next.strip_prefix(open).unwrap_or(next);
+            next = next.strip_suffix(close).unwrap_or(next);
         }
         next = ["\\!", "\\,", "\\;", "\\ "].iter().find_map(|space| next.strip_prefix(space)).unwrap_or(next);
         if let Some(inside) =
@@ -170,12 +192,15 @@ fn trimmed(run: &str) -> &str {
 fn after_equals(run: &str) -> &str {
     let mut open = 0usize;
     let mut start = 0;
+    let mut before = ' ';
     for (at, c) in run.char_indices() {
+        let labelled = c == ':' && before.is_alphabetic();
+        before = c;
         match c {
             '(' | '[' | '{' => open += 1,
             ')' | ']' | '}' => open = open.saturating_sub(1),
             '<' | '>' | '!' if run[at + 1..].starts_with('=') => return run,
-            c if open == 0 && RELATIONS.contains(&c) => start = at + c.len_utf8(),
+            c if open == 0 && (labelled || RELATIONS.contains(&c)) => start = at + c.len_utf8(),
             _ => {}
         }
     }

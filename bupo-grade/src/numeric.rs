@@ -29,7 +29,7 @@ const MAX_EXPONENT: i32 = 1000;
 pub fn numeric(response: &str, answer: &str) -> Graded {
     let extracted = match boxed::last_box(response) {
         Some(content) => content.map(str::trim),
-        None => expression::last_expression(response).map(without_unit),
+        None => boxed::tagged(response).or_else(|| expression::last_expression(response)).map(without_unit),
     };
     let same = match (extracted.and_then(whole), whole(answer)) {
         (Some(found), Some(right)) => found == right,
@@ -45,8 +45,14 @@ fn whole(text: &str) -> Option<BigRational> {
     (span(text) == Some(text.len())).then(|| value(text)).flatten()
 }
 
-/// `5cm` is 5 here.
+/// `5cm`, `5 \text{ cm}` and `€5` are 5 here.
 fn without_unit(text: &str) -> &str {
+    let text = text.trim_matches(['€', '£', '¥', '₹', '¢', '°']);
+    let text = ["\\text{", "\\mathrm{"]
+        .iter()
+        .find_map(|command| text.split_once(command))
+        .filter(|(number, unit)| !number.is_empty() && unit.find('}') == Some(unit.len() - 1))
+        .map_or(text, |(number, _)| number.trim());
     const UNITS: [&str; 12] = ["cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "hr", "min"];
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     if UNITS.contains(&&text[number.len()..]) { number } else { text }

@@ -93,7 +93,10 @@ fn without_label(text: &str) -> &str {
     {
         let inside = inside.trim_end_matches(['*', ' ']);
         let leads = word(inside.trim_end_matches([',', ':']), &LEADS).is_some_and(str::is_empty);
-        if leads || label(inside) == Some("") {
+        let named = inside.len() > 2
+            && inside.ends_with(':')
+            && inside[..inside.len() - 1].chars().all(|c| c.is_alphabetic() || c == ' ');
+        if leads || named || label(inside) == Some("") {
             return rest.trim_start_matches([' ', '~', ':']).trim_start_matches("\\ ").trim();
         }
         let rest = rest.trim_start();
@@ -106,7 +109,7 @@ fn without_label(text: &str) -> &str {
     label(text.trim_start_matches(['*', '_'])).filter(|rest| !rest.is_empty()).unwrap_or(text)
 }
 
-const LEADS: [&str; 6] = ["so", "thus", "hence", "therefore", "then", "finally"];
+const LEADS: [&str; 8] = ["exactly", "precisely", "so", "thus", "hence", "therefore", "then", "finally"];
 
 /// What follows the label at the start; empty where the text is nothing else.
 fn label(text: &str) -> Option<&str> {
@@ -196,7 +199,7 @@ fn single_letter(text: &str) -> bool {
 }
 
 /// How remarks begin, and whether only a separator may stand before them.
-const REMARKS: [(&str, bool); 43] = [
+const REMARKS: [(&str, bool); 46] = [
     ("which is", true),
     ("which equals", true),
     ("which means", true),
@@ -215,6 +218,9 @@ const REMARKS: [(&str, bool); 43] = [
     ("as was", true),
     ("as it", true),
     ("as before", false),
+    ("the only", true),
+    ("by ", true),
+    ("q.e.d", true),
     ("done", true),
     ("we are done", true),
     ("and we are done", false),
@@ -244,11 +250,58 @@ const REMARKS: [(&str, bool); 43] = [
 
 /// Without a remark at the end: `73, as claimed`, `2\sqrt{5} (approximately 4.47)`.
 fn without_remark(text: &str) -> &str {
+    for sign in ["\\blacksquare", "\\square", "\\Box", "\\qed", "∎", "■", "□"] {
+        if let Some(head) = text.strip_suffix(sign) {
+            return trimmed_end(head);
+        }
+    }
+    if let Some(head) = before_number_word(text) {
+        return head;
+    }
     let lowered = text.to_ascii_lowercase();
     let starts = REMARKS.iter().flat_map(|(remark, strict)| lowered.match_indices(remark).map(|(at, _)| (at, *strict)));
     let mut starts: Vec<(usize, bool)> = starts.take(MOST_MATCHES).collect();
     starts.sort_unstable();
     starts.into_iter().find_map(|(at, strict)| before_remark(text, at, strict)).unwrap_or(text)
+}
+
+/// What stands before `(seventy-two)`.
+fn before_number_word(text: &str) -> Option<&str> {
+    const WORDS: [&str; 29] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "hundred",
+    ];
+    let (head, words) = text.trim_end_matches('.').strip_suffix(')')?.rsplit_once('(')?;
+    let lowered = words.to_ascii_lowercase();
+    let numbers = lowered.split([' ', '-']).all(|word| WORDS.contains(&word) || matches!(word, "thousand" | "and"));
+    (numbers && !head.trim().is_empty() && !head.ends_with("\\text{")).then(|| head.trim_end())
 }
 
 const MOST_MATCHES: usize = 100;
@@ -277,7 +330,10 @@ fn before_remark(text: &str, at: usize, strict: bool) -> Option<&str> {
     head = trimmed_end(head);
     head = TEXT_COMMANDS.iter().find_map(|command| head.strip_suffix(command)).unwrap_or(head);
     head = trimmed_end(head).trim_end_matches([',', ';']);
-    head.chars().any(char::is_alphanumeric).then_some(head)
+    let balanced = head.matches('{').count() == head.matches('}').count();
+    let in_text =
+        || TEXT_COMMANDS.iter().any(|command| head.rfind(command).is_some_and(|at| !head[at..].contains('}')));
+    (head.chars().any(char::is_alphanumeric) && (balanced || in_text())).then_some(head)
 }
 
 /// Without spaces of any kind at the end.

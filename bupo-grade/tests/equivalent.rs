@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Row {
-    /// The content of the box.
+    /// The content of a box, or a whole response.
     response: String,
     answer: String,
     same: bool,
@@ -35,6 +35,28 @@ fn every_pair_is_judged_right_in_both_directions() {
         let verdicts = [same(&row.response, &row.answer), same(&row.answer, &row.response)];
         if verdicts != [row.same; 2] {
             wrong.push(format!("{}: {} / {} is {verdicts:?}", row.kind, row.response, row.answer));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whole responses and right answers, by the kind of what is easily misread in them.
+#[test]
+fn every_kind_of_answer_is_judged_right() {
+    let rows: Vec<Row> =
+        include_str!("classes.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(rows.len() > 900 && rows.iter().filter(|row| !row.same).count() > 300);
+    let mut wrong = Vec::new();
+    for row in rows {
+        let score = equivalent(&row.response, &row.answer).score;
+        let content = row.response.strip_prefix("\\boxed{").and_then(|rest| rest.strip_suffix('}'));
+        // Of a response that is one box, both directions.
+        let back = match content {
+            Some(content) if !matches!(row.kind.as_str(), "gold-with-solution" | "box") => same(&row.answer, content),
+            _ => score == 1.0,
+        };
+        if [score == 1.0, back] != [row.same; 2] {
+            wrong.push(format!("{}: {} / {} is {score}, back {back}", row.kind, row.response, row.answer));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

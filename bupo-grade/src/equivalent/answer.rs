@@ -21,7 +21,7 @@ pub(super) fn tokens(text: &str, reading: Reading) -> Option<Lexed> {
     unbrace_separators(&mut lexed);
     outward_brackets(&mut lexed.tokens);
     let idle = |token: &Token| matches!(token, Token::Mark('.' | ',' | ';' | ':' | '\n'));
-    while lexed.tokens.last().is_some_and(idle) {
+    while lexed.tokens.last().is_some_and(|token| idle(token) && *token != Token::Mark(':')) {
         lexed.tokens.pop();
         lexed.spaced.pop();
     }
@@ -52,6 +52,15 @@ impl Reader<'_> {
         {
             let parts = [self.answer(start, open, depth + 1)?, self.answer(open + 2, end - 1, depth + 1)?];
             return joined_by(parts.into(), true);
+        }
+        // `\frac{3}{4}\ (= 0.75)`
+        if let Some(Token::Close(Bracket::Round)) = tokens.get(end.wrapping_sub(1))
+            && let open = self.source.partner[end - 1]
+            && open > start
+            && let Some(Token::Relation(relation @ (Relation::Equal | Relation::About))) = tokens.get(open + 1)
+        {
+            let sides = vec![self.answer(start, open, depth + 1)?, self.answer(open + 2, end - 1, depth + 1)?];
+            return Some(Answer::Relation { sides, relations: vec![*relation] });
         }
         // A conjunction with nothing behind it leaves something out.
         if end > start && matches!(&tokens[end - 1], Token::Word(word) if word == "or" || word == "and") {
@@ -157,17 +166,21 @@ impl Reader<'_> {
     }
 }
 
-/// Takes the braces off `3{:}45`, which only change the space around the sign.
+/// Takes the braces off `3{:}45`, which only change the space around the sign, and drops empty ones.
 fn unbrace_separators(lexed: &mut Lexed) {
     let mut at = 0;
     while at + 2 < lexed.tokens.len() {
         if let [Token::Open(Bracket::Group), Token::Mark(':' | ',' | ';'), Token::Close(Bracket::Group)] =
             &lexed.tokens[at..at + 3]
         {
-            for at in [at + 2, at] {
-                lexed.tokens.remove(at);
-                lexed.spaced.remove(at);
-            }
+            lexed.remove(at + 2);
+            lexed.remove(at);
+        }
+        let argument =
+            at > 0 && matches!(&lexed.tokens[at - 1], Token::Command(_) | Token::Mark('^' | '_') | Token::Close(_));
+        if !argument && lexed.tokens[at..].starts_with(&[Token::Open(Bracket::Group), Token::Close(Bracket::Group)]) {
+            lexed.remove(at + 1);
+            lexed.remove(at);
         }
         at += 1;
     }

@@ -3,6 +3,7 @@
 use super::formula::formula;
 use super::join::joined_by;
 use super::reader::Reader;
+use super::region;
 use super::token::{Bracket, Relation, Token};
 use super::tree::{Answer, Expr};
 
@@ -65,13 +66,21 @@ impl Reader<'_> {
             && let Some(Token::Name(_)) = self.source.tokens[start..at].first()
         {
             return match &self.source.tokens[start + 1..at] {
-                [] => Some(condition),
-                [Token::Relation(Relation::In), Token::Name(set)] if set == "bb R" => Some(condition),
+                [] => Some(self.region(condition)),
+                [Token::Relation(Relation::In), Token::Name(set)] if set == "bb R" => Some(self.region(condition)),
                 // Among whole or complex numbers the condition describes no interval.
                 _ => Some(Answer::List(vec![self.statement(start, at, depth + 1)?, condition])),
             };
         }
         self.items(start, end, depth).map(Answer::Set)
+    }
+
+    /// A condition as the set that it describes, whatever its variable is called.
+    fn region(&self, condition: Answer) -> Answer {
+        match region::of_relation(&condition, self.source.fuel) {
+            Some(_) => Answer::Union(vec![condition]),
+            None => condition,
+        }
     }
 
     pub(super) fn matrix(&self, name: &str, start: usize, end: usize) -> Option<Answer> {

@@ -7,7 +7,7 @@ pub(super) fn with_value(text: &str) -> Option<(&str, &str)> {
         None => (false, text),
     };
     let letter = rest.get(..1).filter(|letter| matches!(letter.as_bytes()[0], b'A'..=b'J'))?;
-    let rest = &rest[1..];
+    let rest = rest[1..].trim_start_matches('*');
     let spaced = |rest: &str| {
         rest.starts_with([' ', '~', '$'])
             || ["\\,", "\\ ", "\\;", "\\quad", "\\text{"].iter().any(|space| rest.starts_with(space))

@@ -119,7 +119,9 @@ fn last_formula(response: &str) -> Option<&str> {
             let content = &response[start..end];
             // Between the closing dollar of one formula and the opening one of the next stands prose.
             let paired = *open != "$" || response[..start].matches('$').count() % 2 == 1;
-            (paired && !content.trim().is_empty()).then_some((end, content))
+            // Any box with a content was found before.
+            let mentions_box = content.contains("\\boxed") || content.contains("\\fbox");
+            (paired && !mentions_box && !content.trim().is_empty()).then_some((end, content))
         })
         .max_by_key(|(end, _)| *end)
         .map(|(_, content)| content)

@@ -48,7 +48,7 @@ impl Reader<'_> {
         if unit.is_none()
             && to > from
             && let Some(Token::Mark(sign)) = tokens.get(to - 1)
-            && let Some(money) = unit::currency(*sign)
+            && let Some(money) = unit::currency(*sign, source.fuel)
         {
             (to, unit) = (to - 1, Some(money));
         }
@@ -102,9 +102,9 @@ impl Reader<'_> {
     fn currency_before(&self, start: usize, end: usize) -> (usize, Option<Unit>, bool) {
         let tokens = self.source.tokens;
         let money = |at: usize| match tokens.get(at).filter(|_| at < end)? {
-            Token::Mark(sign) => Some((unit::currency(*sign)?, at + 1)),
+            Token::Mark(sign) => Some((unit::currency(*sign, self.source.fuel)?, at + 1)),
             Token::Word(word) if word == "US" && tokens.get(at + 1) == Some(&Token::Mark('$')) => {
-                Some((unit::currency('$')?, at + 2))
+                Some((unit::currency('$', self.source.fuel)?, at + 2))
             }
             Token::Word(word) => Some((unit::currency_word(word, self.source.fuel)?, at + 1)),
             _ => None,
@@ -125,7 +125,7 @@ impl Reader<'_> {
         let tokens = self.source.tokens;
         let is_word = |at: usize| at < end && matches!(tokens.get(at), Some(Token::Word(_)));
         let starts = |at: usize| match &tokens[at] {
-            Token::Word(_) => true,
+            Token::Word(_) => at == start || tokens[at - 1] != Token::Mark('^'),
             Token::Name(name) if name == "mu" => is_word(at + 1),
             Token::Name(name) if name == "Omega" => at > start && at + 1 == end,
             Token::Command(name) if name == "frac" => {

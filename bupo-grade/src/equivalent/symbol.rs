@@ -14,7 +14,8 @@ pub(super) fn command(name: &str) -> Option<Vec<Token>> {
         | "small" | "normalsize" | "large" | "Large" | "LARGE" | "huge" | "Huge" | "scriptscriptstyle" | "sf"
         | "tt" | "sl" | "sc" | "cal" | "em" | "boldmath" | "bfseries" | "itshape" | "rmfamily" | "sffamily"
         | "ttfamily" | "null" | "relax" | "allowbreak" | "nobreak" | "noindent" | "nonumber" | "notag" | "par"
-        | "protect" | "enskip" | "thickspace" | "leavevmode" | "displaylimits" => {
+        | "protect" | "enskip" | "thickspace" | "leavevmode" | "displaylimits" | "rlap" | "llap" | "clap"
+        | "displaylines" | "newline" | "linebreak" => {
             return Some(Vec::new());
         }
         "frac" | "dfrac" | "tfrac" | "cfrac" => Token::Command("frac".to_owned()),
@@ -55,6 +56,7 @@ pub(super) fn command(name: &str) -> Option<Vec<Token>> {
         "ldots" | "cdots" | "dots" | "dotsc" | "dotsb" | "vdots" | "ddots" => Token::Mark('…'),
         "land" | "wedge" => Token::Word("and".to_owned()),
         "lor" | "vee" => Token::Word("or".to_owned()),
+        "R" | "Z" | "Q" | "N" => Token::Name(format!("bb {name}")),
         "imath" => Token::Name("i".to_owned()),
         "exp" | "ln" | "log" | "lg" => return logarithmic(name),
         _ => return relation(name).or_else(|| letter(name)).or_else(|| named(name)).map(|token| vec![token]),
@@ -127,7 +129,7 @@ pub(super) fn plain_word(run: &str) -> Option<Token> {
 pub(super) fn separator(word: &str) -> Option<Token> {
     Some(match word {
         "and" | "And" | "," | "or" | "Or" => Token::Word(word.to_lowercase()),
-        "degrees" | "degree" => Token::Mark('°'),
+        "degrees" | "degree" | "deg" => Token::Mark('°'),
         "percent" => Token::Mark('%'),
         "infinity" => Token::Mark('∞'),
         "in" => Token::Relation(Relation::In),

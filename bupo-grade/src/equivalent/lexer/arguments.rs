@@ -34,6 +34,15 @@ impl<'a> Lexer<'a> {
         Some(argument)
     }
 
+    /// The argument of a text command; one whose end was taken off with a remark goes on to the end.
+    pub(super) fn text_argument(&mut self) -> Option<&'a str> {
+        self.argument().or_else(|| {
+            let rest = self.rest().trim_start().strip_prefix('{')?;
+            self.at = self.text.len();
+            Some(rest)
+        })
+    }
+
     /// Skips an argument in square brackets.
     pub(super) fn skip_option(&mut self) {
         let rest = self.rest().trim_start();

@@ -19,7 +19,7 @@ impl Lexer<'_> {
         match name {
             "text" | "textbf" | "textit" | "textrm" | "textsf" | "texttt" | "textnormal" | "textsc" | "textup"
             | "textmd" | "textsl" | "mbox" | "hbox" | "emph" | "underline" => {
-                let argument = self.argument()?;
+                let argument = self.text_argument()?;
                 self.prose(argument)
             }
             "mathrm" | "operatorname" | "mathit" | "mathsf" | "mathtt" | "mathnormal" | "rm" | "bf" | "it" => {
@@ -33,7 +33,7 @@ impl Lexer<'_> {
                 }
                 self.inside(argument)
             }
-            "mathbb" | "mathcal" | "mathfrak" | "mathscr" | "Bbb" | "hat" | "widehat" | "bar" | "tilde"
+            "mathbb" | "mathcal" | "mathfrak" | "frak" | "mathscr" | "Bbb" | "hat" | "widehat" | "bar" | "tilde"
             | "widetilde" | "dot" | "ddot" | "overline" | "overparen" | "overset" | "underset" => self.decorated(name),
             "begin" | "end" => {
                 let environment = self.argument()?.trim_end_matches('*').to_owned();
@@ -53,6 +53,7 @@ impl Lexer<'_> {
             }
             "hspace" | "vspace" | "phantom" | "hphantom" | "vphantom" | "label" | "tag" | "color" | "textcolor"
             | "colorbox" | "require" | "enclose" | "raisebox" | "scalebox" | "style" | "class" | "cssId" | "href" => {
+                self.at += usize::from(self.rest().starts_with('*'));
                 self.argument()?;
                 Some(())
             }
@@ -82,7 +83,7 @@ impl Lexer<'_> {
     pub(super) fn decorated(&mut self, name: &str) -> Option<()> {
         let argument = self.argument()?.trim();
         let number = !argument.is_empty() && argument.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        if number && matches!(name, "mathbb" | "mathcal" | "mathfrak" | "mathscr" | "Bbb") {
+        if number && matches!(name, "mathbb" | "mathcal" | "mathfrak" | "frak" | "mathscr" | "Bbb") {
             return self.inside(argument);
         }
         let digits = argument.bytes().all(|byte| byte.is_ascii_digit());
@@ -92,6 +93,7 @@ impl Lexer<'_> {
         }
         let style = match name {
             "mathbb" | "Bbb" => "bb",
+            "frak" => "mathfrak",
             "widehat" => "hat",
             "widetilde" => "tilde",
             "overline" | "bar" => "bar",

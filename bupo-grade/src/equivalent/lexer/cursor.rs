@@ -22,6 +22,13 @@ pub(in crate::equivalent) struct Lexed {
     pub(in crate::equivalent) ambiguous: Reading,
 }
 
+impl Lexed {
+    pub(in crate::equivalent) fn remove(&mut self, at: usize) {
+        self.tokens.remove(at);
+        self.spaced.remove(at);
+    }
+}
+
 pub(super) struct Lexer<'a> {
     pub(super) text: &'a str,
     pub(super) at: usize,

@@ -23,7 +23,8 @@ impl Lexer<'_> {
         if matches!(run, "C" | "F") && self.after_degree() {
             return self.push(Token::Word(run.to_owned()));
         }
-        if self.units && unit::is_known(run) {
+        let before_ohm = unit::is_prefix(run) && self.rest().trim_start().starts_with("\\Omega");
+        if self.units && (unit::is_known(run) || before_ohm) {
             return self.push(Token::Word(run.to_owned()));
         }
         if run == "in" && self.is_inch() {
@@ -84,7 +85,9 @@ fn is_unit_text(text: &str) -> bool {
         |(at, c): (usize, char)| !c.is_ascii_digit() || text[..at].trim_end_matches(['-', '{']).ends_with('^');
     let telling = match units.as_slice() {
         [unit] => unit.len() > 1 || matches!(*unit, "m" | "g" | "s" | "L"),
-        units => text.contains('/') || units.iter().any(|unit| unit.len() > 1),
+        units => {
+            text.contains('/') || text.contains("^-") || text.contains("^{-") || units.iter().any(|unit| unit.len() > 1)
+        }
     };
     telling && units.iter().all(|unit| *unit == "per" || unit::is_known(unit)) && text.char_indices().all(in_power)
 }

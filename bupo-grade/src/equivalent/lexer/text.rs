@@ -14,6 +14,10 @@ impl<'a> Lexer<'a> {
             self.space = true;
             return Some(());
         }
+        if let Some(rest) = trimmed.strip_prefix('(').filter(|rest| !rest.contains(['(', ')'])) {
+            self.push(Token::Open(Bracket::Round));
+            return self.prose(rest);
+        }
         let word = |c: char| {
             c.is_ascii_alphabetic() || matches!(c, 'μ' | 'Ω' | ' ' | '-' | '/' | '.' | '\'' | ',' | '(' | ')')
         };
@@ -63,7 +67,7 @@ impl<'a> Lexer<'a> {
             return if words { self.prose(content) } else { self.inside_unit(content, unit) };
         } else if content.len() == 1 {
             let quantity = self.after_value() || self.in_unit_fraction() || (self.units && unit::is_known(content));
-            let unit = name == "mathrm" && quantity && !matches!(content, "e" | "i");
+            let unit = matches!(name, "mathrm" | "rm" | "mathsf") && quantity && !matches!(content, "e" | "i");
             self.push(if unit { Token::Word(content.to_owned()) } else { Token::Name(content.to_owned()) });
         } else if name == "operatorname" {
             self.push(Token::Operator(content.to_owned()));

@@ -87,7 +87,10 @@ pub(super) fn multiplier(word: &str) -> Option<i64> {
 }
 
 /// The unit of a currency's sign.
-pub(super) fn currency(sign: char) -> Option<Unit> {
+pub(super) fn currency(sign: char, fuel: &Fuel) -> Option<Unit> {
+    if sign == '¢' {
+        return parse_word("cent", fuel);
+    }
     Some(Unit::base(match sign {
         '$' => "dollar",
         '€' => "euro",
@@ -118,6 +121,10 @@ pub(super) fn is_currency_code(word: &str) -> bool {
 /// Whether `word` names a unit, in text or upright letters.
 pub(super) fn is_known(word: &str) -> bool {
     table::PLAIN.contains(&word) || table::find(word).is_some()
+}
+
+pub(super) fn is_prefix(word: &str) -> bool {
+    table::is_prefix(word)
 }
 
 /// Whether a run of italic letters after a number names a unit; two letters may be a product of variables.
