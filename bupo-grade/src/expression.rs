@@ -61,13 +61,14 @@ fn words(text: &str) -> Vec<Range<usize>> {
 fn has_number(word: &str) -> bool {
     let word = word.trim_start_matches(['_', '*']);
     let bytes = word.as_bytes();
+    let is_formula = word.contains('\\');
     let named = |at: usize| {
         let before = bytes[..at]
             .iter()
             .rev()
             .take(MOST_DIGITS)
             .find(|byte| !matches!(byte, b'{' | b'.') && !byte.is_ascii_digit());
-        !word.contains('\\') && before.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        !is_formula && before.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
     };
     (0..bytes.len()).any(|at| bytes[at].is_ascii_digit() && (at == 0 || !bytes[at - 1].is_ascii_digit()) && !named(at))
 }
@@ -97,13 +98,12 @@ fn continues(text: &str, left: &Range<usize>, right: &Range<usize>, unmatched: (
     let is_operand =
         |word: &str| !word.starts_with(RELATIONS) && (word == ":" || !word.ends_with(['.', ';', ':', '?', ',']));
     let operator = |c: char| OPERATORS.contains(&c);
-    let binary = left.ends_with(operator) && left.len() > left.trim_end_matches(operator).len();
     let letter = |word: &str| {
         word.len() == 1 && word.chars().all(char::is_alphabetic) && word != "a" && word != "A" && word != "I"
     };
     is_operand(left)
         && !right.starts_with(RELATIONS)
-        && ((binary && (left.len() > 1 || !right.starts_with(RELATIONS)))
+        && (left.ends_with(operator)
             || right.starts_with(operator)
             || right.starts_with('\\')
             || (left.starts_with('\\') && !left.starts_with("\\text"))
@@ -120,10 +120,10 @@ fn is_function(word: &str) -> bool {
     const NAMES: [&str; 9] = ["log", "ln", "sin", "cos", "tan", "sqrt", "exp", "gcd", "lcm"];
     let after =
         |name: &&str| word.strip_prefix(*name).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphabetic()));
-    NAMES.iter().any(|name| after(&name))
+    NAMES.iter().any(after)
 }
 
-/// An ordinary word, or one that is set off by a sign: `apples`, `(see`, `**Note`, `-`-less text.
+/// Whether a word is an ordinary one, perhaps with punctuation around it: `apples`, `(see`, `**Note`.
 fn is_prose(word: &str) -> bool {
     let letters = word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '\\');
     let name = letters.len() == 1 && !word.ends_with([',', '.']) && !matches!(letters, "a" | "A" | "I");

@@ -15,6 +15,7 @@ mod exact;
 mod expression;
 mod grader;
 mod item;
+mod labels;
 mod numeric;
 mod parallel;
 mod remarks;

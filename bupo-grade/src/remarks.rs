@@ -1,5 +1,7 @@
 //! Takes the wrappers, the label and the remarks off an answer: `**Answer: 73**, which is prime` is `73`.
 
+use crate::labels::{LEADS, TEXT_COMMANDS, first_text_command, label, single_letter, without_label, word};
+
 /// The answer in a text that holds little else. Conditions (`if`, `for`, `where`, `but`) are part of an answer and stay.
 pub(crate) fn bare(text: &str) -> &str {
     let mut text = text.trim();
@@ -64,138 +66,10 @@ fn unwrapped(text: &str) -> &str {
     text
 }
 
-const TEXT_COMMANDS: [&str; 7] =
-    ["\\text{", "\\textbf{", "\\textit{", "\\textrm{", "\\mathrm{", "\\mbox{", "\\mathbf{"];
-
 /// The content of the one text command that `text` is.
 fn text_command(text: &str) -> Option<&str> {
     let (inside, rest) = first_text_command(text)?;
     rest.is_empty().then_some(inside)
-}
-
-/// The content of the text command at the start, and what follows it.
-fn first_text_command(text: &str) -> Option<(&str, &str)> {
-    let content = TEXT_COMMANDS.iter().find_map(|command| text.strip_prefix(command))?;
-    let (inside, rest) = content.split_once('}')?;
-    (!inside.contains('{')).then_some((inside.trim(), rest))
-}
-
-/// Without `Answer:`, `The answer is`, `\therefore`, `option` and the like at the start.
-fn without_label(text: &str) -> &str {
-    for sign in ["\\therefore", "\\implies", "\\Rightarrow", "\\Longrightarrow", "∴", "⇒", "=>", "####"] {
-        if let Some(rest) = text.strip_prefix(sign).filter(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
-        {
-            return rest.trim();
-        }
-    }
-    if let Some((inside, rest)) = first_text_command(text)
-        && !rest.trim().is_empty()
-    {
-        let inside = inside.trim_end_matches(['*', ' ']);
-        let leads = word(inside.trim_end_matches([',', ':']), &LEADS).is_some_and(str::is_empty);
-        let named = inside.len() > 2
-            && inside.ends_with(':')
-            && inside[..inside.len() - 1].chars().all(|c| c.is_alphabetic() || c == ' ');
-        if leads || named || label(inside) == Some("") {
-            return rest.trim_start_matches([' ', '~', ':']).trim_start_matches("\\ ").trim();
-        }
-        let rest = rest.trim_start();
-        if let Some(rest) = rest.strip_prefix(':')
-            && label(&format!("{inside}:")) == Some("")
-        {
-            return rest.trim();
-        }
-    }
-    label(text.trim_start_matches(['*', '_'])).filter(|rest| !rest.is_empty()).unwrap_or(text)
-}
-
-const LEADS: [&str; 8] = ["exactly", "precisely", "so", "thus", "hence", "therefore", "then", "finally"];
-
-/// What follows the label at the start; empty where the text is nothing else.
-fn label(text: &str) -> Option<&str> {
-    let mut rest = text;
-    let mut led = false;
-    while let Some(after) = word(rest, &LEADS) {
-        rest = after.trim_start_matches([',', ' ', ':']);
-        led = true;
-    }
-    let start = rest;
-    while let Some(after) = word(rest, &["the", "my", "our", "final", "correct", "right", "required", "desired"]) {
-        rest = after.trim_start();
-    }
-    const NOUNS: [&str; 11] = [
-        "answers",
-        "answer",
-        "results",
-        "result",
-        "solutions",
-        "solution",
-        "choice",
-        "option",
-        "ans",
-        "value",
-        "values",
-    ];
-    if let Some(after) = word(rest, &NOUNS) {
-        let after = after.trim_start_matches(['*', '_', ' ']);
-        let is_choice = single_letter(after);
-        let after_verb = word(after, &["is", "are", "equals", "="]).map(str::trim_start);
-        if let Some(after) = after_verb.or_else(|| after.strip_prefix('=')) {
-            return Some(without_adverbs(after.trim_start_matches([':', '*', ' '])));
-        }
-        if let Some(after) = after.strip_prefix(':') {
-            return Some(without_adverbs(after.trim_start_matches(['*', ' '])));
-        }
-        if is_choice {
-            return Some(after);
-        }
-        return None;
-    }
-    let mathematical = start.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-' | '('));
-    (led && mathematical).then_some(start)
-}
-
-fn without_adverbs(text: &str) -> &str {
-    let mut rest = text;
-    const ADVERBS: [&str; 14] = [
-        "simply",
-        "just",
-        "therefore",
-        "thus",
-        "hence",
-        "then",
-        "clearly",
-        "indeed",
-        "exactly",
-        "precisely",
-        "obviously",
-        "option",
-        "choice",
-        "equal to",
-    ];
-    while let Some(after) = word(rest, &ADVERBS).map(|after| after.trim_start_matches([',', ':', ' '])) {
-        if after.is_empty() {
-            return rest;
-        }
-        rest = after;
-    }
-    rest
-}
-
-/// What follows one of `words` at the start of `text`, in any case and as a whole word.
-fn word<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
-    words.iter().find_map(|word| {
-        let start = text.get(..word.len())?;
-        let rest = &text[word.len()..];
-        let whole = !rest.starts_with(|c: char| c.is_alphanumeric());
-        (whole && start.eq_ignore_ascii_case(word)).then_some(rest)
-    })
-}
-
-/// Whether `text` is the letter of a choice: `C`, `(C)`, `**C**.`
-fn single_letter(text: &str) -> bool {
-    let letter = text.trim_matches(|c: char| matches!(c, '(' | ')' | '*' | '.' | ' ' | '$'));
-    letter.len() == 1 && letter.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// How remarks begin, and whether only a separator may stand before them.
@@ -316,7 +190,7 @@ fn before_remark(text: &str, at: usize, strict: bool) -> Option<&str> {
     let separated = parenthesis
         || head.ends_with([',', ';'])
         || (head.ends_with('-') && text[head.len()..].starts_with([' ', '~']));
-    if spaced.len() == text[..at].len() && !separated || (strict && !separated) {
+    if !separated && (strict || spaced.len() == at) {
         return None;
     }
     if parenthesis {

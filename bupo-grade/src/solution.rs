@@ -119,10 +119,14 @@ fn announced(text: &str) -> Option<&str> {
 }
 
 const MOST_LINES: usize = 100;
+const MOST_BYTES: usize = 2000;
 
 /// A line cut after each full stop that a space follows.
 fn sentences(line: &str) -> Vec<&str> {
-    line.split_inclusive(". ").map(str::trim).filter(|sentence| !sentence.is_empty()).collect()
+    line.split_inclusive(". ")
+        .map(str::trim)
+        .filter(|sentence| !sentence.is_empty() && sentence.len() < MOST_BYTES)
+        .collect()
 }
 
 fn is_long(text: &str) -> bool {

@@ -1,9 +1,10 @@
 //! Reads whole answers: lists, relations, unions, and what they are made of.
 
-use super::formula::{Source, formula, partners};
+use super::formula::formula;
 use super::join::joined_by;
 use super::lexer::{Lexed, Reading, lex};
 use super::number::Fuel;
+use super::parser::{Source, partners};
 use super::reader::{MOST_DEPTH, Reader};
 use super::token::{Bracket, Relation, Token, key};
 use super::tree::Answer;

@@ -1,5 +1,6 @@
 //! Finds the answer in a response.
 
+use super::unit;
 use crate::{boxed, expression, remarks};
 
 /// The answer of a response, as it is written.
@@ -39,7 +40,7 @@ fn announced(response: &str) -> Option<&str> {
     let lowered = response.to_ascii_lowercase();
     let after = ANNOUNCEMENTS.iter().filter_map(|words| lowered.rfind(words).map(|at| at + words.len())).max()?;
     let rest = response[after..].trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '='));
-    let line = rest.lines().next()?;
+    let line = start_of(rest.lines().next()?);
     let sentence = sentence(line);
     let answer = match leading_formula(line) {
         Some((formula, after)) if !goes_on(after) => formula,
@@ -50,10 +51,28 @@ fn announced(response: &str) -> Option<&str> {
     Some(remarks::bare(answer)).filter(|answer| !answer.is_empty())
 }
 
+/// The start of a line; what goes on behind it is no answer.
+fn start_of(line: &str) -> &str {
+    let mut end = line.len().min(MOST_BYTES);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    &line[..end]
+}
+
+const MOST_BYTES: usize = 2000;
+
 /// Up to the first full stop, outside of formulas.
 fn sentence(line: &str) -> &str {
-    let end = line.match_indices(". ").map(|(at, _)| at).find(|at| line[..*at].matches('$').count() % 2 == 0);
-    end.map_or(line, |end| &line[..end])
+    let mut in_formula = false;
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            b'$' => in_formula = !in_formula,
+            b'.' if !in_formula && line[at + 1..].starts_with(' ') => return &line[..at],
+            _ => {}
+        }
+    }
+    line
 }
 
 /// How long the words are that say nothing of the answer: `simply`, `therefore`.
@@ -93,21 +112,20 @@ fn leading_formula(text: &str) -> Option<(&str, &str)> {
 
 /// Whether an answer goes on behind its first formula: with another one, or with a unit.
 fn goes_on(after: &str) -> bool {
-    let joined = [
-        "and ", "or ", ",", "cm", "mm", "km", "kg", "m ", "m.", "ft", "in.", "inch", "meter", "mile", "hour", "minute",
-        "second", "feet", "foot", "degree", "percent", "\\%", "%", "dollar", "cent", "square", "cubic", "and", "or",
-    ];
     let rest = after.trim_start();
-    let continues = joined.iter().find(|word| rest.starts_with(**word));
-    match continues {
-        Some(word) if matches!(*word, "and " | "or " | ",") => {
-            let rest = rest[word.len()..].trim_start();
-            let rest = rest.strip_prefix("and ").or_else(|| rest.strip_prefix("or ")).unwrap_or(rest).trim_start();
-            rest.starts_with(['$', '-']) || rest.starts_with("\\(") || rest.starts_with(|c: char| c.is_ascii_digit())
-        }
-        Some(word) => !matches!(*word, "and" | "or"),
-        None => false,
+    if rest.starts_with(['%', '\\']) {
+        return true;
     }
+    let word: String = rest.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+    let conjunction = matches!(word.as_str(), "and" | "or");
+    if conjunction || rest.starts_with(',') {
+        let next = rest[word.len().max(1)..].trim_start();
+        let next = next.strip_prefix("and ").or_else(|| next.strip_prefix("or ")).unwrap_or(next).trim_start();
+        return next.starts_with(['$', '-'])
+            || next.starts_with("\\(")
+            || next.starts_with(|c: char| c.is_ascii_digit());
+    }
+    word != "in" && (unit::is_known(&word) || matches!(word.as_str(), "degrees" | "percent"))
 }
 
 fn last_formula(response: &str) -> Option<&str> {

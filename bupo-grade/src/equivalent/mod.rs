@@ -5,15 +5,21 @@ mod brackets;
 mod characters;
 mod choice;
 mod compare;
+mod comparer;
+mod decimal;
 mod evaluate;
 mod extract;
 mod factor;
 mod formula;
 mod inequality;
+mod intervals;
 mod join;
 mod lexer;
+mod named;
+mod names;
 mod number;
 mod opaque;
+mod parser;
 mod quantity;
 mod reader;
 mod region;
@@ -32,6 +38,7 @@ use std::borrow::Cow;
 use crate::item::Graded;
 use crate::remarks;
 use crate::solution::{RightAnswer, right_answer};
+use comparer::Comparer;
 use number::Fuel;
 use written::Written;
 
@@ -78,7 +85,7 @@ fn same_text(given: &str, answer: &str) -> bool {
     }
     let fuel = Fuel::new(WORK);
     let (mine, theirs) = (first.readings(&second, &fuel), second.readings(&first, &fuel));
-    mine.iter().any(|mine| theirs.iter().any(|theirs| compare::same(mine, theirs, &fuel)))
+    mine.iter().any(|mine| theirs.iter().any(|theirs| Comparer { fuel: &fuel }.same(mine, theirs)))
 }
 
 /// The answer in a text that holds a whole solution, else the text.

@@ -1,6 +1,6 @@
 //! Reads parts of an answer: the tokens with where brackets close.
 
-use super::formula::Source;
+use super::parser::Source;
 use super::token::Token;
 
 /// Brackets of answers inside brackets of answers, at most.

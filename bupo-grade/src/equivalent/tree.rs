@@ -127,6 +127,28 @@ impl Expr {
         Self::Number(value.into())
     }
 
+    /// The constant of that name, or a variable.
+    pub(super) fn named(name: &str) -> Self {
+        match name {
+            "pi" => Self::Constant(Constant::Pi),
+            "e" => Self::Constant(Constant::E),
+            "i" => Self::Constant(Constant::I),
+            name => Self::Variable(name.to_owned()),
+        }
+    }
+
+    /// All parts joined by `many`, or the only one as it is.
+    pub(super) fn of_parts(mut parts: Vec<Self>, many: fn(Vec<Self>) -> Self) -> Self {
+        match (parts.len(), parts.pop()) {
+            (1, Some(part)) => part,
+            (_, Some(last)) => {
+                parts.push(last);
+                many(parts)
+            }
+            _ => many(parts),
+        }
+    }
+
     pub(super) fn children(&self) -> Vec<&Expr> {
         match self {
             Self::Number(_) | Self::Constant(_) | Self::Variable(_) => Vec::new(),

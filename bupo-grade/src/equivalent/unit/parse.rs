@@ -1,6 +1,7 @@
 //! Reads units as they are written behind a number: `\text{m}\cdot\text{s}^{-1}`, `\frac{\text{km}}{\text{h}}`.
 
-use super::{Unit, parse_word, table};
+use super::measure::{Unit, parse_word};
+use super::table;
 use crate::equivalent::number::Fuel;
 use crate::equivalent::token::{Bracket, Token};
 
