@@ -177,9 +177,10 @@ fn trimmed(run: &str) -> &str {
         next = ["\\!", "\\,", "\\;", "\\ "].iter().find_map(|space| next.strip_prefix(space)).unwrap_or(next);
         if let Some(inside) =
             ["\\text{", "\\textbf{", "\\mathbf{", "\\mathrm{"].iter().find_map(|command| next.strip_prefix(command))
-            && inside.find('}') == Some(inside.len() - 1)
+            && let Some(inside) = inside.strip_suffix('}')
+            && !inside.contains('}')
         {
-            next = &inside[..inside.len() - 1];
+            next = inside;
         }
         if next.len() == run.len() {
             return run;

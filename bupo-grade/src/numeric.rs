@@ -51,7 +51,7 @@ fn without_unit(text: &str) -> &str {
     let text = ["\\text{", "\\mathrm{"]
         .iter()
         .find_map(|command| text.split_once(command))
-        .filter(|(number, unit)| !number.is_empty() && unit.find('}') == Some(unit.len() - 1))
+        .filter(|(number, unit)| !number.is_empty() && unit.strip_suffix('}').is_some_and(|unit| !unit.contains('}')))
         .map_or(text, |(number, _)| number.trim());
     const UNITS: [&str; 12] = ["cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "hr", "min"];
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -196,7 +196,7 @@ fn before_remark(text: &str, at: usize, strict: bool) -> Option<&str> {
     if parenthesis {
         // The parenthesis must hold the remark and end the text.
         let rest = text[at..].trim_end_matches(['}', '.', '$', ' ', '*']);
-        if rest.find(')') != Some(rest.len() - 1) {
+        if !rest.strip_suffix(')').is_some_and(|inside| !inside.contains(')')) {
             return None;
         }
     }

@@ -8,7 +8,7 @@ use crate::equivalent::token::{Bracket, Token};
 /// The unit that `tokens` are; the inner `None` is a word without a meaning of its own, such as `units`.
 pub(in crate::equivalent) fn parse(tokens: &[Token], fuel: &Fuel) -> Option<Option<Unit>> {
     let mut pieces = Vec::new();
-    pieces_of(tokens, &mut pieces)?;
+    pieces_of(tokens, &mut pieces, 0)?;
     if pieces.len() > MOST_PIECES {
         return None;
     }
@@ -36,7 +36,10 @@ const CLAUSES: [&str; 20] = [
     "plus", "minus", "times", "but", "except",
 ];
 
-fn pieces_of(tokens: &[Token], pieces: &mut Vec<Piece>) -> Option<()> {
+fn pieces_of(tokens: &[Token], pieces: &mut Vec<Piece>, depth: usize) -> Option<()> {
+    if depth > MOST_DEPTH {
+        return None;
+    }
     let mut at = 0;
     while at < tokens.len() {
         match &tokens[at] {
@@ -59,9 +62,9 @@ fn pieces_of(tokens: &[Token], pieces: &mut Vec<Piece>) -> Option<()> {
                 let (above, rest) = group(&tokens[at + 1..])?;
                 let (below, rest) = group(rest)?;
                 pieces.push(Piece::Open);
-                pieces_of(above, pieces)?;
+                pieces_of(above, pieces, depth + 1)?;
                 pieces.extend([Piece::Close, Piece::Over, Piece::Open]);
-                pieces_of(below, pieces)?;
+                pieces_of(below, pieces, depth + 1)?;
                 pieces.push(Piece::Close);
                 at = tokens.len() - rest.len();
                 continue;
