@@ -1,4 +1,4 @@
-//! The answer, character by character.
+//! The rule that compares characters.
 
 use crate::boxed;
 use crate::item::Graded;

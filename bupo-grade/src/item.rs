@@ -16,7 +16,7 @@ pub struct Item<'a> {
     pub prompt: Option<&'a str>,
 }
 
-/// What a rule says of one response.
+/// The grade of one response.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graded {
     /// 1.0 when the answer is right, else 0.0; from scorers and mixes of rules, any number.

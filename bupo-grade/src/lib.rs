@@ -1,11 +1,12 @@
 //! Grades a model's answer to a problem whose answer is known.
 //!
 //! - [`strict`]: the reference implementation's string rule, for parity with published results.
-//! - [`equivalent`]: mathematical equivalence, decided by exact arithmetic and enclosures, never by rounding luck.
+//! - [`equivalent`]: mathematical equivalence, by exact and ball arithmetic.
 //! - [`exact`] and [`numeric`]: the same characters, the same number.
-//! - [`CommandScorer`]: whatever a program of one's own says.
+//! - [`CommandScorer`]: an external program.
 //!
 //! [`Rewards`] chooses or mixes them by the source of a problem, and a [`Grader`] grades many responses at once.
+//! [`right_answer`] takes the answer out of a right answer that holds a whole solution.
 
 mod boxed;
 mod command;

@@ -1,4 +1,4 @@
-//! Numbers, compared as the exact rationals they stand for.
+//! The rule that compares numbers as exact rationals.
 
 use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;

@@ -129,6 +129,9 @@ fn without_remark(text: &str) -> &str {
             return trimmed_end(head);
         }
     }
+    if !text.contains([' ', '~', '(', ',']) {
+        return text;
+    }
     if let Some(head) = before_number_word(text) {
         return head;
     }
@@ -196,7 +199,7 @@ fn before_remark(text: &str, at: usize, strict: bool) -> Option<&str> {
     if parenthesis {
         // The parenthesis must hold the remark and end the text.
         let rest = text[at..].trim_end_matches(['}', '.', '$', ' ', '*']);
-        if !rest.strip_suffix(')').is_some_and(|inside| !inside.contains(')')) {
+        if rest.strip_suffix(')').is_none_or(|inside| inside.contains(')')) {
             return None;
         }
     }

@@ -1,4 +1,4 @@
-//! Which rule grades which problem, as settings say it.
+//! The choice of rules by the source of a problem, as written in a configuration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -242,9 +242,9 @@ mixed = [{ rule = "strict", weight = 4 }, { rule = "exact", weight = 1.0 }]
     }
 
     #[test]
-    fn what_is_no_reward_is_refused_by_name() {
+    fn an_invalid_reward_is_an_error_that_names_it() {
         for (text, says) in [
-            ("rule = \"stric\"", "`stric` is no rule"),
+            ("rule = \"stric\"", "`stric` is not a rule"),
             ("rule = 1", "a rule, or a list of { rule, weight }"),
             ("rules = \"strict\"", "unknown field `rules`"),
             ("rule = [{ rule = \"strict\" }]", "missing field `weight`"),

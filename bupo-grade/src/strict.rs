@@ -1,4 +1,4 @@
-//! The string rule of the reference implementation, order and quirks included.
+//! The string rule of the reference implementation, in the same order of steps.
 
 use crate::boxed;
 use crate::item::Graded;

@@ -96,7 +96,7 @@ impl Reader<'_> {
                 return None;
             }
         }
-        // `= 5` and `\approx 5` say what `5` says.
+        // `= 5` and `\approx 5` mean `5`.
         if matches!(relations.first(), Some(Relation::Equal | Relation::About)) && sides.len() == relations.len() {
             relations.remove(0);
         }

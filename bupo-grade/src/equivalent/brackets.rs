@@ -57,7 +57,7 @@ impl Reader<'_> {
         parts.into_iter().map(|(from, to)| self.answer(from, to, depth + 1)).collect()
     }
 
-    /// A set by its elements, or by a condition: `\{x : x > 2\}` is what `x > 2` says.
+    /// A set by its elements, or by a condition: `\{x : x > 2\}` is the region of `x > 2`.
     fn set(&self, start: usize, end: usize, depth: usize) -> Option<Answer> {
         let divider = |token: &Token| matches!(token, Token::Mark('|' | ':'));
         if let Some(at) = self.source.find(start, end, divider)
@@ -135,7 +135,7 @@ fn determinant(rows: &[Vec<Expr>]) -> Option<Expr> {
     terms.collect::<Option<_>>().map(Expr::Sum)
 }
 
-/// Whether an answer says what holds for the elements of a set, as bounds that all hold or of which one does.
+/// Whether an answer is a condition on the elements of a set, as bounds that all hold or of which one does.
 fn is_condition(answer: &Answer) -> bool {
     match answer {
         Answer::Relation { .. } => true,

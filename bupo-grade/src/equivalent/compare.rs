@@ -46,7 +46,7 @@ impl Comparer<'_> {
             | (Answer::Value { value, unit: None }, Answer::Words(words)) => {
                 letters(value).is_some_and(|letters| letters.eq_ignore_ascii_case(words))
             }
-            (Answer::Value { .. }, Answer::Value { .. }) => self.same_quantities(a, b),
+            (Answer::Value { .. }, Answer::Value { .. }) => self.same_quantities(a, b) || self.same_region(a, b),
             (Answer::List(mine) | Answer::Set(mine), Answer::List(theirs) | Answer::Set(theirs)) => {
                 self.same_sets(mine, theirs)
             }

@@ -1,4 +1,4 @@
-//! What comparisons of answers share.
+//! The state that comparisons of answers share.
 
 use super::number::Fuel;
 

@@ -68,11 +68,16 @@ fn sentence(line: &str) -> &str {
     for (at, byte) in line.bytes().enumerate() {
         match byte {
             b'$' => in_formula = !in_formula,
-            b'.' if !in_formula && line[at + 1..].starts_with(' ') => return &line[..at],
+            b'.' if !in_formula && line[at + 1..].starts_with(' ') && !abbreviates(&line[..at]) => return &line[..at],
             _ => {}
         }
     }
     line
+}
+
+/// Whether a full stop behind `text` ends no sentence.
+fn abbreviates(text: &str) -> bool {
+    ["i.e", "e.g", "approx", "sq", "Rs"].iter().any(|short| text.ends_with(short))
 }
 
 /// How long the words are that say nothing of the answer: `simply`, `therefore`.

@@ -3,7 +3,7 @@
 use super::token::Relation;
 use super::tree::Answer;
 
-/// The answer that parts are together; bounds all hold, unless `either` says that one of them does.
+/// The answer that parts are together; bounds all hold, unless `either` is set, where one of them does.
 pub(super) fn joined_by(mut parts: Vec<Answer>, either: bool) -> Option<Answer> {
     // `x \ne -1, 1`
     if let Some(Answer::Relation { sides, relations }) = parts.first().cloned()

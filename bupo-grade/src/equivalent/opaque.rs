@@ -1,4 +1,4 @@
-//! Dates and telephone numbers: texts of digits that are no arithmetic.
+//! Dates and telephone numbers: digits and signs that are not arithmetic.
 
 use super::tree::Answer;
 

@@ -1,4 +1,6 @@
 //! The state of the parser of formulas.
+//!
+//! An own parser: no permissive Rust library reads LaTeX formulas as models write them, with units, sets and intervals.
 
 use super::number::Fuel;
 use super::token::{Bracket, Token};

@@ -42,7 +42,7 @@ impl Reader<'_> {
         if let Some((temperature, value_end)) = self.temperature(from, words_start, end) {
             (unit, to) = (Some(temperature), value_end);
         } else if words_start < end {
-            // `\$50 \text{ USD}` says it twice.
+            // `\$50 \text{ USD}` names its currency twice.
             unit = unit::parse(&tokens[words_start..end], source.fuel)?.or(unit);
         }
         if unit.is_none()

@@ -42,7 +42,7 @@ pub(super) fn of_set(answer: &Answer, fuel: &Fuel) -> Option<Vec<Interval>> {
     }
 }
 
-/// `\mathbb{R}`, or that part of it which a mark behind the name says: `\mathbb{R}^+`, `\mathbb{R}_{\ge 0}`.
+/// `\mathbb{R}`, or the part of it that a mark behind the name selects: `\mathbb{R}^+`, `\mathbb{R}_{\ge 0}`.
 fn real_numbers(name: &str, fuel: &Fuel) -> Option<Vec<Interval>> {
     let zero = |closed| (Expr::integer(0), closed);
     let above = |closed| Some(vec![Interval { low: zero(closed), high: infinity(1) }]);

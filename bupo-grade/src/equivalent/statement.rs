@@ -19,7 +19,7 @@ impl Comparer<'_> {
         let Answer::Relation { sides, relations } = statement else { return None };
         let (sides, relations) = without_rounding(sides, relations);
         let (label, values) = sides.split_first()?;
-        // `1/3 \approx 0.33` says 1/3.
+        // `1/3 \approx 0.33` is 1/3.
         let Some(value) = values.last() else { return Some((label.clone(), label.clone())) };
         let all = |wanted: Relation| relations.iter().all(|relation| *relation == wanted);
         let settled = match relations {

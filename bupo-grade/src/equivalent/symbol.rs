@@ -1,4 +1,4 @@
-//! What the commands, characters and plain words mean that stand for one token.
+//! Commands, characters and plain words that stand for fixed tokens.
 
 use super::number::Function;
 use super::token::{Bracket, Relation, Token};
@@ -225,7 +225,7 @@ fn vulgar(c: char) -> Option<Vec<Token>> {
     Some(vec![Token::Command("frac".to_owned()), number(numerator), number(denominator)])
 }
 
-/// A small character with the mark that says where it stands.
+/// A superscript or subscript character as `^` or `_` with the plain character.
 pub(super) fn small(c: char) -> Option<(char, char)> {
     const ABOVE: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ";
     const BELOW: &str = "₀₁₂₃₄₅₆₇₈₉₊₋ₙ";

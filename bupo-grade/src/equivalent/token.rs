@@ -1,4 +1,4 @@
-//! The words of the language that answers are written in.
+//! The tokens that answers are split into.
 
 use super::number::Function;
 

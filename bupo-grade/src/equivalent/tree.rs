@@ -1,4 +1,4 @@
-//! What an answer is, once it is read.
+//! The syntax tree of an answer.
 
 use super::number::{Exact, Function};
 use super::token::{Bracket, Relation};

@@ -68,7 +68,8 @@ impl Lexer<'_> {
     /// Whether `in`, which was just read, is the unit and not the relation: `60 in`, `60 in^2`.
     pub(super) fn is_inch(&self) -> bool {
         let after = self.rest().trim_start_matches([' ', '~', '.', '}', '$']);
-        self.after_value() && (after.is_empty() || after.starts_with(['^', '/', ',', ')', ';']))
+        self.after_value()
+            && (after.is_empty() || after.starts_with(['^', '/', ',', ')', ';']) || after.starts_with("\\cdot"))
     }
 }
 

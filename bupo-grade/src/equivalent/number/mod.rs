@@ -1,7 +1,7 @@
 //! Exact rationals and complex balls: numbers with a bound of their error.
 //!
-//! Own code: no pure-Rust library with a permissive licence has ball arithmetic with complex elementary functions and a
-//! bound on the work of every operation.
+//! Own code: the libraries of ball and interval arithmetic (Arb, MPFI) are C code under the LGPL, and none bounds the
+//! work of an operation.
 
 mod ball;
 mod complex;

@@ -1,4 +1,6 @@
 //! The units that are known by name.
+//!
+//! An own table: libraries of units (`uom`) give types to quantities in code, and do not parse text.
 
 /// A unit in terms of base units.
 #[derive(Clone, Copy, Debug)]
