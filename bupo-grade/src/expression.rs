@@ -6,6 +6,34 @@ use std::ops::Range;
 ///
 /// Digits in names (`x2`, `H_2`) are no numbers. An expression ends with its line and before an ordinary word.
 pub(crate) fn last_expression(text: &str) -> Option<&str> {
+    let mut end = text.len();
+    for _ in 0..MOST_WINDOWS {
+        let digit = text.as_bytes()[..end].iter().rposition(u8::is_ascii_digit)?;
+        let start = boundary_before(text, digit.saturating_sub(BYTES_BEFORE));
+        let stop = boundary_before(text, text.len().min(digit + BYTES_AFTER));
+        if let Some(found) = last_in(&text[start..stop]) {
+            // One that begins outside of the window is longer than any number.
+            let at = found.as_ptr() as usize - text.as_ptr() as usize;
+            return (at > start || start == 0).then_some(found);
+        }
+        end = start;
+    }
+    None
+}
+
+/// Windows of a text in which a number is looked for, from its end, and their size around a digit.
+const MOST_WINDOWS: usize = 20;
+const BYTES_BEFORE: usize = 8000;
+const BYTES_AFTER: usize = 2000;
+
+fn boundary_before(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+fn last_in(text: &str) -> Option<&str> {
     let words = words(text);
     let at = words.iter().rposition(|word| has_number(&text[word.clone()]))?;
     let (mut first, mut last) = (at, at);

@@ -44,6 +44,8 @@ use written::Written;
 
 /// Longer answers are compared as written.
 const MOST_BYTES: usize = 4000;
+/// Longer texts are not searched for the answer of a solution.
+const MOST_SOLUTION_BYTES: usize = 20_000;
 /// The work that one comparison may take.
 const WORK: u64 = 8_000_000;
 
@@ -90,6 +92,9 @@ fn same_text(given: &str, answer: &str) -> bool {
 
 /// The answer in a text that holds a whole solution, else the text.
 fn without_solution(text: &str) -> Cow<'_, str> {
+    if text.len() > MOST_SOLUTION_BYTES {
+        return Cow::Borrowed(text);
+    }
     match right_answer(text) {
         RightAnswer::Extracted { answer, .. } => answer,
         _ => Cow::Borrowed(text),
