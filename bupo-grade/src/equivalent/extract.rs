@@ -10,10 +10,24 @@ pub(super) fn final_answer(response: &str) -> Option<&str> {
         None => boxed::tagged(response)
             .or_else(|| announced(response))
             .or_else(|| last_formula(response))
-            .or_else(|| expression::last_expression(response)),
+            .or_else(|| expression::last_expression(response).map(|found| with_unit(response, found))),
     }
     .map(str::trim)
     .filter(|answer| !answer.is_empty())
+}
+
+/// `found` with the unit that follows it in `response`: `100 cm`.
+fn with_unit<'a>(response: &'a str, found: &'a str) -> &'a str {
+    let start = found.as_ptr() as usize - response.as_ptr() as usize;
+    let end = start + found.len();
+    let rest = &response[end..];
+    let spaced = rest.trim_start_matches([' ', '~']);
+    let is_of_unit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '^');
+    let length = spaced.find(|c: char| !is_of_unit(c)).unwrap_or(spaced.len());
+    let name = spaced[..length].split(['/', '^']).next().unwrap_or_default();
+    let is_unit =
+        found.ends_with(|c: char| c.is_ascii_digit()) && name.len() > 1 && name != "in" && unit::is_plainly_known(name);
+    if is_unit { &response[start..end + rest.len() - spaced.len() + length] } else { found }
 }
 
 const ANNOUNCEMENTS: [&str; 16] = [
@@ -181,6 +195,9 @@ mod tests {
             ("The answer is $5$ cm.", "$5$ cm"),
             ("The answer is 0.333...", "0.333..."),
             ("<answer>x+1</answer>", "x+1"),
+            ("It is 100 cm.", "100 cm"),
+            ("It is 60 km/h.", "60 km/h"),
+            ("So 12 apples.", "12"),
             ("Since $a$ is odd, $b = 2$ holds.", "b = 2"),
             ("That makes 12 or 1,250.", "1,250"),
             ("So the value is 2^{10}", "2^{10}"),
