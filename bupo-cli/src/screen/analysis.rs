@@ -1,4 +1,4 @@
-//! The main finding of an analysis on the terminal: a line a layer, and what it comes to.
+//! The table of an analysis: one line per layer, the stages and the boundary layer.
 
 use bupo_analysis::{Analysis, Slice, Statistic};
 use bupo_core::PolicySite;
