@@ -145,7 +145,11 @@ mod tests {
         assert_eq!((boundary.layer, boundary.share), (Some(6), Some(0.97)));
         assert_eq!(boundary.others, [(7, 0.03)]);
         assert!(boundary.is_stable());
-        assert!(boundary.reason().contains("layers 1 to 6 increase the entropy by 1.200 nats"), "{}", boundary.reason());
+        assert!(
+            boundary.reason().contains("layers 1 to 6 increase the entropy by 1.200 nats"),
+            "{}",
+            boundary.reason()
+        );
         assert!(boundary.certainty().starts_with("stable: the same in 97%"), "{}", boundary.certainty());
         assert!(boundary.phases().contains("site = \"layer:6\""));
     }

@@ -24,6 +24,7 @@ use args::{Cli, Command};
 use error::CliError;
 
 fn main() -> ExitCode {
+    backend::prepare_environment();
     allocator::keep_freed_pages();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,6 +43,12 @@ static CUDA: cuda::CudaGpu = cuda::CudaGpu;
 #[cfg(not(feature = "cuda"))]
 static CUDA: NotCompiled = NotCompiled { choice: DeviceChoice::Cuda(0), feature: "cuda" };
 
+/// Sets the environment variables that device drivers read. Must be called before the process starts a thread.
+pub fn prepare_environment() {
+    #[cfg(feature = "wgpu")]
+    wgpu::disable_device_select_layer();
+}
+
 /// All devices of this machine; for kinds without a device, the reason.
 pub fn detect() -> Vec<DetectedDevice> {
     [FLEX.detect(), NDARRAY.detect(), WGPU.detect(), CUDA.detect()].into_iter().flatten().collect()

@@ -62,6 +62,22 @@ impl DeviceKind for WgpuGpu {
     }
 }
 
+/// Disables Mesa's Vulkan layer that reorders devices. It looks for a Wayland display, and without one prints an error to standard
+/// error in every process. The order of devices here does not depend on it. Users who configure the layer keep it.
+///
+/// Must be called before the process starts a thread.
+pub fn disable_device_select_layer() {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if is_set("NODEVICE_SELECT") || is_set("MESA_VK_DEVICE_SELECT") {
+        return;
+    }
+    // SAFETY: no other thread runs that could access the environment.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var("NODEVICE_SELECT", "1");
+    }
+}
+
 const NO_ADAPTER: &str = "no driver offers a device; install the GPU's Vulkan driver";
 
 struct Adapter {

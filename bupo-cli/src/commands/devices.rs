@@ -55,7 +55,9 @@ pub fn check() -> Result<(), CliError> {
         return Ok(());
     }
     let failed = failures.join(", ");
-    Err(CliError::Message(format!("do not train on {failed}: update the driver, or choose another --device or --dtype")))
+    Err(CliError::Message(format!(
+        "do not train on {failed}: update the driver, or choose another --device or --dtype"
+    )))
 }
 
 fn print(device: &DetectedDevice) {

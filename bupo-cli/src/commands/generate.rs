@@ -32,7 +32,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         return Err(CliError::Message("there are no prompts; give at least one row of tokens".into()));
     }
     let sites = if args.compare.is_empty() { vec![args.policy.policy] } else { args.compare.clone() };
-    let job = Generate { options: options(args, &files, &prompts)?, files, dtype: args.model.dtype.dtype, prompts, sites };
+    let job =
+        Generate { options: options(args, &files, &prompts)?, files, dtype: args.model.dtype.dtype, prompts, sites };
     let mut responses = run_on(device, job)?;
     if !args.compare.is_empty() {
         return print_comparison(args, &responses, &tokenizer?);
@@ -68,8 +69,7 @@ impl Job for Generate {
 }
 
 fn options(args: &GenerateArgs, files: &ModelFiles, prompts: &[Vec<u32>]) -> Result<GenerateOptions, CliError> {
-    let eos_token_ids =
-        if args.ignore_eos { Vec::new() } else { load_eos_token_ids(files, &load_config(files)?)? };
+    let eos_token_ids = if args.ignore_eos { Vec::new() } else { load_eos_token_ids(files, &load_config(files)?)? };
     Ok(GenerateOptions {
         site: args.policy.policy,
         norm: args.policy.norm.norm,
@@ -102,11 +102,8 @@ fn print_comparison(
             names.into_iter().zip(responses.iter().map(|responses| as_json(responses))).collect();
         return Ok(write_atomically(path, format!("{}\n", Value::Object(by_site)).as_bytes())?);
     }
-    let texts = responses
-        .iter()
-        .flatten()
-        .map(|response| tokenizer.decode(&response.tokens))
-        .collect::<Result<Vec<_>, _>>()?;
+    let texts =
+        responses.iter().flatten().map(|response| tokenizer.decode(&response.tokens)).collect::<Result<Vec<_>, _>>()?;
     outln!("{}", args.prompt.as_deref().unwrap_or_default());
     out!("{}", columns(&names, &texts, terminal_width()));
     Ok(())

@@ -36,7 +36,10 @@ pub fn run(args: &GradeArgs) -> Result<(), CliError> {
 fn check_is_not_input(args: &GradeArgs) -> Result<(), CliError> {
     let (input, out) = (args.input.canonicalize(), args.out.canonicalize());
     if matches!((input, out), (Ok(input), Ok(out)) if input == out) {
-        return Err(CliError::Message(format!("--out is the input file {}; choose another file", args.input.display())));
+        return Err(CliError::Message(format!(
+            "--out is the input file {}; choose another file",
+            args.input.display()
+        )));
     }
     Ok(())
 }
@@ -52,8 +55,7 @@ struct Line {
 fn read_lines(path: &Path) -> Result<Vec<Line>, CliError> {
     let options = JsonLinesOptions { skip_empty_lines: true, ..JsonLinesOptions::default() };
     let parse = |JsonLine { number, value }| {
-        Line::parse(value)
-            .map_err(|reason| CliError::Message(format!("{} line {number}: {reason}", path.display())))
+        Line::parse(value).map_err(|reason| CliError::Message(format!("{} line {number}: {reason}", path.display())))
     };
     read_json_lines(path, options)?.into_iter().map(parse).collect()
 }

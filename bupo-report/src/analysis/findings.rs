@@ -52,7 +52,12 @@ fn text(analysis: &Analysis) -> String {
         return format!("{model}: only the first layers were measured, so there are no stages.");
     };
     let layer = boundary.layer.map_or("no boundary layer".to_string(), |layer| format!("boundary layer {layer}"));
-    format!("{model}: {layer}: {} ({}). {}.", boundary.reason(), boundary.certainty(), capitalized(&convergence.describe()))
+    format!(
+        "{model}: {layer}: {} ({}). {}.",
+        boundary.reason(),
+        boundary.certainty(),
+        capitalized(&convergence.describe())
+    )
 }
 
 fn capitalized(text: &str) -> String {

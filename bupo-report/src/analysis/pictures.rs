@@ -50,11 +50,7 @@ impl Pictures<'_> {
         };
         vec![
             picture("entropy-change-ffn", KINDS[2], "The stages are fitted to these values."),
-            picture(
-                "entropy-change-attn",
-                KINDS[1],
-                "In the paper, positive for Qwen3 and negative for Qwen2.5-Math.",
-            ),
+            picture("entropy-change-attn", KINDS[1], "In the paper, positive for Qwen3 and negative for Qwen2.5-Math."),
             picture(
                 "entropy-change-layer",
                 KINDS[0],
@@ -129,7 +125,11 @@ impl Pictures<'_> {
                 y_scale: YScale::Log,
                 ..by_layer("Euclidean norm", kinds(analysis, Statistic::Norm))
             };
-            Picture::new(format!("norms-{number}"), chart, "Norms of the residual stream and of the contributions to it.")
+            Picture::new(
+                format!("norms-{number}"),
+                chart,
+                "Norms of the residual stream and of the contributions to it.",
+            )
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
@@ -147,11 +147,7 @@ impl Pictures<'_> {
                 zero_line: true,
                 ..by_layer("participation ratio", kinds(analysis, Statistic::Participation))
             };
-            Picture::new(
-                format!("directions-{number}"),
-                chart,
-                "Per response, averaged over responses.",
-            )
+            Picture::new(format!("directions-{number}"), chart, "Per response, averaged over responses.")
         }));
         pictures
     }
@@ -181,7 +177,11 @@ impl Pictures<'_> {
                     zero_line,
                     ..by_layer(label, lines.collect())
                 };
-                Picture::new(format!("{file}-by-{name}-{number}"), chart, "Bands are 95% confidence intervals over responses.")
+                Picture::new(
+                    format!("{file}-by-{name}-{number}"),
+                    chart,
+                    "Bands are 95% confidence intervals over responses.",
+                )
             })
         };
         [

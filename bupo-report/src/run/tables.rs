@@ -17,9 +17,8 @@ const SHOWN: usize = 4;
 const MAX_CHARACTERS: usize = 800;
 
 pub(super) fn subtitle(runs: &[Run]) -> String {
-    let model = |run: &Run| {
-        run.settings.get("model").and_then(Setting::as_str).unwrap_or("the embedded model").to_string()
-    };
+    let model =
+        |run: &Run| run.settings.get("model").and_then(Setting::as_str).unwrap_or("the embedded model").to_string();
     let models: BTreeSet<String> = runs.iter().map(model).collect();
     format!("Trained from {}.", models.into_iter().collect::<Vec<_>>().join(", "))
 }
@@ -28,8 +27,9 @@ pub(super) fn outcome_text(runs: &[Run]) -> String {
     let text = |run: &Run| {
         let auto_layer = run.auto_layer.as_ref().map(|auto_layer| {
             let layer = auto_layer.boundary.layer;
-            let layer =
-                layer.map_or("the full policy, because there is no exploration stage".into(), |layer| format!("layer {layer}"));
+            let layer = layer.map_or("the full policy, because there is no exploration stage".into(), |layer| {
+                format!("layer {layer}")
+            });
             format!(
                 " `layer = \"auto\"` chose {layer} from the first step's responses: {} ({}).",
                 auto_layer.reason, auto_layer.certainty
