@@ -277,7 +277,7 @@ fn a_folder_that_is_not_a_run_is_refused() {
     assert!(fail_report(&[text(&folder.path().join("nowhere"))]).contains("no such folder"));
     fs::write(folder.path().join("config.toml"), "seed = 1\n").unwrap();
     fs::write(folder.path().join("metrics.jsonl"), "{\"step\": 1}\nnonsense\n{}\n").unwrap();
-    assert!(fail_report(&[text(folder.path())]).contains("metrics.jsonl: line 2"));
+    assert!(fail_report(&[text(folder.path())]).contains("metrics.jsonl line 1: missing field"));
 }
 
 fn succeed_report(args: &[&str]) {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use bupo_models::ModelConfig;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
+use bupo_models::{DtypeChoice, ModelConfig};
 use bupo_rl::{MemoryPlan, RunPlan, TrainConfig, shrink_to_memory};
 use bytesize::ByteSize;
 
@@ -32,7 +32,7 @@ pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<Byte
     let model = load_config(&model_files(config.model.as_deref(), Wanted::Config)?)?;
     let plan = RunPlan::new(config, &model)?;
     let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
-    outln!("model {name}: {} layers, {:.3} billion parameters", model.num_hidden_layers, billions(plan.parameters));
+    outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));
     print_phases(&plan);
     print_step(config, &plan);
     print_memory(config, &plan.memory);
@@ -57,14 +57,14 @@ fn print_phases(plan: &RunPlan) {
     for (index, phase) in plan.phases.iter().enumerate() {
         let site = phase.phase.site;
         outln!(
-            "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.3} billion parameters",
+            "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.2} M parameters",
             index + 1,
             if phase.open { format!("auto, at most {site}") } else { site.to_string() },
             phase.phase.norm,
             phase.phase.steps,
             phase.updates,
             phase.layers,
-            billions(phase.trained)
+            millions(phase.trained)
         );
     }
 }
@@ -85,7 +85,12 @@ fn print_step(config: &TrainConfig, plan: &RunPlan) {
 }
 
 fn print_memory(config: &TrainConfig, memory: &MemoryPlan) {
-    outln!("estimated memory at the maximum sequence length, compute dtype {:?}", config.dtype);
+    let dtype = match config.dtype {
+        DtypeChoice::F32 => "f32",
+        DtypeChoice::Bf16 => "bf16",
+        DtypeChoice::Auto => "auto (planned as f32)",
+    };
+    outln!("estimated memory at the maximum sequence length, compute dtype {dtype}");
     for (name, bytes) in [
         ("weights", memory.weights),
         ("gradients", memory.gradients),
@@ -138,6 +143,6 @@ fn print_fit(
     Ok(())
 }
 
-fn billions(count: u64) -> f64 {
-    count as f64 / 1e9
+fn millions(count: u64) -> f64 {
+    count as f64 / 1e6
 }

@@ -1,7 +1,7 @@
 //! GPU drivers report a missing library, exhausted memory and other failures by panics in their bindings, some of them on
 //! other threads. Here they become errors.
 
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
@@ -26,19 +26,26 @@ pub fn run_on_gpu<T>(work: impl FnOnce() -> Result<T, CliError>) -> Result<T, Cl
 /// The message of the first panic, on any thread.
 pub fn catch_driver_panic<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
     let first = Arc::new(Mutex::new(None));
-    let seen = Arc::clone(&first);
     let hook = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let text = info.payload_as_str().unwrap_or("no driver").lines().next().unwrap_or_default();
+    panic::set_hook(recording_hook(Arc::clone(&first)));
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(probe));
+    panic::set_hook(hook);
+    result.map_err(|_| first.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(|| NO_MESSAGE.into()))
+}
+
+const NO_MESSAGE: &str = "no driver";
+
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send>;
+
+/// A panic hook that records the first message and prints nothing.
+fn recording_hook(first: Arc<Mutex<Option<String>>>) -> Hook {
+    Box::new(move |info| {
+        let text = info.payload_as_str().unwrap_or(NO_MESSAGE).lines().next().unwrap_or_default();
         // The rest lists every file name that was tried for a library.
         let text = text.split(" - searched for").next().unwrap_or_default();
         let text: String = text.chars().take(200).collect();
-        seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
-    }));
-    let result = panic::catch_unwind(panic::AssertUnwindSafe(probe));
-    panic::set_hook(hook);
-    let reason = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-    result.map_err(|_| reason.unwrap_or_else(|| "no driver".into()))
+        first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    })
 }
 
 /// Runs a small computation.

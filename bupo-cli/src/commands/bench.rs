@@ -164,7 +164,7 @@ fn shape(name: &str) -> Result<ModelConfig, CliError> {
     if !path.is_file() {
         let known: Vec<&str> = SHAPES.iter().map(|(known, _)| *known).collect();
         return Err(CliError::Message(format!(
-            "`{name}` is not a shape ({}) nor a model folder with a config.json",
+            "`{name}` is neither a shape ({}) nor a model folder with a config.json",
             known.join(", ")
         )));
     }

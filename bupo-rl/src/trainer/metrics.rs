@@ -8,10 +8,6 @@ use super::warnings::Warning;
 use crate::phases::GuardAction;
 use crate::rollout::RolloutMetrics;
 
-/// Earlier names of metrics, written beside the present ones: present name, earlier name.
-const EARLIER_KEYS: [(&str, &str); 2] =
-    [("sampling_logp_difference", "sampling_gap"), ("sampling_logp_difference_max", "sampling_gap_max")];
-
 /// One line of `metrics.jsonl`. Means are over the step's responses or response tokens. A number that is not finite is null in
 /// the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,17 +109,9 @@ pub struct Timing {
 }
 
 impl StepMetrics {
-    /// The line of `metrics.jsonl`, earlier names of metrics included.
+    /// The line of `metrics.jsonl`.
     pub(super) fn to_line(&self) -> serde_json::Result<Value> {
-        let mut line = serde_json::to_value(self)?;
-        if let Some(line) = line.as_object_mut() {
-            for (key, earlier) in EARLIER_KEYS {
-                if let Some(value) = line.get(key).cloned() {
-                    line.insert(earlier.into(), value);
-                }
-            }
-        }
-        Ok(line)
+        serde_json::to_value(self)
     }
 }
 
