@@ -189,7 +189,7 @@ fn files_that_do_not_do_are_refused_before_work_starts() {
     arithmetic(&sums, 40);
     let data = format!("data.train=['{}']", text(&sums));
     for (setting, expected) in [
-        ("evaluation.problems=40", "set apart"),
+        ("evaluation.problems=40", "hold them out"),
         ("rollout.prompts=64", "64"),
         ("data.answer_column=nothing", "nothing"),
         ("data.max_prompt_tokens=1", "data.max_prompt_tokens"),

@@ -1,4 +1,4 @@
-//! Benchmarks: sampled, graded and kept problem by problem, so that an evaluation that was stopped goes on.
+//! Benchmarks, sampled, graded and saved problem by problem, so that a stopped evaluation can resume.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ pub const COMPLETIONS: &str = "completions.jsonl";
 const SETTINGS: &str = "settings.json";
 const RESULTS: &str = "results.json";
 
-/// Questions under a name.
+/// A named list of questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Benchmark {
-    /// How tables and completions call it.
+    /// The name in tables and completions.
     pub name: String,
     /// Its questions, in order.
     pub questions: Vec<Question>,
@@ -42,7 +42,7 @@ pub struct BenchmarkCompletion {
     pub completion: Completion,
 }
 
-/// What came of a benchmark.
+/// The result of a benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchmarkResult {
     /// The benchmark's name.
@@ -61,11 +61,11 @@ pub struct EvaluationFolder {
 }
 
 impl EvaluationFolder {
-    /// Makes the folder, or opens one that an evaluation with the same settings left. A problem whose responses were not
-    /// all written is taken as not done.
+    /// Creates the folder, or opens that of an evaluation with the same settings to resume it. A problem whose responses were
+    /// not all written is done again.
     ///
     /// # Errors
-    /// If the folder holds anything else, or cannot be written.
+    /// If the folder has other contents or another evaluation's settings, or cannot be written.
     pub fn open(path: &Path, settings: &Value, samples: usize) -> Result<Self, EvalError> {
         fs::create_dir_all(path).map_err(EvalError::io("create", path))?;
         let (settings_path, lines_path) = (path.join(SETTINGS), path.join(COMPLETIONS));
@@ -89,16 +89,16 @@ impl EvaluationFolder {
                 path.display()
             )));
         }
-        // An evaluation that was stopped at its very beginning has no completions yet.
+        // An evaluation that was stopped at its start may have no completions yet.
         let lines = if lines_path.exists() { read_lines(&lines_path)? } else { Vec::new() };
-        let done = whole_problems(lines, samples);
+        let done = complete_problems(lines, samples);
         let kept: String =
             done.iter().map(line).collect::<Result<_, _>>().map_err(EvalError::io("read", &lines_path))?;
         write_atomically(&lines_path, kept.as_bytes())?;
         Ok(Self { path: path.to_path_buf(), lines: JsonLinesWriter::open(&lines_path)?, done })
     }
 
-    /// Problems done when it was opened.
+    /// The number of problems that were done when the folder was opened.
     pub fn resumed(&self, samples: usize) -> usize {
         self.done.len() / samples.max(1)
     }
@@ -116,11 +116,11 @@ impl EvaluationFolder {
     }
 }
 
-/// Samples and grades what an evaluation's folder does not hold yet, about `sampling.batch` responses at a time, and says
-/// what came of each benchmark. `report` sees how many problems were done.
+/// Samples and grades the problems that an evaluation's folder does not have yet, about `sampling.batch` responses at a time, and
+/// returns the result of each benchmark. `report` gets the number of problems done since its last call.
 ///
 /// # Errors
-/// If the policy's logits are not finite, or something cannot be written.
+/// If the policy's logits are not finite, or a file cannot be written.
 pub fn run_benchmarks<B: Backend>(
     sampler: &Sampler<'_, B>,
     benchmarks: &[Benchmark],
@@ -156,14 +156,14 @@ pub fn run_benchmarks<B: Backend>(
     Ok(results(&folder.done))
 }
 
-/// Grades completions again and says what came of each benchmark.
+/// Grades the completions of a file again and returns the result of each benchmark.
 ///
 /// # Errors
 /// If the file cannot be read or a line is not a completion.
 pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>, EvalError> {
     let mut lines = read_lines(path)?;
     if lines.is_empty() {
-        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "there are no completions in it".into() });
+        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "the file has no completions".into() });
     }
     let items: Vec<Item<'_>> = lines
         .iter()
@@ -212,9 +212,9 @@ fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
         .collect()
 }
 
-/// The problems all of whose responses are there, as they stand at the file's beginning.
-fn whole_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<BenchmarkCompletion> {
-    let whole = lines.chunks(samples.max(1)).take_while(|responses| {
+/// The lines at the file's beginning that form complete problems.
+fn complete_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<BenchmarkCompletion> {
+    let complete = lines.chunks(samples.max(1)).take_while(|responses| {
         responses.len() == samples
             && responses.iter().enumerate().all(|(index, line)| {
                 line.sample == index + 1
@@ -222,12 +222,12 @@ fn whole_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<Be
                     && line.benchmark == responses[0].benchmark
             })
     });
-    let kept = whole.count() * samples;
+    let kept = complete.count() * samples;
     lines.truncate(kept);
     lines
 }
 
-/// Lines that are completions; the last one may be unfinished.
+/// Reads completions; an unfinished last line is skipped.
 fn read_lines(path: &Path) -> Result<Vec<BenchmarkCompletion>, EvalError> {
     let options = JsonLinesOptions { skip_unfinished_line: true, ..JsonLinesOptions::default() };
     Ok(read_json_lines(path, options)?.into_iter().map(|line| line.value).collect())
@@ -237,7 +237,7 @@ fn line(line: &BenchmarkCompletion) -> std::io::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(line)?))
 }
 
-/// The first setting whose value is another.
+/// The name of the first setting that differs.
 fn difference(earlier: &Value, now: &Value) -> Option<String> {
     let (Some(earlier), Some(now)) = (earlier.as_object(), now.as_object()) else { return Some("kind".into()) };
     let names = earlier.keys().chain(now.keys());
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_goes_on_after_the_last_whole_problem() -> Result<(), Box<dyn std::error::Error>> {
+    fn an_evaluation_resumes_after_the_last_complete_problem() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("eval");
         let settings = json!({"samples": 2, "seed": 0});
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_goes_on_that_was_stopped_at_its_beginning() -> Result<(), Box<dyn std::error::Error>> {
+    fn an_evaluation_stopped_at_its_start_resumes() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("eval");
         let settings = json!({"samples": 2, "seed": 0});
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_something_else_is_left_alone() -> Result<(), Box<dyn std::error::Error>> {
+    fn a_folder_with_other_contents_is_refused() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("thesis.tex"), "all of it")?;
         assert!(matches!(EvaluationFolder::open(folder.path(), &json!({}), 1), Err(EvalError::FolderExists(_))));

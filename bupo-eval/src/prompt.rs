@@ -1,4 +1,4 @@
-//! Problems made into prompts: a chat template, a tokenizer, a length limit.
+//! Prompts of problems: chat template, tokenizer, length limit.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,17 +14,17 @@ use serde::{Deserialize, Serialize};
 use crate::EvalError;
 use crate::question::Question;
 
-/// The template of a base model that has none.
+/// The built-in template for models without one.
 const PLAIN: &str = "plain";
 
-/// Which chat template makes prompts of problems.
+/// The chat template that renders prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum ChatChoice {
-    /// The model's own, or `plain` for chat messages where it has none; plain text then stays as it is.
+    /// The model's own. Without one, `plain` for chat messages, and no template for plain text.
     #[default]
     Auto,
-    /// None: the text as it is, messages one below the other.
+    /// No template: plain text as it is, message contents joined by newlines.
     None,
     /// The built-in template for base models.
     Plain,
@@ -32,35 +32,35 @@ pub enum ChatChoice {
     File(PathBuf),
 }
 
-/// What becomes of a prompt beyond the length limit.
+/// What happens to a prompt beyond the length limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overlong {
-    /// It is left out.
+    /// The problem is dropped.
     #[default]
     Drop,
-    /// Its first tokens are left out.
+    /// Its first tokens are removed.
     TruncateLeft,
 }
 
-/// Problems made into questions, and how many did not fit.
+/// Questions made from problems, and how many prompts were over-long.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prepared {
     /// In the problems' order.
     pub questions: Vec<Question>,
-    /// Left out for their length.
+    /// Problems dropped for their length.
     pub dropped: usize,
-    /// Cut on the left.
+    /// Prompts truncated on the left.
     pub truncated: usize,
 }
 
-/// Makes prompts of problems for one model.
+/// Renders prompts for one model.
 #[derive(Debug)]
 pub struct PromptRenderer {
     tokenizer: TextTokenizer,
-    /// For chat messages.
+    /// The template for chat messages.
     chat: Option<Template>,
-    /// For plain text, which becomes a user's message.
+    /// The template for plain text, which becomes a user message.
     text: Option<Template>,
     thinking: Option<bool>,
 }
@@ -68,12 +68,12 @@ pub struct PromptRenderer {
 #[derive(Debug, Clone)]
 struct Template {
     template: ChatTemplate,
-    /// Whether it writes the special tokens that begin a prompt; otherwise the tokenizer adds its own.
+    /// Whether the template writes the special tokens at the start of a prompt; otherwise the tokenizer adds its own.
     special_tokens: bool,
 }
 
 impl PromptRenderer {
-    /// For the model of `files`. `thinking` is what templates know as `enable_thinking`.
+    /// A renderer for the model of `files`. `thinking` is `enable_thinking` of the template.
     ///
     /// # Errors
     /// If the tokenizer or the template cannot be read.
@@ -104,7 +104,7 @@ impl PromptRenderer {
     /// The text of a prompt and its tokens.
     ///
     /// # Errors
-    /// If the template refuses the messages, or the text cannot be encoded.
+    /// If the template fails on the messages, or the text cannot be encoded.
     pub fn render(&self, prompt: &Prompt) -> Result<(String, Vec<u32>), EvalError> {
         let options = RenderOptions { add_generation_prompt: true, enable_thinking: self.thinking };
         let (text, special_tokens) = match (prompt, &self.chat, &self.text) {
@@ -124,7 +124,7 @@ impl PromptRenderer {
         Ok((text, tokens))
     }
 
-    /// Makes questions of problems, those of more than `limit` tokens by the rule `overlong`.
+    /// Makes problems into questions; `overlong` says what happens to prompts of more than `limit` tokens.
     ///
     /// # Errors
     /// If a prompt cannot be rendered or encoded, or has no tokens; the message names the problem, from 1.
@@ -132,7 +132,7 @@ impl PromptRenderer {
         let mut prepared = Prepared::default();
         for (index, problem) in problems.into_iter().enumerate() {
             let (prompt, mut tokens) = self.render(&problem.prompt).map_err(|error| {
-                EvalError::Config(format!("the prompt of problem {} cannot be made: {error}", index + 1))
+                EvalError::Config(format!("the prompt of problem {} cannot be rendered: {error}", index + 1))
             })?;
             if tokens.is_empty() {
                 return Err(EvalError::Config(format!(
@@ -155,7 +155,7 @@ impl PromptRenderer {
     }
 }
 
-/// A template of that text, or else the one in the tokenizer's config, with the special tokens named there.
+/// The template `source`, or else the one in the tokenizer's config, with the special tokens of that config.
 fn template(files: &ModelFiles, source: Option<String>) -> Result<Option<Template>, EvalError> {
     let config = optional(files, "tokenizer_config.json")?.unwrap_or_else(|| "{}".into());
     let template = ChatTemplate::from_tokenizer_config(&config, source.as_deref())?;

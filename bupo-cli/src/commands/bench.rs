@@ -130,16 +130,16 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_m
     if let Some(peak) = gpu_mb {
         outln!("  {peak:.0} MB of the GPU's memory at the peak");
     }
-    let floor = &result.floor;
+    let roofline = &result.roofline;
     outln!(
-        "  {:.0}% of the floor: {:.1} GFLOP at {:.1} GFLOP/s are {:.3} s, {:.2} GB at {:.1} GB/s are {:.3} s",
-        100.0 * result.of_floor,
-        floor.operations * 1e-9,
+        "  {:.0}% of the roofline: {:.1} GFLOP at {:.1} GFLOP/s are {:.3} s, {:.2} GB at {:.1} GB/s are {:.3} s",
+        100.0 * result.of_roofline,
+        roofline.operations * 1e-9,
         result.machine.gflops,
-        floor.operation_seconds,
-        floor.bytes * 1e-9,
+        roofline.operation_seconds,
+        roofline.bytes * 1e-9,
         result.machine.copy_gb_per_second,
-        floor.byte_seconds
+        roofline.byte_seconds
     );
     let whole: f64 = result.profile.iter().map(|(_, seconds)| seconds).sum();
     for (part, seconds) in &result.profile {

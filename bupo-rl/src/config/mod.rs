@@ -1,4 +1,4 @@
-//! Settings of a training run: TOML in, every value checked before work starts.
+//! Settings of a training run, read from TOML and checked before the run starts.
 
 mod load;
 mod resume;

@@ -1,4 +1,4 @@
-//! Values of settings that are out of range, or do not fit one another.
+//! Checks of ranges and of settings against one another.
 
 use super::train_config::TrainConfig;
 use crate::RlError;
@@ -50,7 +50,7 @@ impl TrainConfig {
         if let Some((name, value)) = at_least_zero.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err(RlError::Config(format!("{name} is {value}; it must be 0 or more")));
         }
-        // With numbers of 1 alone there are so few problems that none is held out.
+        // With the number 1 only there are too few problems to hold any out.
         for (name, value) in
             [("task.max_terms", self.task.max_terms), ("task.max_number", self.task.max_number as usize)]
         {

@@ -1,4 +1,4 @@
-//! The embedded task's questions, drawn without end.
+//! Questions of the embedded task, generated on demand.
 
 use bupo_eval::{GradingInput, Question};
 use bupo_grade::Graded;
@@ -36,7 +36,7 @@ impl Questions for ArithmeticQuestions {
         (0..self.held_out).map(|_| self.question(self.task.held_out_problem(&mut rng))).collect()
     }
 
-    /// A response cut by the length limit is worth nothing.
+    /// A truncated response has reward 0.
     fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded> {
         let score = |answer: &GradingInput<'_>| {
             if answer.finished { self.task.reward(&answer.question.answer, answer.response) } else { 0.0 }
@@ -52,7 +52,10 @@ impl Questions for ArithmeticQuestions {
 
     fn describe(&self) -> String {
         let Arithmetic { max_terms, max_number } = self.task;
-        format!("sums of up to {max_terms} numbers up to {max_number}, {} held out", self.held_out)
+        format!(
+            "sums and differences of up to {max_terms} numbers up to {max_number}, {} problems held out",
+            self.held_out
+        )
     }
 }
 

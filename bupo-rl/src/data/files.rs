@@ -1,4 +1,4 @@
-//! Questions from Parquet and JSON lines.
+//! Questions from Parquet and JSON-lines files.
 
 use bupo_data::{Epochs, split_validation};
 use bupo_eval::{GradingInput, PromptRenderer, Question, grade_all, read_questions};
@@ -10,22 +10,22 @@ use crate::RlError;
 use crate::config::TrainConfig;
 use crate::random::{Purpose, stream_seed};
 
-/// Questions of files, shuffled anew each epoch.
+/// Questions from files.
 #[derive(Debug)]
 pub struct FileQuestions {
     training: Vec<Question>,
     held_out: Vec<Question>,
     epochs: Epochs,
     grader: Grader,
-    /// Prompts beyond the length limit that were left out.
+    /// Prompts dropped for their length.
     dropped: usize,
-    /// And that were cut.
+    /// Prompts truncated on the left.
     truncated: usize,
 }
 
 impl FileQuestions {
-    /// Reads the files a run names and makes prompts for the model of `files`. Without validation files,
-    /// `evaluation.problems` rows of the training files are set apart.
+    /// Reads the run's data files and renders prompts for the model of `files`. Without validation files,
+    /// `evaluation.problems` rows of the training files are held out.
     ///
     /// # Errors
     /// If a file cannot be read, a column is missing, too few rows are left for a step, or a scorer cannot be started.
@@ -36,7 +36,7 @@ impl FileQuestions {
         let training = read_questions(&data.train, &options, &renderer)?;
         let (mut dropped, mut truncated) = (training.dropped, training.truncated);
         let (training, mut held_out) = if data.validation.is_empty() {
-            set_apart(training.questions, config.evaluation.problems, config.seed)?
+            hold_out(training.questions, config.evaluation.problems, config.seed)?
         } else {
             let held_out = read_questions(&data.validation, &options, &renderer)?;
             dropped += held_out.dropped;
@@ -77,17 +77,17 @@ impl Questions for FileQuestions {
         let (training, held_out) = (self.training.len(), self.held_out.len());
         let overlong = match (self.dropped, self.truncated) {
             (0, 0) => String::new(),
-            (dropped, 0) => format!("; {dropped} over-long prompts left out"),
-            (_, truncated) => format!("; {truncated} over-long prompts cut on the left"),
+            (dropped, 0) => format!("; {dropped} over-long prompts dropped"),
+            (_, truncated) => format!("; {truncated} over-long prompts truncated on the left"),
         };
         format!("{training} rows to train on, {held_out} held out{overlong}")
     }
 }
 
-fn set_apart(questions: Vec<Question>, count: usize, seed: u64) -> Result<(Vec<Question>, Vec<Question>), RlError> {
+fn hold_out(questions: Vec<Question>, count: usize, seed: u64) -> Result<(Vec<Question>, Vec<Question>), RlError> {
     if count >= questions.len() {
         return Err(RlError::Config(format!(
-            "evaluation.problems {count} would be set apart of {} training rows; name data.validation files, or lower it",
+            "evaluation.problems is {count}, but there are only {} training rows to hold them out from; set data.validation, or lower it",
             questions.len()
         )));
     }

@@ -1,4 +1,4 @@
-//! Training data: problems of files or of the embedded arithmetic task, and their rewards.
+//! Training data: problems from files or of the embedded arithmetic task, and the rewards of responses.
 
 mod arithmetic;
 mod arithmetic_questions;
@@ -15,9 +15,9 @@ pub use arithmetic_questions::ArithmeticQuestions;
 pub use files::FileQuestions;
 pub use synthetic::{SyntheticProblem, Task};
 
-/// Questions to train and to measure on, with a rule that checks answers.
+/// Training and held-out questions with a reward rule.
 pub trait Questions {
-    /// The questions of a draw, from 1. The same draw always gives the same ones.
+    /// The questions of a draw (from 1); the same for the same draw.
     ///
     /// # Errors
     /// If a prompt cannot be encoded.
@@ -29,14 +29,14 @@ pub trait Questions {
     /// If a prompt cannot be encoded.
     fn held_out(&self) -> Result<Vec<Question>, RlError>;
 
-    /// What responses are worth, in their order. One that a scorer fails to grade is worth nothing.
+    /// Grades responses, in their order. One that a scorer fails to grade has score 0.
     fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded>;
 
-    /// What scorers failed to grade so far.
+    /// The failures of scorers so far.
     fn failures(&self) -> Failures {
         Failures::default()
     }
 
-    /// The questions in a line.
+    /// A one-line description.
     fn describe(&self) -> String;
 }

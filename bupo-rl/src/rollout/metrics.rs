@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct RolloutMetrics {
     /// Mean reward.
     pub reward: f64,
-    /// Its standard error, from the spread of the groups' means.
+    /// The mean reward's standard error, from the standard deviation of the groups' means.
     pub reward_error: f64,
     /// Mean over groups of the rewards' standard deviation.
     pub reward_std: f64,

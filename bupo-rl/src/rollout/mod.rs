@@ -1,4 +1,4 @@
-//! A step's responses: sampled, graded, filtered and rewarded.
+//! A step's responses: sampling, grading, filtering, reward shaping.
 
 mod metrics;
 mod reward_shaping;

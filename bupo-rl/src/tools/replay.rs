@@ -1,10 +1,10 @@
-//! Learning from recorded rollouts, without generation: how anyone can check an update against another program.
+//! Updates on recorded rollouts without generation, for comparison with other implementations.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use bupo_models::{Decoder, Sequence};
+use bupo_runs::{JsonLine, JsonLinesOptions, read_json_lines};
 use burn::tensor::backend::Backend;
 use serde::Deserialize;
 
@@ -12,58 +12,52 @@ use crate::RlError;
 use crate::loss::RewardedLength;
 use crate::update::{DecoderOptimizer, LossSpec, Sample, UpdateStats, response_stats, update};
 
-/// Rewards beyond this are mistakes, and their squares might not be numbers.
+/// Larger rewards are taken for errors; their squares could overflow.
 const MAX_REWARD: f64 = 1e9;
 
-/// A line of recorded rollouts. The response is taken whole: it is the recorder who ends it at its first
-/// end-of-sequence id.
+/// A recorded rollout. The response is used whole: it must already end at its first end-of-sequence id.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct RecordedRollout {
     /// Responses to one prompt share a group.
     pub group: u64,
-    /// The prompt's ids.
+    /// The prompt's token ids.
     pub prompt: Vec<u32>,
-    /// The response's ids.
+    /// The response's token ids.
     pub response: Vec<u32>,
-    /// What the response is worth.
+    /// The reward.
     pub reward: f64,
 }
 
-/// Reads recorded rollouts, one JSON object a line.
+/// Reads recorded rollouts, one JSON object per line.
 ///
 /// # Errors
-/// Names the first line that is malformed, empty of tokens, or has an id outside the vocabulary.
+/// Names the first line that is invalid, has no tokens, or has a token id outside the vocabulary of size `vocab`.
 pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, RlError> {
-    let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
     let mut rollouts = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let wrong = |reason: String| RlError::Rollout { path: path.to_path_buf(), line: index + 1, reason };
-        if line.trim().is_empty() {
-            return Err(wrong("the line is empty; each line is one rollout".into()));
-        }
-        let rollout: RecordedRollout = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+    for JsonLine { number, value: rollout } in read_json_lines::<RecordedRollout>(path, JsonLinesOptions::default())? {
+        let error = |reason: String| RlError::Rollout { path: path.to_path_buf(), line: number, reason };
         for (name, ids) in [("prompt", &rollout.prompt), ("response", &rollout.response)] {
             if ids.is_empty() {
-                return Err(wrong(format!("{name} has no tokens")));
+                return Err(error(format!("{name} has no tokens")));
             }
             if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-                return Err(wrong(format!("{name} has token id {id}, outside the model's vocabulary of {vocab}")));
+                return Err(error(format!("{name} has token id {id}, outside the model's vocabulary of {vocab}")));
             }
         }
         if rollout.reward.is_nan() || rollout.reward.abs() > MAX_REWARD {
-            return Err(wrong(format!("reward is {:e}; it must be within {MAX_REWARD:e} of 0", rollout.reward)));
+            return Err(error(format!("reward is {:e}; it must be within {MAX_REWARD:e} of 0", rollout.reward)));
         }
         rollouts.push(rollout);
     }
     if rollouts.is_empty() {
-        return Err(RlError::NoData { path: path.to_path_buf(), reason: "there are no rollouts in it".into() });
+        return Err(RlError::NoData { path: path.to_path_buf(), reason: "the file has no rollouts".into() });
     }
     Ok(rollouts)
 }
 
-/// Makes `updates` updates, each on all rollouts as one mini-batch, and hands each one's figures to `report`.
+/// Makes `updates` updates, each on all rollouts as one mini-batch. `report` gets each one's number and statistics.
 ///
-/// Advantages are within groups; old log-probs are taken once, before the first update, at the policy's own site.
+/// Old log-probs are computed once, before the first update, at the site of the loss.
 ///
 /// # Errors
 /// If the policy's site is outside the model, or `report` fails.
@@ -106,7 +100,7 @@ fn samples<B: Backend>(
         .map(|rollout| Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
         .collect();
     let stats = response_stats(decoder, &sequences, &loss.policy, loss.max_tokens_per_batch)?;
-    // The model before its first update is its own reference.
+    // The reference is the model before its first update.
     let reference = loss.objective.needs_reference();
     Ok(sequences
         .into_iter()

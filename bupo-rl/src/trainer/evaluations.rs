@@ -1,4 +1,4 @@
-//! Evaluations before, between and after, and what is seen from inside meanwhile.
+//! Evaluations before, during and after training, and measurements of the internal policies.
 
 use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite};
@@ -13,7 +13,7 @@ use crate::RlError;
 use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
 
-/// How many completions are kept each time.
+/// Completions kept per evaluation or step.
 const COMPLETIONS_KEPT: usize = 4;
 
 /// A line of `completions.jsonl` in a run's folder.
@@ -21,7 +21,7 @@ const COMPLETIONS_KEPT: usize = 4;
 pub struct KeptCompletion {
     /// The step after which it was sampled; 0 before training.
     pub step: usize,
-    /// Whether its problem is held out of training.
+    /// Whether its problem is a held-out one.
     pub held_out: bool,
     /// Prompt, response and score.
     #[serde(flatten)]
@@ -33,7 +33,7 @@ pub struct KeptCompletion {
 pub struct AutoLayer {
     /// Why this layer.
     pub reason: String,
-    /// How often resampled responses give the same layer.
+    /// The share of bootstrap resamples that give the same layer, as a sentence.
     pub certainty: String,
     /// The boundary layer with its numbers.
     #[serde(flatten)]
@@ -41,23 +41,23 @@ pub struct AutoLayer {
 }
 
 impl<B: Backend> Trainer<B> {
-    /// Whether evaluations have not become better for as long as the settings allow.
+    /// Whether `evaluation.patience` evaluations in a row brought no higher Avg@K.
     pub(super) fn early_stopped(&self) -> bool {
         let patience = self.config.evaluation.patience;
         patience > 0 && self.state.without_gain >= patience
     }
 
-    pub(super) fn evaluate_between(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
+    pub(super) fn evaluate_during(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
         let when = format!("step {step}");
         progress.evaluating(&when);
         let evaluation = self.evaluate(step)?;
         progress.evaluated(&when, &evaluation);
-        self.note(step, evaluation);
+        self.record_evaluation(step, evaluation);
         Ok(())
     }
 
-    /// Remembers an evaluation, and whether it is the best.
-    pub(super) fn note(&mut self, step: usize, evaluation: Evaluation) {
+    /// Records an evaluation and whether it is the best so far.
+    pub(super) fn record_evaluation(&mut self, step: usize, evaluation: Evaluation) {
         if self.state.best.is_none_or(|(_, best)| evaluation.avg_at_k > best) {
             self.state.best = Some((step, evaluation.avg_at_k));
             self.state.without_gain = 0;
@@ -67,7 +67,7 @@ impl<B: Backend> Trainer<B> {
         self.state.newest = Some((step, evaluation));
     }
 
-    /// The same problems and random numbers before and after.
+    /// Evaluates on the same problems with the same random numbers each time.
     pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluation, RlError> {
         let settings = self.config.evaluation.clone();
         let sampling = Sampling {
@@ -97,7 +97,7 @@ impl<B: Backend> Trainer<B> {
         Ok(evaluation)
     }
 
-    /// Keeps the first responses to some questions.
+    /// Logs the first response to each of the first questions.
     pub(super) fn keep_completions(&mut self, groups: &[Group], step: usize, held_out: bool) -> Result<(), RlError> {
         for completion in groups.iter().filter_map(|group| group.completion(0)).take(COMPLETIONS_KEPT) {
             self.run.completion(&KeptCompletion { step, held_out, completion })?;
@@ -105,7 +105,7 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
-    /// Measures the internal policies where it is time to.
+    /// Measures the internal policies if `step` is a multiple of `probe.every`.
     pub(super) fn probe(&mut self, step: usize) -> Result<(), RlError> {
         let every = self.config.probe.every;
         let Some(probe) = self.state.probe.as_ref().filter(|_| every > 0 && step.is_multiple_of(every)) else {
@@ -115,8 +115,8 @@ impl<B: Backend> Trainer<B> {
         self.run.probe(&line)
     }
 
-    /// Finds the layer of the phases that leave it open, by the first step's responses: the boundary layer, or the full policy
-    /// where no layer explores.
+    /// Sets the layer of phases with `layer = "auto"` from the first step's responses: the boundary layer, or the full policy if
+    /// there is none.
     pub(super) fn resolve_auto_layer(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
         let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
         self.state.schedule.resolve_auto_layer(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));

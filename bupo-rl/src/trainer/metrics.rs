@@ -12,8 +12,8 @@ use crate::rollout::RolloutMetrics;
 const EARLIER_KEYS: [(&str, &str); 2] =
     [("sampling_logp_difference", "sampling_gap"), ("sampling_logp_difference_max", "sampling_gap_max")];
 
-/// One line of `metrics.jsonl`. Means are over the step's responses or response tokens. A number that is not finite is null in
-/// the file.
+/// One line of `metrics.jsonl`. Means are over the step's responses or response tokens. Numbers that are not finite are null
+/// in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
     /// From 1.
@@ -41,9 +41,9 @@ pub struct StepMetrics {
     /// What the phase guard did after this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardAction>,
-    /// AdamW's step size.
+    /// AdamW's learning rate.
     pub learning_rate: f64,
-    /// Where the time went.
+    /// Durations.
     #[serde(flatten)]
     pub timing: Timing,
 }
@@ -57,7 +57,7 @@ pub struct UpdateMetrics {
     /// Mean of `logp_old - logp` over the step's updates.
     #[serde(deserialize_with = "nan_if_null")]
     pub kl: f64,
-    /// Mean of the estimated KL to the frozen reference, where the loss has one.
+    /// Mean of the estimated KL to the frozen reference, if the loss has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ref_kl: Option<f64>,
     /// Mean loss.
@@ -78,7 +78,7 @@ pub struct UpdateMetrics {
     /// The importance ratio furthest from 1 in any update.
     #[serde(deserialize_with = "nan_if_null")]
     pub extreme_ratio: f64,
-    /// Updates left out because their loss or gradient was not finite.
+    /// Updates skipped because their loss or gradient was not finite.
     pub skipped_updates: usize,
 }
 
@@ -86,7 +86,7 @@ pub struct UpdateMetrics {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyMetrics {
     /// Mean absolute difference in nats between the log-probs of the same tokens at sampling and in the training forward pass;
-    /// rounding alone where both are one policy.
+    /// both are of the full policy, so only rounding should differ.
     #[serde(alias = "sampling_gap", deserialize_with = "nan_if_null")]
     pub sampling_logp_difference: f64,
     /// The largest such difference.
@@ -104,7 +104,7 @@ pub struct PolicyMetrics {
 /// Seconds of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Prompt and response tokens of the step over its seconds.
+    /// Prompt and response tokens of the step per second.
     pub tokens_per_second: f64,
     /// Seconds spent generating.
     pub seconds_rollout: f64,
@@ -127,7 +127,7 @@ impl StepMetrics {
     }
 }
 
-/// JSON has no number for what is not finite.
+/// Reads null as NaN: JSON cannot represent numbers that are not finite.
 pub(crate) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

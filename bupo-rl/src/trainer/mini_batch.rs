@@ -30,7 +30,7 @@ pub(super) fn mini_batches<B: Backend>(
         .chunks(per_update)
         .zip(advantages.chunks(per_update))
         .enumerate()
-        // The first update sees the policy as it was before the step: its own log-probs are the old ones.
+        // In the first update the policy is still the old one: its log-probs are the old log-probs.
         .map(|(index, (groups, advantages))| mini_batch(trainer, groups, advantages, loss, index > 0))
         .collect()
 }
@@ -44,7 +44,7 @@ fn mini_batch<B: Backend>(
 ) -> Result<MiniBatch, RlError> {
     let sequences = groups.iter().flat_map(Group::sequences);
     let mut rows: Vec<(Sequence, f64)> = sequences.zip(advantages.iter().flatten().copied()).collect();
-    // Similar lengths side by side need little padding; the update does not depend on the order.
+    // Neighbours of similar length need little padding; the update does not depend on the order.
     rows.sort_by_key(|(sequence, _)| sequence.len());
     let (sequences, advantages): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
 

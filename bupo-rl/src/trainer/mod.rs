@@ -43,16 +43,15 @@ pub use progress::{Progress, RunHeader};
 pub use run_folder::{RunFolder, make_empty_folder};
 pub use warnings::{Warning, WarningKind};
 
-/// Trains a model by its settings and leaves a run folder: settings, metrics, completions, evaluations, checkpoints, the model.
-/// Once `stop` is true, the step that is being made is finished and kept, and the run ends.
+/// Trains a model and writes a run folder: settings, metrics, completions, evaluations, checkpoints, the model. When `stop`
+/// becomes true, the current step is finished, a checkpoint is written, and the run ends.
 ///
-/// On one machine's CPU a run that goes on from a checkpoint is, bit for bit, the run that never stopped, but for the seconds in
-/// its metrics.
+/// On the same CPU, a resumed run equals an uninterrupted one bit for bit, except for the durations in its metrics.
 ///
 /// # Errors
-/// Before work starts: if the model cannot be loaded, the device does not compute in the dtype that is asked for, a site is outside it, the folder is taken or cannot be written, or there is
-/// no checkpoint to go on from that is whole. Later: if the policy's logits are no longer finite, too many updates in a row were
-/// left out, or something cannot be written; the newest checkpoint is in place then.
+/// Before training starts: if the model cannot be loaded, the device does not support the dtype, a site is outside the model,
+/// the folder is not empty or cannot be written, or there is no intact checkpoint to continue from. Later: if the policy's
+/// logits are not finite, too many updates in a row were skipped, or a file cannot be written; checkpoints stay valid.
 pub fn train<B: Backend>(
     config: &TrainConfig,
     files: &ModelFiles,
@@ -67,7 +66,7 @@ pub fn train<B: Backend>(
     let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
     progress.ready(&trainer.header());
     let outcome = trainer.run(stop, progress);
-    // A checkpoint that is being written is finished in any case.
+    // A checkpoint being written is finished in any case.
     let written = trainer.join_checkpoint_writer();
     let outcome = outcome.and_then(|outcome| written.map(|()| outcome));
     trainer.run.end(match &outcome {
@@ -83,18 +82,18 @@ struct Trainer<B: Backend> {
     model: LoadedModel<B>,
     tokenizer: TextTokenizer,
     questions: Box<dyn Questions>,
-    /// What a checkpoint holds besides weights and moments.
+    /// The contents of a checkpoint besides weights and moments.
     state: TrainerState,
-    /// Responses that scorers failed to grade, in earlier processes.
+    /// Responses that scorers failed to grade before this process resumed the run.
     failures_before: usize,
     /// The thread that writes the newest checkpoint.
     checkpoint_writer: Option<JoinHandle<Result<(), RlError>>>,
     optimizer: DecoderOptimizer<B>,
-    /// The model before training, where the loss measures the distance to it. What training has not touched is shared
-    /// with the model, not copied: while a layer's policy is trained, all that is above it.
+    /// The model before training, if the loss has a KL term to it. Parameters that training has not changed are shared with the
+    /// model, not copied.
     reference: Option<Decoder<B>>,
     run: RunFolder,
-    /// Warnings of batches made smaller since the last step's metrics.
+    /// Warnings about reduced batches since the last step's metrics.
     memory_warnings: Vec<Warning>,
 }
 
@@ -125,17 +124,17 @@ impl<B: Backend> Trainer<B> {
                 return self.stopped();
             }
             let step = self.state.step + 1;
-            self.guard_begins(step)?;
+            self.start_phase_guard(step)?;
             let metrics = self.step(step, progress)?;
             self.state.step = step;
             progress.step(&metrics);
             self.probe(step)?;
             if every > 0 && step.is_multiple_of(every) && step < self.state.schedule.steps() {
-                self.evaluate_between(step, progress)?;
+                self.evaluate_during(step, progress)?;
             }
             let checkpoints = self.config.checkpoint.every;
             let kept = checkpoints > 0 && step.is_multiple_of(checkpoints);
-            // What an evaluation may find the best is there to be kept.
+            // Every evaluated step has a checkpoint, so that the best one can be kept.
             if (kept || every > 0 && step.is_multiple_of(every)) && step < self.state.schedule.steps() {
                 self.checkpoint()?;
             }
@@ -149,7 +148,7 @@ impl<B: Backend> Trainer<B> {
             }
         };
         progress.evaluated("after", &after);
-        self.note(last, after.clone());
+        self.record_evaluation(last, after.clone());
         self.checkpoint()?;
         self.join_checkpoint_writer()?;
         let options = SaveOptions { dtype: self.config.save_dtype, ..SaveOptions::default() };

@@ -1,41 +1,41 @@
-//! Where a run starts and how it ends.
+//! Start and outcome of a run.
 
 use std::path::PathBuf;
 
 use bupo_eval::Evaluation;
 use serde::{Deserialize, Serialize};
 
-/// Where a run begins.
+/// Where a run starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// At the beginning, in a new folder.
+    /// At step 1, in a new folder.
     New,
-    /// After the newest complete checkpoint in the folder; at the beginning where there is none.
+    /// After the newest intact checkpoint in the folder; at step 1 if there is none.
     Resume,
-    /// In a new folder, after a checkpoint of another run: of this step, or the newest complete one.
+    /// In a new folder, after a checkpoint of another run.
     Fork {
         /// The other run's folder.
         from: PathBuf,
-        /// After which step.
+        /// The checkpoint's step; `None` for the newest intact one.
         step: Option<usize>,
     },
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Before training.
+    /// The evaluation before training.
     pub before: Evaluation,
-    /// After training; nothing where the run was stopped.
+    /// The evaluation after training; `None` if the run was stopped.
     pub after: Option<Evaluation>,
     /// Steps done.
     pub steps: usize,
-    /// The step after which an evaluation found the highest Avg@K, where there were evaluations in between.
+    /// The step with the highest Avg@K; `None` without evaluations during training.
     pub best_step: Option<usize>,
     /// The run folder.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// The trained model within it.
+    /// The folder of the trained model.
     #[serde(skip)]
     pub model: PathBuf,
 }

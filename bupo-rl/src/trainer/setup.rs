@@ -1,4 +1,4 @@
-//! Where a run begins: everything is looked at and loaded before work starts.
+//! Setup of a run: everything is loaded and checked before training starts.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ impl<B: Backend> Trainer<B> {
         device: &B::Device,
         progress: &mut dyn Progress,
     ) -> Result<Self, RlError> {
-        // Nobody else may write while it is looked what is there.
+        // Locked before the folder is read, so that no other process changes it meanwhile.
         let lock = if *start == Start::Resume { Some(RunLock::acquire(folder)?) } else { None };
         let num_layers = bupo_models::pretrained::load_config(files)?.num_hidden_layers;
         let schedule = config.schedule(num_layers)?;
@@ -46,8 +46,8 @@ impl<B: Backend> Trainer<B> {
         model.decoder = model.decoder.with_compute_dtype(dtype);
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
-                "the model names no end-of-sequence token, so no response would ever end; \
-                 give eos_token_id in its generation_config.json"
+                "the model has no end-of-sequence token, so that every response would be truncated; set eos_token_id in its \
+                 generation_config.json"
                     .into(),
             ));
         }
@@ -79,32 +79,32 @@ impl<B: Backend> Trainer<B> {
                 Some(step) => CheckpointStore::new(from).verify(*step).map_err(bupo_runs::RunsError::from)?,
                 None => newest(&CheckpointStore::new(from), from, progress)?.ok_or_else(|| RlError::NoData {
                     path: from.clone(),
-                    reason: "there is no checkpoint to start from".into(),
+                    reason: "it has no intact checkpoint to fork from".into(),
                 })?,
             }),
         };
         if let Some(checkpoint) = &found {
-            let (path, wrong) =
-                (&checkpoint.path, |reason: String| RlError::NoData { path: checkpoint.path.clone(), reason });
+            let path = &checkpoint.path;
+            let error = |reason: String| RlError::NoData { path: path.clone(), reason };
             let saved_state = snapshot::read_state(checkpoint)?;
             let saved = bupo_models::pretrained::load_config(&ModelFiles::folder(&path.join("model"))?)?;
             if saved != model.config {
-                return Err(wrong(
-                    "the checkpoint is of another model; give the one that the run was started with".into(),
+                return Err(error(
+                    "the checkpoint is of a model with another config.json; give the model that the run was started with".into(),
                 ));
             }
             model.decoder = snapshot::read_model(path, device)?.with_compute_dtype(dtype);
             optimizer.restore(snapshot::read_moments(path, &saved_state.optimizer_steps, device)?);
             let mut schedule = state.schedule;
-            schedule.resolve_auto_layer_as(&saved_state.schedule);
+            schedule.restore(&saved_state.schedule);
             state = TrainerState { schedule, ..saved_state };
             if matches!(start, Start::Fork { .. }) {
-                // It is in the other run's folder.
+                // That checkpoint is in the parent run's folder.
                 state.guard.best = None;
             }
             if state.schedule.steps() < state.step {
                 return Err(RlError::Config(format!(
-                    "the phases have {} steps and {} are done; give more",
+                    "the phases have {} steps but {} are done; raise phases.*.steps",
                     state.schedule.steps(),
                     state.step
                 )));
@@ -135,10 +135,13 @@ impl<B: Backend> Trainer<B> {
     }
 }
 
-/// The newest checkpoint that is whole; damaged newer ones are told of.
+/// The newest intact checkpoint; damaged newer ones are reported.
 fn newest(store: &CheckpointStore, folder: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, RlError> {
     if !folder.join("config.toml").is_file() {
-        return Err(RlError::NoData { path: folder.to_path_buf(), reason: "it is not a run's folder".into() });
+        return Err(RlError::NoData {
+            path: folder.to_path_buf(),
+            reason: "it is not a run folder: it has no config.toml".into(),
+        });
     }
     let newest = store.newest()?;
     if !newest.skipped_damaged.is_empty() {

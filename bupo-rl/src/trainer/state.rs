@@ -1,4 +1,4 @@
-//! The state of a run that a checkpoint holds besides weights and moments.
+//! The state of a run in a checkpoint, besides weights and moments.
 
 use std::collections::BTreeMap;
 
@@ -8,34 +8,34 @@ use serde::{Deserialize, Serialize};
 use super::probe::Probe;
 use crate::phases::{InitialPolicy, PhaseGuard, Schedule};
 
-/// Where a run is: all that is not weights, moments, or a function of the settings.
+/// Everything a run needs to resume that is not weights, moments, or a function of the settings.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TrainerState {
     /// Steps done.
     pub(crate) step: usize,
     /// Draws of prompts so far.
     pub(crate) draws: usize,
-    /// Responses that scorers failed to grade, in earlier processes.
+    /// Responses so far that scorers failed to grade.
     pub(crate) grading_failures: usize,
-    /// Updates left out in a row.
+    /// Updates skipped in a row.
     pub(crate) skipped_in_row: usize,
-    /// The phases, the layers of those that left them open found.
+    /// The phases, with `auto` layers resolved.
     pub(crate) schedule: Schedule,
-    /// Before training.
+    /// The evaluation before training.
     pub(crate) before: Option<Evaluation>,
-    /// The newest evaluation, and after which step it was.
+    /// The newest evaluation and its step.
     pub(crate) newest: Option<(usize, Evaluation)>,
-    /// The best one, by Avg@K.
+    /// The step and Avg@K of the best evaluation.
     pub(crate) best: Option<(usize, f64)>,
-    /// Evaluations since then.
+    /// Evaluations since the best.
     pub(crate) without_gain: usize,
-    /// What the internal policies are watched on, from the first evaluation on.
+    /// The responses on which the internal policies are measured, from the first evaluation on.
     pub(crate) probe: Option<Probe>,
-    /// What is measured on how far training has moved the policy, from the first evaluation on.
+    /// Responses and log-probs of the policy before training, for `drift`.
     #[serde(alias = "origin")]
     pub(crate) initial_policy: Option<InitialPolicy>,
-    /// What the phase guard has seen of the phase.
+    /// The phase guard's observations.
     pub(crate) guard: PhaseGuard,
-    /// AdamW's steps by parameter.
+    /// AdamW's step count by parameter.
     pub(crate) optimizer_steps: BTreeMap<u64, usize>,
 }

@@ -17,18 +17,18 @@ use crate::phases::Phase;
 use crate::rollout::{Rollout, rollout};
 use crate::update::{LossSpec, PolicySpec, update};
 
-/// Completions are kept of the first step and of every one of this many.
+/// Completions are logged in the first step and every this many steps.
 const COMPLETIONS_EVERY: usize = 10;
 
 impl<B: Backend> Trainer<B> {
-    /// Runs a step, from 1.
+    /// Runs a step (from 1).
     pub(super) fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
         let started = Instant::now();
         let Rollout { groups, metrics: rollout } =
             self.within_memory(cut_rollout, progress, |trainer| trainer.sample(step))?;
         let seconds_rollout = started.elapsed().as_secs_f64();
 
-        if self.state.schedule.is_open() {
+        if self.state.schedule.has_auto_layer() {
             self.resolve_auto_layer(&groups, progress)?;
         }
         let (number, phase) = self.enter_phase(step, progress);
@@ -69,7 +69,7 @@ impl<B: Backend> Trainer<B> {
         Ok(metrics)
     }
 
-    /// Responses of the full policy, graded.
+    /// Samples and grades responses of the full policy.
     fn sample(&mut self, step: usize) -> Result<Rollout, RlError> {
         let sampler = Sampler::new(&self.model, &self.tokenizer);
         let (settings, seed) = (&self.config.rollout, self.config.seed);
@@ -80,7 +80,7 @@ impl<B: Backend> Trainer<B> {
         Ok(rollout)
     }
 
-    /// The phase of a step with its number; reports it where it begins.
+    /// The phase of a step and its number; reports it at its first step.
     fn enter_phase(&self, step: usize, progress: &mut dyn Progress) -> (usize, Phase) {
         let (number, phase) = self.state.schedule.at(step);
         if step == 1 || number != self.state.schedule.at(step - 1).0 {

@@ -18,7 +18,7 @@ impl Updates {
         Self { stats, entropy_sum: batches.iter().map(|batch| batch.entropy_sum).sum() }
     }
 
-    /// Their means. `has_reference`: whether the loss has a KL term to a reference.
+    /// Means over the updates. `has_reference`: whether the loss has a KL term to a reference.
     pub(super) fn metrics(&self, has_reference: bool) -> UpdateMetrics {
         UpdateMetrics {
             entropy: self.entropy(),

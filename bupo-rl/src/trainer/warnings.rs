@@ -14,7 +14,7 @@ const MAX_RATIO: f64 = 10.0;
 pub struct Warning {
     /// Its kind.
     pub kind: WarningKind,
-    /// What it is, what it means, and how to fix it.
+    /// What was measured, what it means, and how to fix it.
     pub text: String,
 }
 
@@ -29,7 +29,7 @@ pub enum WarningKind {
     ImportanceRatio,
     /// Updates were skipped because their loss or gradient was not finite.
     SkippedUpdates,
-    /// Little memory was left, so batches were made smaller.
+    /// Little memory was free, so batches were made smaller.
     Memory,
 }
 

@@ -1,30 +1,30 @@
-//! The step size from step to step.
+//! The learning-rate schedule.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How AdamW's step size changes over a run.
+/// Warm-up and decay of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearningRateSchedule {
-    /// Steps over which it rises from 0, linearly.
+    /// Steps of linear warm-up.
     pub warmup_steps: usize,
-    /// How it falls afterwards.
+    /// The decay after it.
     pub decay: Decay,
-    /// The share of the highest step size that is left at the last step.
+    /// The learning rate at the end of the decay, as a share of the highest.
     pub final_share: f64,
 }
 
-/// How a step size falls.
+/// The shape of the decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// Not at all.
+    /// No decay.
     Constant,
-    /// In a straight line.
+    /// Linear.
     Linear,
-    /// Along half a cosine.
+    /// Half a cosine.
     Cosine,
 }
 
@@ -35,7 +35,7 @@ impl Default for LearningRateSchedule {
 }
 
 impl LearningRateSchedule {
-    /// What the highest step size is multiplied by at a step, from 1, of a run of `steps`.
+    /// The factor of the highest learning rate at `step` (from 1) of a run of `steps`.
     pub fn factor(&self, step: usize, steps: usize) -> f64 {
         if step <= self.warmup_steps {
             return step as f64 / self.warmup_steps as f64;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_rises_then_falls_to_its_share() {
+    fn a_rate_warms_up_then_decays_to_its_final_share() {
         let of = |decay| LearningRateSchedule { warmup_steps: 4, decay, final_share: 0.1 };
         for decay in [Decay::Constant, Decay::Linear, Decay::Cosine] {
             let factors: Vec<f64> = (1..=15).map(|step| of(decay).factor(step, 15)).collect();
