@@ -1,8 +1,8 @@
-//! What can be wrong with a file of problems, or with what is asked of it.
+//! Errors of reading and selecting problems.
 
 use std::path::PathBuf;
 
-/// Errors of reading and choosing problems. Each says what is wrong, where, and how to mend it.
+/// Errors of reading and selecting problems. Each names what is wrong, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -11,32 +11,46 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is of no format this project reads.
+    /// The file is of an unsupported format.
     #[error("{file} is neither Parquet nor JSON: give a .parquet, .jsonl or .json file")]
     Format {
         /// The file.
         file: String,
     },
-    /// A Parquet file contradicts itself, ends early or holds garbage.
+    /// A text file is not UTF-8.
+    #[error("{file} is {encoding} text: save it as UTF-8")]
+    Encoding {
+        /// The file.
+        file: String,
+        /// Its encoding.
+        encoding: &'static str,
+    },
+    /// A file is a git-lfs pointer to the data.
+    #[error("{file} is a git-lfs pointer, not the data: run `git lfs pull` in its repository")]
+    LfsPointer {
+        /// The file.
+        file: String,
+    },
+    /// A Parquet file is inconsistent, incomplete or not decodable.
     #[error("{file} is a damaged Parquet file: {reason}; fetch or write it again")]
     Damaged {
         /// The file.
         file: String,
-        /// What does not fit.
+        /// What is wrong.
         reason: String,
     },
-    /// A Parquet file uses something this reader does not have.
-    #[error("{file} uses {what}, which is not read; write it again with pyarrow's defaults")]
+    /// A Parquet file uses an unsupported feature.
+    #[error("{file} uses {what}, which is not supported; write it again with pyarrow's defaults")]
     Unsupported {
         /// The file.
         file: String,
         /// The feature.
         what: String,
     },
-    /// A file asks for more memory than a file of its size may.
+    /// A file exceeds a size limit.
     #[error("{file} is refused: {what}")]
     TooLarge {
         /// The file.
@@ -44,40 +58,40 @@ pub enum DataError {
         /// What is too large, and the limit.
         what: String,
     },
-    /// A line is not the JSON it must be.
+    /// A line is not valid JSON, or not a row of problems.
     #[error("{file}: line {line}: {reason}")]
     Json {
         /// The file.
         file: String,
         /// The line, counted from 1.
         line: usize,
-        /// What the parser said.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A column that was asked for is not there.
+    /// A named column does not exist.
     #[error("{file} has no column `{name}` for the {role}; it has {available}")]
     NoColumn {
         /// The file.
         file: String,
-        /// The name that was asked for.
+        /// The name of the column.
         name: String,
         /// `prompt`, `answer` or `data source`.
         role: &'static str,
-        /// The columns there are.
+        /// The columns of the file.
         available: String,
     },
-    /// No column was named, and none has a name that says it is the one.
+    /// No column was named, and none has a default name.
     #[error("cannot tell which column of {file} holds the {role}: name one of {available}")]
     NoDefault {
         /// The file.
         file: String,
         /// `prompt` or `answer`.
         role: &'static str,
-        /// The columns there are.
+        /// The columns of the file.
         available: String,
     },
-    /// A column cannot be what it is asked to be.
-    #[error("column `{column}` of {file} is {found}, but the {role} must be {wanted}; name another column")]
+    /// A column has a type that its role does not allow.
+    #[error("column `{column}` of {file} is {found}, but the {role} must be {allowed}; name another column")]
     ColumnType {
         /// The file.
         file: String,
@@ -87,10 +101,10 @@ pub enum DataError {
         found: String,
         /// `prompt`, `answer` or `data source`.
         role: &'static str,
-        /// The types that will do.
-        wanted: &'static str,
+        /// The types that its role allows.
+        allowed: &'static str,
     },
-    /// A row lacks something, or holds something that will not do.
+    /// A row has a missing or invalid value.
     #[error("{file}: row {row}: {reason}")]
     Row {
         /// The file.
@@ -100,26 +114,26 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file holds no problems at all.
+    /// The file has no rows.
     #[error("{file} holds no problems; leave it out")]
     Empty {
         /// The file.
         file: String,
     },
-    /// A batch that the problems cannot fill.
+    /// A batch is empty or larger than the number of problems.
     #[error("a batch of {batch} cannot be drawn from {rows} problems: take a batch of 1 to {rows}")]
     Batch {
-        /// The batch that was asked for.
+        /// The size of the batch.
         batch: usize,
-        /// How many problems there are.
+        /// The number of problems.
         rows: usize,
     },
-    /// A validation set that would leave nothing to train on.
+    /// A validation set leaves no problems to train on.
     #[error("{held_out} problems cannot be held out of {rows}: hold out fewer than {rows}")]
     HeldOut {
-        /// How many were to be held out.
+        /// The size of the validation set.
         held_out: usize,
-        /// How many problems there are.
+        /// The number of problems.
         rows: usize,
     },
 }

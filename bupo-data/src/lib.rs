@@ -1,4 +1,4 @@
-//! Problems from Parquet and JSON lines, and the chat templates that make prompts of them.
+//! Reads problems from Parquet and JSON files, and renders them as prompts with chat templates.
 
 pub mod chat;
 mod error;

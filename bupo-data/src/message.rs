@@ -1,12 +1,12 @@
-//! A turn of a chat, as a prompt holds it and a chat template is given it.
+//! Messages of a chat.
 
 use serde::{Deserialize, Serialize};
 
-/// One turn of a chat.
+/// A message of a chat: the input of a chat template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` in most chat templates.
+    /// The role: `system`, `user` or `assistant` in most chat templates.
     pub role: String,
-    /// What is said.
+    /// The text.
     pub content: String,
 }

@@ -1,4 +1,4 @@
-//! Problems, and which of them a step of training takes.
+//! Problems, and the batches of them that training steps use.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -7,30 +7,30 @@ use rand_chacha::{
 
 use crate::{error::DataError, message::Message};
 
-/// A problem to be solved, with its answer.
+/// A problem with its reference answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What is asked.
+    /// The prompt.
     pub prompt: Prompt,
-    /// The answer that a response is graded by.
+    /// The answer that responses are graded against.
     pub answer: String,
-    /// Where the problem comes from; empty if the file does not say.
+    /// The name of the dataset that the problem is from; empty if the file has none.
     pub data_source: String,
 }
 
-/// What a model is asked.
+/// The prompt of a problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
     /// A text.
     Text(String),
-    /// The turns of a chat, for a chat template to make a text of.
+    /// Messages, which a chat template renders.
     Chat(Vec<Message>),
 }
 
-/// Which problems each step takes, epoch after epoch.
+/// The indices of the problems in each batch, epoch after epoch.
 ///
-/// An epoch has as many steps as it has whole batches; the problems left over wait for another epoch, where another
-/// order leaves others over. Any step can be asked for, so that a run can be resumed where it stopped.
+/// An epoch has as many steps as there are whole batches; the remaining problems are not used in that epoch. Batches are
+/// computed from the step alone, so a resumed run uses the same ones.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     rows: usize,
@@ -39,8 +39,8 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// Batches of `batch` out of `rows` problems: in the order of the file, or in an order of each epoch's own, made by
-    /// the seed `shuffle`.
+    /// Batches of `batch` out of `rows` problems: in the order of the file, or shuffled in each epoch with the seed
+    /// `shuffle`.
     pub fn new(rows: usize, batch: usize, shuffle: Option<u64>) -> Result<Self, DataError> {
         if batch == 0 || batch > rows {
             return Err(DataError::Batch { batch, rows });
@@ -48,17 +48,17 @@ impl Epochs {
         Ok(Self { rows, batch, shuffle })
     }
 
-    /// How many steps an epoch has.
+    /// The number of steps of an epoch.
     pub fn steps(&self) -> usize {
         self.rows / self.batch
     }
 
-    /// The epoch that a step is in; both are counted from 1.
+    /// The epoch of a step; both are counted from 1.
     pub fn epoch(&self, step: usize) -> usize {
         step.saturating_sub(1) / self.steps() + 1
     }
 
-    /// The problems of a step. Steps are counted from 1; 0 is taken for the first.
+    /// The indices of the problems of a step. Steps are counted from 1; step 0 is step 1.
     pub fn batch(&self, step: usize) -> Vec<usize> {
         let start = step.saturating_sub(1) % self.steps() * self.batch;
         let mut order: Vec<usize> = (0..self.rows).collect();
@@ -69,14 +69,14 @@ impl Epochs {
     }
 }
 
-/// Sets `held_out` of the problems apart by chance: gives those to train on, then those held out, each in the order of
-/// the file. The same seed holds out the same problems.
+/// Splits the problems at random into a training set and a validation set of `held_out` problems, each as indices in the
+/// order of the file. The same seed gives the same split.
 pub fn split_validation(rows: usize, held_out: usize, seed: u64) -> Result<(Vec<usize>, Vec<usize>), DataError> {
     if held_out > 0 && held_out >= rows {
         return Err(DataError::HeldOut { held_out, rows });
     }
     let mut order: Vec<usize> = (0..rows).collect();
-    // Epochs are counted from 1, so this order is none of theirs.
+    // Epochs are counted from 1, so none has this order.
     shuffle(&mut order, seed, 0);
     let mut training = order.split_off(held_out);
     training.sort_unstable();
@@ -84,8 +84,8 @@ pub fn split_validation(rows: usize, held_out: usize, seed: u64) -> Result<(Vec<
     Ok((training, order))
 }
 
-/// Shuffles by the numbers that a seed has for an epoch. Written out here so that a run resumed with a later version of
-/// the random number library sees its problems in the same order.
+/// Shuffles with the random numbers of a seed and an epoch. Not `rand`'s shuffle, whose order may differ from version to
+/// version: a resumed run must have the same order.
 fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(epoch);
@@ -94,13 +94,13 @@ fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
     }
 }
 
-/// A number below `bound`, each as likely as the others: the high half of a product with a random number, which is drawn
-/// again where the low half falls among the few that would favour some numbers.
+/// A uniformly distributed number below `bound`, by Lemire's method: the high half of a product with a random number,
+/// which is drawn again if the low half is in the range that would bias the result.
 fn below(bound: u64, random: &mut impl RngCore) -> u64 {
-    let unfair = bound.wrapping_neg() % bound;
+    let biased = bound.wrapping_neg() % bound;
     loop {
         let product = u128::from(random.next_u64()) * u128::from(bound);
-        if product as u64 >= unfair {
+        if product as u64 >= biased {
             return (product >> 64) as u64;
         }
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fill_a_batch_is_left_to_other_epochs() {
+    fn problems_beyond_the_last_whole_batch_differ_between_epochs() {
         let epochs = Epochs::new(11, 4, Some(3)).unwrap();
         assert_eq!(epochs.steps(), 2);
         let taken: Vec<BTreeSet<_>> = (1..30).map(|number| epoch(&epochs, number).into_iter().collect()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_and_seeds_have_orders_of_their_own() {
+    fn epochs_and_seeds_have_different_orders() {
         let epochs = Epochs::new(100, 10, Some(1)).unwrap();
         let other = Epochs::new(100, 10, Some(2)).unwrap();
         let orders = [epoch(&epochs, 1), epoch(&epochs, 2), epoch(&epochs, 1000), epoch(&other, 1)];
@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn an_order_stays_the_same_from_version_to_version() {
+    fn orders_do_not_change_between_versions() {
         assert_eq!(Epochs::new(8, 8, Some(42)).unwrap().batch(1), [6, 3, 7, 0, 4, 2, 1, 5]);
         assert_eq!(split_validation(8, 3, 42).unwrap().1, [0, 4, 7]);
     }
 
     #[test]
-    fn without_a_seed_the_order_is_the_files() {
+    fn without_a_seed_the_order_is_that_of_the_file() {
         let epochs = Epochs::new(5, 2, None).unwrap();
         let batches: Vec<_> = (1..=4).map(|step| epochs.batch(step)).collect();
         assert_eq!(batches, [[0, 1], [2, 3], [0, 1], [2, 3]]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_order_is_as_likely() {
+    fn every_order_is_equally_likely() {
         let epochs = Epochs::new(3, 3, Some(9)).unwrap();
         let mut counts = std::collections::BTreeMap::new();
         for step in 1..=6000 {
@@ -171,21 +171,21 @@ mod tests {
     }
 
     #[test]
-    fn far_steps_and_the_step_before_the_first_are_no_fault() {
+    fn the_largest_step_and_step_0_have_batches() {
         let epochs = Epochs::new(3, 1, Some(0)).unwrap();
         assert_eq!(epochs.batch(usize::MAX).len(), 1);
         assert_eq!(epochs.batch(0), epochs.batch(1));
     }
 
     #[test]
-    fn batches_that_cannot_be_filled_are_refused() {
+    fn batches_larger_than_the_data_are_errors() {
         let error = Epochs::new(3, 4, None).unwrap_err().to_string();
         assert_eq!(error, "a batch of 4 cannot be drawn from 3 problems: take a batch of 1 to 3");
         assert!(Epochs::new(3, 0, None).is_err() && Epochs::new(0, 1, None).is_err());
     }
 
     #[test]
-    fn held_out_problems_are_apart_and_stay_the_same() {
+    fn validation_sets_are_disjoint_and_reproducible() {
         let (training, held_out) = split_validation(50, 10, 5).unwrap();
         assert_eq!((training.len(), held_out.len()), (40, 10));
         let all: BTreeSet<_> = training.iter().chain(&held_out).copied().collect();

@@ -1,12 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
-//! Chat templates against the prompts that Python makes of them, and against templates that mean harm.
+//! Chat templates: the same prompts as transformers, and limits on templates that take much time or memory.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bupo_data::Message;
-use bupo_data::chat::{ChatError, ChatTemplate, RenderOptions};
+use bupo_data::chat::{ChatError, ChatTemplate, RenderOptions, TemplateDate};
 use serde::Deserialize;
 
 /// Made by `tests/chat/make_templates.py`.
@@ -50,12 +50,13 @@ fn prompts_are_those_of_python() {
     let table: Table = serde_json::from_str(TABLE).unwrap();
     assert!(table.cases.len() > 200, "the table has only {} cases", table.cases.len());
     let (year, month, day) = table.date;
+    let date: TemplateDate = format!("{year}-{month:02}-{day:02}").parse().unwrap();
     for case in &table.cases {
         let Template { source, bos, eos } = &table.templates[&case.template];
         let template = ChatTemplate::new(source, bos.as_deref(), eos.as_deref()).unwrap();
         let options =
             RenderOptions { add_generation_prompt: case.add_generation_prompt, enable_thinking: case.enable_thinking };
-        let template = template.with_date(year, month, day).unwrap();
+        let template = template.with_date(date);
         let prompt = template.render(&table.conversations[&case.conversation], &options);
         let place = format!("{} on {}, {options:?}", case.template, case.conversation);
         match (&case.prompt, case.error.as_deref()) {
@@ -77,11 +78,11 @@ fn the_plain_template_writes_only_texts() {
         let prompt = plain.render(&table.conversations[&case.conversation], &RenderOptions::default()).unwrap();
         assert_eq!(Some(&prompt), case.prompt.as_ref());
     }
-    assert!(ChatTemplate::named("fancy").unwrap_err().to_string().contains("the names are plain"));
+    assert!(ChatTemplate::named("fancy").unwrap_err().to_string().contains("the only one is `plain`"));
 }
 
 #[test]
-fn configs_give_their_template() {
+fn configs_may_have_one_or_several_templates() {
     let render = |config: &str, jinja: Option<&str>| {
         let template = ChatTemplate::from_tokenizer_config(config, jinja).unwrap();
         template.map(|template| template.render(&user("hi"), &RenderOptions::default()).unwrap())
@@ -96,20 +97,41 @@ fn configs_give_their_template() {
 
     let error = |config: &str| ChatTemplate::from_tokenizer_config(config, None).unwrap_err().to_string();
     assert!(error(r#"{"chat_template": [{"name": "rag", "template": "x"}]}"#).contains("only [`rag`]"));
-    assert!(error(r#"{"chat_template": 3}"#).contains("`chat_template` must be a text"));
+    assert!(error(r#"{"chat_template": 3}"#).contains("`chat_template` must be a string"));
     assert!(error(r#"{"eos_token": [1]}"#).contains("a special token must be"));
     assert!(error("{").starts_with("tokenizer_config.json: "));
 }
 
 #[test]
-fn errors_say_what_is_wrong() {
+fn the_date_is_fixed_when_a_template_is_made() {
+    let render = |template: &ChatTemplate| template.render(&user("x"), &RenderOptions::default()).unwrap();
+    let source = "{{ strftime_now('%Y-%m-%dT%H:%M:%S') }}";
+    let template = ChatTemplate::new(source, None, None).unwrap();
+    let first = render(&template);
+    assert_eq!(first, template.date().to_string());
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(render(&template), first, "a template may not read the clock when it is rendered");
+    let date: TemplateDate = "2024-07-26T10:20:30".parse().unwrap();
+    assert_eq!(render(&template.with_date(date)), "2024-07-26T10:20:30");
+}
+
+#[test]
+fn uses_date_is_true_of_templates_that_mention_the_date() {
+    let uses_date = |source: &str| ChatTemplate::new(source, None, None).unwrap().uses_date();
+    assert!(uses_date("{{ strftime_now('%d') }}"));
+    assert!(uses_date("{% if strftime_now is defined %}{% set day = strftime_now('%d') %}{% endif %}"));
+    assert!(!uses_date("strftime_now {{ 'strftime_now' }} {# strftime_now #}"));
+    assert!(!ChatTemplate::named("plain").unwrap().uses_date());
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
     let error = |source: &str| render(source, "x").unwrap_err().to_string();
     assert!(error("a\n{% if %}").contains("does not parse: line 2"), "{}", error("a\n{% if %}"));
     assert!(error("{{ raise_exception('no tools here') }}").contains("refuses these messages: no tools here"));
     assert!(error("\n\n{{ missing.x }}").contains("line 3"), "{}", error("\n\n{{ missing.x }}"));
     assert!(error("{% include 'x' %}").contains("does not parse"));
     assert!(error("{{ 'a'.format(1) }}").contains("failed"));
-    assert!(ChatTemplate::named("plain").unwrap().with_date(2023, 2, 29).is_err());
 }
 
 #[test]
@@ -128,8 +150,8 @@ fn long_conversations_are_not_stopped() {
     }
 }
 
-/// Templates that mean harm, in time, memory or stack.
-fn hostile() -> Vec<(&'static str, String)> {
+/// Templates that take much time, memory or stack.
+fn expensive_templates() -> Vec<(&'static str, String)> {
     let repeated = |text: &str, times: usize| text.repeat(times);
     let doubled = |op: &str| {
         format!(
@@ -239,9 +261,9 @@ fn hostile() -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn templates_that_mean_harm_are_stopped() {
+fn expensive_templates_are_stopped() {
     let content = "x".repeat(100_000);
-    for (name, source) in hostile() {
+    for (name, source) in expensive_templates() {
         let start = Instant::now();
         let outcome = render(&source, &content);
         let time = start.elapsed();
@@ -260,7 +282,7 @@ fn templates_that_mean_harm_are_stopped() {
     }
 }
 
-/// The most memory this process has had, where the system tells.
+/// The peak memory of this process, where the system has it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

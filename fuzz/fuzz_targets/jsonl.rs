@@ -1,4 +1,4 @@
-//! A file of JSON lines or one JSON list: whatever the bytes, problems or an error.
+//! Any bytes as JSON lines or one JSON list are problems or an error.
 #![no_main]
 
 use bupo_data::{Columns, describe_jsonl_bytes, read_jsonl_bytes};

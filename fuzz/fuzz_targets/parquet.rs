@@ -1,4 +1,4 @@
-//! A Parquet file: whatever the bytes, problems or an error.
+//! Any bytes as a Parquet file are problems or an error.
 #![no_main]
 
 use bupo_data::{Columns, describe_parquet_bytes, read_parquet_bytes};

@@ -1,4 +1,4 @@
-//! A chat template: whatever the text, a prompt or an error, in bounded time and memory.
+//! Any text as a chat template is a prompt or an error, in bounded time and memory.
 #![no_main]
 
 use bupo_data::Message;
@@ -9,6 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let _ = ChatTemplate::from_tokenizer_config(&text, None);
     let Ok(template) = ChatTemplate::new(&text, Some("<s>"), Some("</s>")) else { return };
+    let _ = template.uses_date();
     let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
     let messages = [
         message("system", "Put the answer in a box."),

@@ -1,40 +1,38 @@
-//! The bound on every value a template makes.
-//!
-//! The engine's fuel pays for every byte and slot a template creates, but values share their parts: a list of two
-//! lists of two lists of ... is small to make and without end to write out, to compare or, if it is deep enough, to
-//! drop. So every value is weighed as it would be written out before it is kept or worked on.
+//! The size limit on every value of a template: minijinja's fuel counts what a template allocates, but not the size of
+//! values that share parts. A list of two lists of two lists and so on is small, and takes exponential time to print or
+//! compare. So the size of every value as it would be printed is counted before it is stored or used.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// How deep lists may be nested in one another.
+/// The largest depth of nested lists.
 const DEPTH_LIMIT: usize = 32;
 
-/// What an item weighs besides its text, in bytes.
-const ITEM_WEIGHT: usize = 64;
+/// The size of an item without its text, in bytes.
+const ITEM_SIZE: usize = 64;
 
-/// How many bytes one unit of fuel pays for.
+/// The number of bytes that one unit of fuel allows.
 const BYTES_PER_FUEL: usize = 64;
 
-/// Makes the filter that lets through values of at most `limit` bytes, written out, and pays for weighing them.
-/// Iterators become lists: they could otherwise grow without being made anew, or be drawn from without being paid for.
+/// A filter that passes values of at most `limit` bytes when printed, and consumes fuel for measuring them. Iterators
+/// become lists: iterating over them would otherwise consume no fuel.
 pub(super) fn filter(limit: usize) -> impl Fn(&State, Value) -> Result<Value, Error> + Send + Sync + 'static {
     move |state, value| {
-        let mut scale = Scale { left: limit };
-        let kept = scale.weigh(&value, 0)?;
-        state.consume_fuel(((limit - scale.left) / BYTES_PER_FUEL) as u64)?;
-        Ok(kept.unwrap_or(value))
+        let mut meter = Meter { left: limit };
+        let replacement = meter.measure(&value, 0)?;
+        state.consume_fuel(((limit - meter.left) / BYTES_PER_FUEL) as u64)?;
+        Ok(replacement.unwrap_or(value))
     }
 }
 
-/// What may still be put on before it is too much.
-struct Scale {
+/// The size that a value may still have.
+struct Meter {
     left: usize,
 }
 
-impl Scale {
-    /// Takes off what the value weighs. Returns the value that stands for it, where it cannot stand for itself.
-    fn weigh(&mut self, value: &Value, depth: usize) -> Result<Option<Value>, Error> {
+impl Meter {
+    /// Subtracts the size of the value. Returns the value to use in its place, if it is or contains an iterator.
+    fn measure(&mut self, value: &Value, depth: usize) -> Result<Option<Value>, Error> {
         if depth > DEPTH_LIMIT {
             return Err(refused("lists are nested too deeply"));
         }
@@ -42,25 +40,25 @@ impl Scale {
             ValueKind::String | ValueKind::Bytes => value.len().unwrap_or(0).max(value.as_str().map_or(0, str::len)),
             _ => 0,
         };
-        self.take(text.saturating_add(ITEM_WEIGHT))?;
+        self.take(text.saturating_add(ITEM_SIZE))?;
         match value.kind() {
             ValueKind::Seq => self.items(value, depth, false),
             ValueKind::Iterable => self.items(value, depth, true),
             ValueKind::Map => self.map(value, depth),
-            // Namespaces, macros and loops can come to hold themselves, and are of no use as values.
+            // Macros and loops may contain themselves, and no prompt needs them as values.
             ValueKind::Plain => Err(refused("a macro or a loop is used as a value")),
             ValueKind::Invalid => Err(Error::new(ErrorKind::InvalidOperation, value.to_string())),
             _ => Ok(None),
         }
     }
 
-    fn items(&mut self, value: &Value, depth: usize, anew: bool) -> Result<Option<Value>, Error> {
+    fn items(&mut self, value: &Value, depth: usize, is_iterator: bool) -> Result<Option<Value>, Error> {
         let mut items = Vec::new();
-        let mut changed = anew;
+        let mut changed = is_iterator;
         for item in value.try_iter()? {
-            let kept = self.weigh(&item, depth + 1)?;
-            changed |= kept.is_some();
-            items.push(kept.unwrap_or(item));
+            let replacement = self.measure(&item, depth + 1)?;
+            changed |= replacement.is_some();
+            items.push(replacement.unwrap_or(item));
         }
         Ok(changed.then(|| Value::from(items)))
     }
@@ -73,21 +71,21 @@ impl Scale {
         let mut changed = false;
         for key in value.try_iter()? {
             let item = value.get_item(&key)?;
-            self.weigh(&key, depth + 1)?;
-            let kept = self.weigh(&item, depth + 1)?;
-            changed |= kept.is_some();
-            pairs.push((key, kept.unwrap_or(item)));
+            self.measure(&key, depth + 1)?;
+            let replacement = self.measure(&item, depth + 1)?;
+            changed |= replacement.is_some();
+            pairs.push((key, replacement.unwrap_or(item)));
         }
         Ok(changed.then(|| Value::from_pairs(pairs)))
     }
 
-    fn take(&mut self, weight: usize) -> Result<(), Error> {
-        self.left = self.left.checked_sub(weight).ok_or_else(|| refused("a value is too large"))?;
+    fn take(&mut self, size: usize) -> Result<(), Error> {
+        self.left = self.left.checked_sub(size).ok_or_else(|| refused("a value is too large"))?;
         Ok(())
     }
 }
 
-/// Namespaces are the only maps with a type of their own that a template can make.
+/// Namespaces are the only maps of their own type that a template can create.
 fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
 }

@@ -1,19 +1,19 @@
-//! What a tokenizer's config says of its chat template.
+//! The chat template and the special tokens of a tokenizer's config.
 
 use serde::Deserialize;
 
-use super::ChatError;
+use super::error::ChatError;
 
-/// The template that is meant where a config has several.
+/// The name of the template to use where a config has several.
 const DEFAULT: &str = "default";
 
-/// What a chat template needs of a tokenizer's config.
+/// The parts of a tokenizer's config that a chat template needs.
 pub(super) struct Config {
-    /// The template, where there is one.
+    /// The template, if there is one.
     pub(super) template: Option<String>,
-    /// The token a text begins with.
+    /// The beginning-of-sequence token.
     pub(super) bos: Option<String>,
-    /// The token a text ends with.
+    /// The end-of-sequence token.
     pub(super) eos: Option<String>,
 }
 
@@ -46,7 +46,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "`chat_template` must be a text, or a list of {\"name\": ..., \"template\": ...}")]
+#[serde(untagged, expecting = "`chat_template` must be a string, or a list of {\"name\": ..., \"template\": ...}")]
 enum Template {
     One(String),
     Many(Vec<Named>),
@@ -59,7 +59,7 @@ struct Named {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a special token must be a text, or an object with the text as `content`")]
+#[serde(untagged, expecting = "a special token must be a string, or an object with a string `content`")]
 enum Token {
     Text(String),
     Object { content: String },

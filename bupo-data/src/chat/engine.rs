@@ -1,4 +1,4 @@
-//! Compiles and runs templates, with the features and the limits they run under.
+//! Compiles and renders templates with minijinja, and sets the features and limits.
 
 use std::borrow::Cow;
 
@@ -7,55 +7,73 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 
-use super::{ChatError, ChatTemplate, RenderOptions, bounds, guard, python};
-use crate::Message;
+use super::{bounds, date::TemplateDate, error::ChatError, guard, options::RenderOptions, python};
+use crate::message::Message;
 
-/// The longest template, in bytes; those in use are of at most some 20 KiB.
+/// The longest template, in bytes; those in use have up to about 20 KiB.
 const SOURCE_LIMIT: usize = 256 << 10;
 
-/// The most tokens in one `{{ }}` or `{% %}`; those in use have at most some 50. The compiler goes one call deeper for
+/// The largest number of tokens in one `{{ }}` or `{% %}`; templates in use have up to about 50. The compiler recurses for
 /// every operator of a chain.
 const TAG_LIMIT: usize = 400;
 
-/// The most `elif` of a template. The parser goes one call deeper for every one of a condition.
+/// The largest number of `elif`s. The parser recurses for each.
 const ELIF_LIMIT: usize = 200;
 
-/// The longest prompt, in bytes, beyond the messages' own size.
+/// The longest prompt, in bytes, beyond the size of the messages.
 const OUTPUT_LIMIT: usize = 4 << 20;
 
-/// The largest value, in bytes, beyond the messages' own size.
+/// The largest value, in bytes, beyond the size of the messages.
 const VALUE_LIMIT: usize = 4 << 20;
 
-/// The steps a template may take, and the further ones for every message. A step pays for 64 bytes as well.
+/// The number of steps of a template, and the additional ones for each message. A step also allows 64 bytes.
 const FUEL: u64 = 250_000;
 const FUEL_PER_MESSAGE: u64 = 2_000;
 
-/// How deeply loops, conditions and macros may be nested as the template runs.
+/// The largest depth of nested loops, conditions and macros at run time.
 const RECURSION_LIMIT: usize = 100;
 
-/// The name errors of the engine may mention.
+/// The name of templates in the engine's errors.
 const NAME: &str = "chat template";
 
-/// The text of a template as Jinja reads it: lines end with a line feed, and the marks of what the model says are
-/// blocks without an effect.
+/// The function that writes today's date.
+pub(super) const STRFTIME_NOW: &str = "strftime_now";
+
+/// A template with its variables.
+pub(super) struct Template<'a> {
+    /// The source, normalized.
+    pub(super) source: &'a str,
+    pub(super) bos: Option<&'a str>,
+    pub(super) eos: Option<&'a str>,
+    pub(super) date: TemplateDate,
+}
+
+/// The source with line feeds as line breaks, and with `generation` blocks, which mark the assistant's text for training,
+/// as blocks without effect.
 pub(super) fn normalize(source: &str) -> String {
     let mut source = source.replace("\r\n", "\n").replace('\r', "\n");
-    for (mark, block) in [("endgeneration", "endwith"), ("generation", "with")] {
-        source = replace_tag(&source, mark, block);
+    for (tag, block) in [("endgeneration", "endwith"), ("generation", "with")] {
+        source = replace_tag(&source, tag, block);
     }
     source
 }
 
-/// Compiles a template to see that it can be.
+/// Checks that a template compiles.
 pub(super) fn check(source: &str) -> Result<(), ChatError> {
     compile(source, |_| Ok(()))
 }
 
-/// Runs a template.
+/// Whether a template that was checked mentions a name.
+pub(super) fn mentions(source: &str, name: &str) -> bool {
+    let tokens = syntax().into_iter().flat_map(|syntax| machinery::tokenize(source, false, syntax));
+    tokens.flatten().any(|(token, _)| matches!(token, Token::Ident(ident) if ident == name))
+}
+
+/// Renders a template.
 pub(super) fn render(
-    template: &ChatTemplate,
+    template: &Template<'_>,
     messages: &[Message],
-    options: &RenderOptions,
+    options: RenderOptions,
 ) -> Result<String, ChatError> {
     let texts = messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
     let size = texts.saturating_add(messages.len().saturating_mul(512));
@@ -63,8 +81,8 @@ pub(super) fn render(
     let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + texts as u64;
     environment.set_fuel(Some(fuel));
     let context = context(template, messages, options);
-    compile(&template.source, |tree| {
-        let mut generator = CodeGenerator::new(NAME, &template.source);
+    compile(template.source, |tree| {
+        let mut generator = CodeGenerator::new(NAME, template.source);
         generator.compile_stmt(tree);
         let (instructions, blocks) = generator.finish();
         let mut prompt = String::new();
@@ -72,13 +90,13 @@ pub(super) fn render(
         machinery::eval(&environment, &instructions, context, &blocks, &mut out, AutoEscape::None)
             .map_err(|error| failure(&error))?;
         match prompt.len() > OUTPUT_LIMIT.saturating_add(texts) {
-            true => Err(ChatError::Limit("it writes too much".to_owned())),
+            true => Err(ChatError::Limit("its prompt is too long".to_owned())),
             false => Ok(prompt),
         }
     })
 }
 
-/// Parses a template, puts the bound into it and hands it on.
+/// Parses a template, inserts the size limit, and passes the syntax tree to `then`.
 fn compile<T>(
     source: &str,
     then: impl for<'a> FnOnce(&machinery::ast::Stmt<'a>) -> Result<T, ChatError>,
@@ -102,12 +120,12 @@ fn check_tags(source: &str, syntax: &SyntaxConfig) -> Result<(), ChatError> {
             Token::Ident("elif") => elifs += 1,
             _ => tokens += 1,
         }
-        let refused = |what: String| Err(ChatError::TooLarge(format!("line {} has the {what}", span.start_line)));
+        let refused = |what: String| Err(ChatError::TooLarge(format!("line {} has {what}", span.start_line)));
         if tokens > TAG_LIMIT {
-            return refused(format!("{TAG_LIMIT}th part of one tag"));
+            return refused(format!("more than {TAG_LIMIT} tokens in one tag"));
         }
         if elifs > ELIF_LIMIT {
-            return refused(format!("{ELIF_LIMIT}th `elif`"));
+            return refused(format!("the {}th `elif`", ELIF_LIMIT + 1));
         }
     }
     Ok(())
@@ -117,16 +135,16 @@ fn syntax() -> Result<SyntaxConfig, Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
 }
 
-/// The variables a template is told. Tools and documents are there but empty, as Python passes them.
-fn context(template: &ChatTemplate, messages: &[Message], options: &RenderOptions) -> Value {
+/// The variables of a template. Tools and documents are `none`, as in transformers.
+fn context(template: &Template<'_>, messages: &[Message], options: RenderOptions) -> Value {
     let mut variables = vec![
         ("messages", messages.iter().map(message_value).collect()),
         ("tools", Value::from(())),
         ("documents", Value::from(())),
         ("add_generation_prompt", Value::from(options.add_generation_prompt)),
     ];
-    variables.extend(template.bos.as_deref().map(|bos| ("bos_token", Value::from(bos))));
-    variables.extend(template.eos.as_deref().map(|eos| ("eos_token", Value::from(eos))));
+    variables.extend(template.bos.map(|bos| ("bos_token", Value::from(bos))));
+    variables.extend(template.eos.map(|eos| ("eos_token", Value::from(eos))));
     variables.extend(options.enable_thinking.map(|thinking| ("enable_thinking", Value::from(thinking))));
     Value::from_pairs(variables)
 }
@@ -135,12 +153,12 @@ fn message_value(message: &Message) -> Value {
     Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
 }
 
-fn environment(template: &ChatTemplate, value_limit: usize) -> Environment<'static> {
+fn environment(template: &Template<'_>, value_limit: usize) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_unknown_method_callback(method);
-    // Not Jinja's, or of no use in a prompt and able to ask for much with little.
+    // Not in Jinja, or able to allocate much memory and of no use in a prompt.
     for name in ["chain", "zip", "pprint", "lines", "split", "format", "slice", "batch"] {
         environment.remove_filter(name);
     }
@@ -152,20 +170,20 @@ fn environment(template: &ChatTemplate, value_limit: usize) -> Environment<'stat
     environment.add_function("raise_exception", raise_exception);
     let date = template.date;
     environment
-        .add_function("strftime_now", move |state: &State, format: Cow<'_, str>| strftime_now(state, date, &format));
+        .add_function(STRFTIME_NOW, move |state: &State, format: Cow<'_, str>| strftime_now(state, date, &format));
     environment
 }
 
-/// Python's methods of texts, lists and maps.
+/// Python's methods of strings, lists and dictionaries.
 fn method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     match method {
-        // Widths in the format ask for any amount of padding.
+        // Widths in the format allow any amount of padding.
         "format" => Err(Error::from(ErrorKind::UnknownMethod)),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
     }
 }
 
-/// Of what is nothing, Python can go through what is not there, but not through `None`.
+/// As in Python's Jinja, an undefined value is iterable, and `none` is not.
 fn is_iterable(value: &Value) -> bool {
     is_sequence(value) || matches!(value.kind(), ValueKind::Iterable)
 }
@@ -179,10 +197,10 @@ fn raise_exception(message: Option<Value>, _: Kwargs) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::CannotDeserialize, text))
 }
 
-fn strftime_now(state: &State, date: Option<chrono::NaiveDateTime>, format: &str) -> Result<String, Error> {
-    // A directive of two bytes writes at most some thirty.
+fn strftime_now(state: &State, date: TemplateDate, format: &str) -> Result<String, Error> {
+    // A directive of two bytes writes up to about thirty.
     state.consume_fuel(format.len() as u64)?;
-    Ok(python::strftime(date.unwrap_or_else(|| chrono::Local::now().naive_local()), format))
+    Ok(python::strftime(date.time(), format))
 }
 
 /// Renames a block tag.
@@ -213,9 +231,9 @@ fn syntax_error(error: &Error) -> ChatError {
 fn failure(error: &Error) -> ChatError {
     match error.kind() {
         ErrorKind::CannotDeserialize => ChatError::Raised(error.detail().unwrap_or_default().to_owned()),
-        ErrorKind::OutOfFuel => ChatError::Limit(
-            error.detail().unwrap_or("it takes more steps, or makes more text, than it may").to_owned(),
-        ),
+        ErrorKind::OutOfFuel => {
+            ChatError::Limit(error.detail().unwrap_or("it exceeds the limit of steps and of text").to_owned())
+        }
         _ => ChatError::Render(located(error)),
     }
 }

@@ -1,38 +1,31 @@
-//! What can be wrong with a chat template, or with the messages it is given.
+//! Errors of chat templates.
 
-/// Errors of reading and rendering chat templates. Each says what is wrong and how to mend it.
+/// Errors of reading and rendering chat templates. Each says what is wrong and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
-    /// The tokenizer's config is not what it must be.
+    /// The tokenizer's config is not valid.
     #[error("tokenizer_config.json: {0}")]
     Config(String),
-    /// The template is not the Jinja it must be.
-    #[error("the chat template does not parse: {0}; mend the template")]
+    /// The template is not valid Jinja.
+    #[error("the chat template does not parse: {0}; fix the template")]
     Syntax(String),
-    /// The template is larger or more nested than any that is written for people to use.
-    #[error("the chat template is refused: {0}; write a simpler one")]
+    /// The template is longer or more nested than a template may be.
+    #[error("the chat template is refused: {0}; use a simpler one")]
     TooLarge(String),
-    /// The template raised an exception of its own.
+    /// The template called `raise_exception`.
     #[error("the chat template refuses these messages: {0}")]
     Raised(String),
-    /// The template did something that Jinja cannot do.
-    #[error("the chat template failed: {0}; mend the template, or give it the messages it is made for")]
+    /// The template failed while it was rendered.
+    #[error("the chat template failed: {0}; fix the template, or give it messages of the kind it supports")]
     Render(String),
-    /// The template takes more time or memory than a template may.
-    #[error("the chat template was stopped: {0}; a template that only writes its messages never gets there")]
+    /// The template takes more time or memory than the limits allow.
+    #[error("the chat template was stopped: {0}; use a template that only formats its messages")]
     Limit(String),
     /// There is no template of this name.
-    #[error("there is no chat template named `{0}`: the names are {names}", names = super::NAMES.join(", "))]
+    #[error("there is no chat template named `{0}`: the only one is `plain`")]
     Unknown(String),
-    /// The date is not one of the calendar.
-    #[error("{year}-{month}-{day} is not a date of the calendar: give one that is")]
-    Date {
-        /// The year.
-        year: i32,
-        /// The month, from 1.
-        month: u32,
-        /// The day, from 1.
-        day: u32,
-    },
+    /// The text is not a date.
+    #[error("`{0}` is not a date: write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS")]
+    Date(String),
 }

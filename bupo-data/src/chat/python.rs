@@ -1,4 +1,5 @@
-//! What templates expect of Python: its JSON and its dates, to the letter.
+//! Python's `json.dumps` and `strftime`: minijinja's `tojson` escapes for HTML and lays JSON out in another way, and
+//! chrono refuses directives that Python copies.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -9,10 +10,10 @@ use minijinja::{Error, ErrorKind, State, Value};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
-/// The most JSON a template may make at once; a text of the messages alone is never this much.
+/// The longest JSON, in bytes.
 const JSON_LIMIT: usize = 16 << 20;
 
-/// The widest indent of JSON; more would only be a way to ask for memory.
+/// The widest indent of JSON, in characters.
 const INDENT_LIMIT: usize = 64;
 
 /// The `tojson` filter: the JSON that Python's `json.dumps` writes.
@@ -27,7 +28,7 @@ pub(super) fn tojson(state: &State, value: &Value, indent: Option<Value>, args: 
         None if indent.is_some() => (",", ": "),
         None => (", ", ": "),
         Some([item, colon]) => (item.as_str(), colon.as_str()),
-        Some(_) => return Err(invalid("`separators` of tojson must be two texts")),
+        Some(_) => return Err(invalid("`separators` of tojson must be two strings")),
     };
     let mut json = serde_json::to_value(value).map_err(|error| invalid(&format!("cannot write JSON: {error}")))?;
     if sort_keys {
@@ -42,7 +43,7 @@ pub(super) fn tojson(state: &State, value: &Value, indent: Option<Value>, args: 
     String::from_utf8(out.0).map(Value::from).map_err(|error| invalid(&error.to_string()))
 }
 
-/// Python's `strftime` for a time without a zone. What follows an unknown `%` stays as it is.
+/// Python's `strftime` for a time without a time zone. An unknown directive is copied.
 pub(super) fn strftime(time: NaiveDateTime, format: &str) -> String {
     let mut out = String::new();
     let mut chars = format.chars().peekable();
@@ -54,11 +55,11 @@ pub(super) fn strftime(time: NaiveDateTime, format: &str) -> String {
         let unpadded = chars.next_if_eq(&'-').is_some();
         match chars.next() {
             Some('f') if !unpadded => out.push_str(&time.format("%6f").to_string()),
-            // A time without a zone has neither a name nor an offset to write.
+            // A time without a time zone has no name and no offset.
             Some('z' | 'Z') if !unpadded => {}
             Some(directive) if "aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyY%".contains(directive) => {
                 let dash = if unpadded { "-" } else { "" };
-                // Formatting into a text fails only at a directive that chrono does not know.
+                // Formatting into a string fails only at a directive that chrono does not support.
                 let start = out.len();
                 if write!(out, "{}", time.format(&format!("%{dash}{directive}"))).is_err() {
                     out.truncate(start);
@@ -93,7 +94,7 @@ fn invalid(reason: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason.to_owned())
 }
 
-/// A text that grows to the limit and no further.
+/// A buffer of at most [`JSON_LIMIT`] bytes.
 struct Capped(Vec<u8>);
 
 impl Write for Capped {
@@ -110,7 +111,7 @@ impl Write for Capped {
     }
 }
 
-/// JSON as `json.dumps` lays it out.
+/// The layout of `json.dumps`.
 struct PythonStyle<'a> {
     item: &'a str,
     colon: &'a str,
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_pythons() {
+    fn dates_are_those_of_python() {
         let time = chrono::NaiveDate::from_ymd_opt(2024, 7, 5).unwrap().and_hms_micro_opt(4, 3, 2, 1).unwrap();
         assert_eq!(
             strftime(time, "%d %b %Y|%-d %B|%H:%M:%S|%f|%A %j|%%"),

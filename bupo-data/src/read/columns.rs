@@ -1,16 +1,16 @@
-//! Which columns problems are read from.
+//! The columns that problems are read from.
 
 use crate::error::DataError;
 
 /// The columns to read problems from. A column inside a struct is named with dots: `reward_model.ground_truth`.
 ///
-/// A column that is not named is looked for by the names that data sets give it, the first of these that is there:
+/// A column that is not named is the first of these that the file has:
 ///
 /// - the prompt: `prompt`, `problem`, `question`, `input`;
 /// - the answer: `reward_model.ground_truth`, `answer`, `ground_truth`, `solution`, `expected_answer`, `target`;
-/// - the data source: `data_source`, and none if that is not there.
+/// - the data source: `data_source`, or no column.
 ///
-/// So files in the layout of verl need no names.
+/// These are the names in the layout of verl and in common datasets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Columns {
@@ -18,7 +18,7 @@ pub struct Columns {
     pub prompt: Option<String>,
     /// The column of the answer: text, a number or a boolean.
     pub answer: Option<String>,
-    /// The column that says where a problem comes from.
+    /// The column of the name of the dataset that a problem is from.
     pub data_source: Option<String>,
 }
 
@@ -27,10 +27,10 @@ const ANSWERS: [&str; 6] =
     ["reward_model.ground_truth", "answer", "ground_truth", "solution", "expected_answer", "target"];
 const DATA_SOURCES: [&str; 1] = ["data_source"];
 
-/// The most columns that an error names.
-const MOST_LISTED: usize = 30;
+/// The largest number of columns that an error names.
+const MAX_LISTED: usize = 30;
 
-/// What a column is read for.
+/// What a column is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Prompt,
@@ -38,7 +38,7 @@ pub(super) enum Role {
     DataSource,
 }
 
-/// The names of the columns of one file.
+/// The columns of one file that problems are read from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) prompt: String,
@@ -47,7 +47,7 @@ pub(super) struct Names {
 }
 
 impl Columns {
-    /// The names of the columns in a file that has those of which `exists` says so.
+    /// The columns to read in a file whose columns are those for which `exists` is true.
     pub(super) fn resolve(
         &self,
         file: &str,
@@ -83,7 +83,7 @@ impl Role {
         }
     }
 
-    pub(super) fn wanted(self) -> &'static str {
+    pub(super) fn allowed_types(self) -> &'static str {
         match self {
             Self::Prompt => "text or a list of messages, each with a role and a content",
             Self::Answer | Self::DataSource => "text, a number or a boolean",
@@ -94,8 +94,8 @@ impl Role {
 /// The names of columns, for an error.
 pub(super) fn list(names: impl IntoIterator<Item = String>) -> String {
     let mut names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(MOST_LISTED);
-    names.truncate(MOST_LISTED);
+    let more = names.len().saturating_sub(MAX_LISTED);
+    names.truncate(MAX_LISTED);
     match (names.is_empty(), more) {
         (true, _) => "no columns".to_owned(),
         (_, 0) => names.join(", "),
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn named_columns_go_before_defaults() {
+    fn named_columns_override_defaults() {
         let columns = Columns { prompt: Some("question".to_owned()), ..Columns::default() };
         let names = resolve(&columns, &["prompt", "question", "target"]).unwrap();
         assert_eq!((names.prompt.as_str(), names.answer.as_str(), names.data_source), ("question", "target", None));
     }
 
     #[test]
-    fn missing_columns_are_told_with_those_there_are() {
+    fn errors_list_the_columns_of_the_file() {
         let columns = Columns { data_source: Some("origin".to_owned()), ..Columns::default() };
         let error = resolve(&columns, &["prompt", "answer"]).unwrap_err().to_string();
         assert_eq!(error, "f has no column `origin` for the data source; it has `prompt`, `answer`");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_cut() {
+    fn long_lists_are_truncated() {
         let listed = list((0..32).map(|number| number.to_string()));
         assert!(listed.ends_with("`29` and 2 more"), "{listed}");
     }

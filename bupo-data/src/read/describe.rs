@@ -1,15 +1,15 @@
-//! What a file holds.
+//! Descriptions of data files.
 
 use std::fmt;
 
-/// What a file of problems holds.
+/// The format, size and columns of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The format of the file.
     pub format: Format,
-    /// How many rows it has.
+    /// The number of rows.
     pub rows: u64,
-    /// Its columns, in the file's order; those inside a struct are named with dots.
+    /// The columns, in the order of the file; those inside a struct are named with dots.
     pub columns: Vec<Column>,
 }
 
@@ -28,7 +28,7 @@ pub enum Format {
     /// Parquet.
     Parquet,
     /// A JSON object on each line.
-    JsonLinesWriter,
+    JsonLines,
     /// One JSON list of objects.
     Json,
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Format {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Parquet => "Parquet",
-            Self::JsonLinesWriter => "JSON lines",
+            Self::JsonLines => "JSON lines",
             Self::Json => "JSON",
         })
     }

@@ -1,34 +1,35 @@
-//! How much memory a file may ask for.
+//! Limits on the memory that reading a file takes.
 
-/// The largest text of one value, one message or one line of JSON.
+/// The largest text of one value, one message or one line of JSON, in bytes.
 pub const MAX_VALUE: usize = 64 << 20;
 
-/// The largest sum of the problems read from one file.
+/// The largest total size of the problems of one file, in bytes.
 pub const MAX_TOTAL: u64 = 4 << 30;
 
-/// Every file may ask for this much, however small it is.
+/// The budget of a file without its own size, in bytes.
 const ALLOWANCE: u64 = 64 << 20;
 
-/// Above the allowance, how many bytes a file may ask for by each byte it has. Text compresses to a tenth; a row repeated
-/// throughout a file to a few hundredths; a thousand times is a file made to fill the memory.
+/// The additional budget for each byte of a file. Text compresses to about a tenth, equal rows to a few hundredths.
 const EXPANSION: u64 = 1024;
 
-/// What is left of the bytes a file may ask for.
+/// The bytes that reading a file may still take.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
     left: u64,
 }
 
-/// A file asked for more than its budget.
+/// A file exceeded its budget.
 #[derive(Debug, thiserror::Error)]
-#[error("it asks for more than {limit} bytes, the most a file of its size may; split it, or leave columns or rows out")]
+#[error(
+    "reading it takes more than {limit} bytes, the limit for a file of its size; split it, or remove columns or rows"
+)]
 pub(super) struct Exceeded {
     pub(super) limit: u64,
 }
 
 impl Budget {
-    /// The budget of a file of so many bytes.
+    /// The budget of a file of `bytes` bytes.
     pub(super) fn of_file(bytes: u64) -> Self {
         let limit = bytes.saturating_mul(EXPANSION).saturating_add(ALLOWANCE).min(MAX_TOTAL);
         Self { limit, left: limit }

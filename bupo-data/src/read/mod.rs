@@ -1,18 +1,20 @@
-//! Problems from files.
+//! Reading and describing data files.
 
 mod columns;
 mod describe;
 mod json;
 mod limits;
+mod lines;
 mod parquet;
+mod text;
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Seek},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
-use self::parquet::{MAGIC, Source};
+use self::parquet::{MAGIC, in_memory};
 pub use self::{
     columns::Columns,
     describe::{Column, Description, Format},
@@ -20,14 +22,14 @@ pub use self::{
 };
 use crate::{error::DataError, problems::Problem};
 
-/// Reads the problems of one or many files, in the order they are given. Each may be Parquet or JSON: lines of objects,
-/// or one list of them. A row without a prompt or an answer is an error.
+/// Reads the problems of files, in the order they are given. Each is Parquet, JSON lines, or one JSON list of objects. A
+/// row without a prompt or an answer is an error.
 pub fn read_problems(paths: &[PathBuf], columns: &Columns) -> Result<Vec<Problem>, DataError> {
     let mut problems = Vec::new();
     for path in paths {
         let name = path.display().to_string();
         problems.extend(match Input::open(path)? {
-            Input::Parquet(source) => parquet::read(source, columns, &name)?,
+            Input::Parquet(file) => parquet::read(file, columns, &name)?,
             Input::Json(input) => json::read(input, columns, &name)?,
         });
     }
@@ -36,7 +38,7 @@ pub fn read_problems(paths: &[PathBuf], columns: &Columns) -> Result<Vec<Problem
 
 /// Reads the problems of a Parquet file in memory; errors call it `name`.
 pub fn read_parquet_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<Vec<Problem>, DataError> {
-    parquet::read(Source::Bytes(bytes), columns, name)
+    parquet::read(in_memory(bytes), columns, name)
 }
 
 /// Reads the problems of a JSON file in memory, lines of objects or one list of them; errors call it `name`.
@@ -44,44 +46,43 @@ pub fn read_jsonl_bytes(bytes: &[u8], columns: &Columns, name: &str) -> Result<V
     json::read(bytes, columns, name)
 }
 
-/// Says what a file holds: its format, its rows and its columns.
+/// Describes a file: its format, its number of rows and its columns.
 pub fn describe(path: &Path) -> Result<Description, DataError> {
     let name = path.display().to_string();
     match Input::open(path)? {
-        Input::Parquet(source) => parquet::describe(source, &name),
+        Input::Parquet(file) => parquet::describe(file, &name),
         Input::Json(input) => json::describe(input, &name),
     }
 }
 
-/// Says what a Parquet file in memory holds; errors call it `name`.
+/// Describes a Parquet file in memory; errors call it `name`.
 pub fn describe_parquet_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
-    parquet::describe(Source::Bytes(bytes), name)
+    parquet::describe(in_memory(bytes), name)
 }
 
-/// Says what a JSON file in memory holds; errors call it `name`.
+/// Describes a JSON file in memory; errors call it `name`.
 pub fn describe_jsonl_bytes(bytes: &[u8], name: &str) -> Result<Description, DataError> {
     json::describe(bytes, name)
 }
 
 /// A file of a known format.
 enum Input {
-    Parquet(Source<'static>),
+    Parquet(File),
     Json(BufReader<File>),
 }
 
 impl Input {
-    /// Opens a file and tells its format by how it begins, or by its name if that does not tell.
+    /// Opens a file. Its format is determined by its first bytes, or else by its name.
     fn open(path: &Path) -> Result<Self, DataError> {
         let failed = |source| DataError::Io { path: path.to_owned(), source };
         let mut input = BufReader::new(File::open(path).map_err(failed)?);
         let start = input.fill_buf().map_err(failed)?;
+        text::check_start(start, &path.display().to_string())?;
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         if start.starts_with(MAGIC) || ending == "parquet" {
-            let mut file = input.into_inner();
-            let length = file.seek(std::io::SeekFrom::End(0)).map_err(failed)?;
-            return Ok(Self::Parquet(Source::File { file, length }));
+            return Ok(Self::Parquet(input.into_inner()));
         }
-        let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+        let text = text::without_bom(start).trim_ascii_start();
         match (ending.as_str(), text.first()) {
             ("jsonl" | "json" | "ndjson", _) | (_, Some(b'{' | b'[')) => Ok(Self::Json(input)),
             _ => Err(DataError::Format { file: path.display().to_string() }),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes templates.json: chat templates, conversations, and the prompts that transformers makes of them.
 
-The templates are this project's own. They produce the formats that the model families are known by, with the
+The templates are written for this project. They produce the formats of known model families, with the
 constructs that templates of such families use. Needs transformers and jinja2:
 
     python make_templates.py

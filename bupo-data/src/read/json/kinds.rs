@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use super::object::Object;
 use crate::read::describe::Column;
 
-/// How deep objects are described; what is deeper is a `struct`.
+/// The depth to which objects are described; a deeper one is a `struct`.
 const MAX_DEPTH: usize = 8;
-/// The most columns a file may have.
+/// The largest number of columns.
 const MAX_COLUMNS: usize = 1000;
 
-/// The columns seen so far: at which place each was first seen, and its types.
+/// The columns so far: the order in which each first appeared, and its types.
 #[derive(Default)]
 pub(super) struct Kinds(BTreeMap<String, (usize, Vec<String>)>);
 
 impl Kinds {
-    /// Takes in the columns of a row.
+    /// Adds the columns of a row.
     pub(super) fn add(&mut self, row: &str) -> Result<(), String> {
         self.add_fields("", &Object::parse(row)?, MAX_DEPTH)
     }
 
-    /// The columns; one that is of several types has all of them.
+    /// The columns; one of several types is described by all of them.
     pub(super) fn into_columns(self) -> Vec<Column> {
         let mut columns: Vec<_> = self.0.into_iter().collect();
         columns.sort_by_key(|(_, (place, _))| *place);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn names_every_kind() {
+    fn every_type_has_a_name() {
         let row = r#"{"s": "1.5", "b": true, "n": null, "i": -12, "d": 1e5, "l": [ ], "ll": [[1.5]],
             "ls": [{"a": 1}], "li": [ 12, 1.5], "o": {"x.y": {"z": 1.5}, "e": {}}}"#;
         let expected = [
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn columns_of_several_kinds_have_them_all() {
+    fn columns_of_several_types_are_described_by_all() {
         let rows = [r#"{"b": 1}"#, r#"{"a": 1, "b": null}"#, r#"{"b": "x"}"#, r#"{"b": 2}"#];
         let expected = [("b", "int | null | string"), ("a", "int")];
         assert_eq!(columns(&rows), expected.map(|(name, kind)| (name.to_owned(), kind.to_owned())));
     }
 
     #[test]
-    fn deep_objects_and_many_columns_are_bounded() {
+    fn depth_and_number_of_columns_are_limited() {
         let deep = format!("{}1{}", r#"{"a":"#.repeat(1000), "}".repeat(1000));
         let names = columns(&[&deep]);
         assert_eq!(names, [("a".to_owned() + &".a".repeat(MAX_DEPTH), "struct".to_owned())]);

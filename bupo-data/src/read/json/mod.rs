@@ -1,4 +1,4 @@
-//! JSON lines, and files that are one JSON list.
+//! Reads problems from JSON lines and from files that are one JSON list.
 
 mod kinds;
 mod object;
@@ -7,12 +7,14 @@ use std::io::{BufRead, Read};
 
 use self::{
     kinds::Kinds,
-    object::{Object, each_in_list, reason, what},
+    object::{Object, each_in_list},
 };
 use super::{
     columns::{Columns, Names, Role, list},
     describe::{Description, Format},
-    limits::{Budget, MAX_TOTAL, MAX_VALUE},
+    limits::{Budget, MAX_TOTAL},
+    lines::{each_line, message, read_some, reason},
+    text::{check_start, number, utf8, valid_json, without_bom},
 };
 use crate::{
     error::DataError,
@@ -20,21 +22,21 @@ use crate::{
     problems::{Problem, Prompt},
 };
 
-/// The largest file that is one list; such a file is read as a whole.
+/// The largest file that is one list, in bytes; such a file is read as a whole.
 const MAX_LIST: usize = 256 << 20;
 
 /// Reads the problems of a file.
 pub(super) fn read(mut input: impl BufRead, columns: &Columns, file: &str) -> Result<Vec<Problem>, DataError> {
     let kept = Budget::of_file(MAX_TOTAL);
     let mut reader = ProblemReader { columns, file, names: None, kept, problems: Vec::new() };
-    each_row(&mut input, file, |row, place| reader.read_row(row).map_err(|fault| place.error(file, fault)))?;
+    each_row(&mut input, file, |row, place| reader.read_row(row).map_err(|error| place.error(file, error)))?;
     if reader.problems.is_empty() {
         return Err(DataError::Empty { file: file.to_owned() });
     }
     Ok(reader.problems)
 }
 
-/// Says what a file holds.
+/// Describes a file.
 pub(super) fn describe(mut input: impl BufRead, file: &str) -> Result<Description, DataError> {
     let mut kinds = Kinds::default();
     let (format, rows) =
@@ -42,19 +44,21 @@ pub(super) fn describe(mut input: impl BufRead, file: &str) -> Result<Descriptio
     Ok(Description { format, rows, columns: kinds.into_columns() })
 }
 
-/// What is wrong with a row: what the row's place makes an error of, or an error already.
-enum Fault {
+/// An error of reading a row.
+enum RowError {
+    /// What is wrong with the row.
     Row(String),
+    /// An error that is not of one row.
     File(DataError),
 }
 
-impl From<String> for Fault {
+impl From<String> for RowError {
     fn from(reason: String) -> Self {
         Self::Row(reason)
     }
 }
 
-/// Where a row is.
+/// The place of a row, counted from 1.
 #[derive(Clone, Copy)]
 enum Place {
     Line(usize),
@@ -62,51 +66,35 @@ enum Place {
 }
 
 impl Place {
-    fn error(self, file: &str, fault: Fault) -> DataError {
+    fn error(self, file: &str, error: RowError) -> DataError {
         let file = file.to_owned();
-        match (fault, self) {
-            (Fault::File(error), _) => error,
-            (Fault::Row(reason), Self::Line(line)) => DataError::Json { file, line, reason },
-            (Fault::Row(reason), Self::Row(row)) => DataError::Row { file, row, reason },
+        match (error, self) {
+            (RowError::File(error), _) => error,
+            (RowError::Row(reason), Self::Line(line)) => DataError::Json { file, line, reason },
+            (RowError::Row(reason), Self::Row(row)) => DataError::Row { file, row, reason },
         }
     }
 }
 
-/// Calls `row` with each row of the file and its place, and gives the format and the number of rows.
+/// Calls `row` with each row of the file and its place, and returns the format and the number of rows.
 fn each_row(
     input: &mut impl BufRead,
     file: &str,
-    row: impl FnMut(&str, Place) -> Result<(), DataError>,
+    mut row: impl FnMut(&str, Place) -> Result<(), DataError>,
 ) -> Result<(Format, u64), DataError> {
     let start = input.fill_buf().map_err(|source| DataError::Io { path: file.into(), source })?;
-    if without_mark(start).trim_ascii_start().starts_with(b"[") {
-        each_element(input, file, row).map(|rows| (Format::Json, rows))
-    } else {
-        each_line(input, file, row).map(|rows| (Format::JsonLinesWriter, rows))
+    check_start(start, file)?;
+    if without_bom(start).trim_ascii_start().starts_with(b"[") {
+        return each_element(input, file, row).map(|rows| (Format::Json, rows));
     }
-}
-
-fn each_line(
-    input: &mut impl BufRead,
-    file: &str,
-    mut row: impl FnMut(&str, Place) -> Result<(), DataError>,
-) -> Result<u64, DataError> {
-    let mut line = Vec::new();
     let mut rows = 0;
-    for number in 1.. {
-        line.clear();
-        if read_some(input, &mut line, MAX_VALUE, file, |input, line| input.read_until(b'\n', line))? == 0 {
-            break;
-        }
-        let place = Place::Line(number);
-        let bytes = if number == 1 { without_mark(&line) } else { &line };
-        let text = utf8(bytes).map_err(|reason| place.error(file, reason.into()))?.trim();
-        if !text.is_empty() {
-            row(text, place)?;
-            rows += 1;
-        }
-    }
-    Ok(rows)
+    each_line(input, file, |line| {
+        let place = Place::Line(line.number);
+        row(&valid_json(line.text.map_err(|reason| place.error(file, reason.into()))?), place)?;
+        rows += 1;
+        Ok(())
+    })?;
+    Ok((Format::JsonLines, rows))
 }
 
 fn each_element(
@@ -116,10 +104,11 @@ fn each_element(
 ) -> Result<u64, DataError> {
     let mut bytes = Vec::new();
     read_some(input, &mut bytes, MAX_LIST, file, |input, bytes| input.read_to_end(bytes))?;
-    let text = utf8(without_mark(&bytes)).map_err(|reason| Place::Line(1).error(file, reason.into()))?;
+    let text = utf8(without_bom(&bytes)).map_err(|reason| Place::Line(1).error(file, reason.into()))?;
+    let text = valid_json(text);
     let mut rows = 0;
     let mut failed = None;
-    let listed = each_in_list(text, |element| {
+    let listed = each_in_list(&text, |element| {
         rows += 1;
         failed = row(element, Place::Row(rows)).err();
         failed.is_none()
@@ -131,51 +120,25 @@ fn each_element(
     }
 }
 
-/// The bytes without the mark that some editors put before UTF-8.
-fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
-}
-
-/// Reads into the buffer with `read`, and not more than `most` bytes.
-fn read_some<R: BufRead>(
-    input: &mut R,
-    buffer: &mut Vec<u8>,
-    most: usize,
-    file: &str,
-    read: impl FnOnce(&mut std::io::Take<&mut R>, &mut Vec<u8>) -> std::io::Result<usize>,
-) -> Result<usize, DataError> {
-    let length =
-        read(&mut input.take(most as u64 + 1), buffer).map_err(|source| DataError::Io { path: file.into(), source })?;
-    if buffer.len() > most {
-        let what = format!("it has more than {most} bytes in one line or list; write a row on each line");
-        return Err(DataError::TooLarge { file: file.to_owned(), what });
-    }
-    Ok(length)
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
-}
-
 struct ProblemReader<'a> {
     columns: &'a Columns,
     file: &'a str,
-    /// The names of the columns, by the first row.
+    /// The columns to read, found in the first row.
     names: Option<Names>,
     kept: Budget,
     problems: Vec<Problem>,
 }
 
 impl ProblemReader<'_> {
-    fn read_row(&mut self, row: &str) -> Result<(), Fault> {
+    fn read_row(&mut self, row: &str) -> Result<(), RowError> {
         let object = Object::parse(row)?;
         self.kept.take(size_of::<Problem>().saturating_add(row.len())).map_err(|exceeded| {
-            Fault::File(DataError::TooLarge { file: self.file.to_owned(), what: exceeded.to_string() })
+            RowError::File(DataError::TooLarge { file: self.file.to_owned(), what: exceeded.to_string() })
         })?;
         if self.names.is_none() {
             let available = || list(object.names().map(str::to_owned));
             let exists = |path: &str| object.find(path).is_some();
-            self.names = Some(self.columns.resolve(self.file, exists, available).map_err(Fault::File)?);
+            self.names = Some(self.columns.resolve(self.file, exists, available).map_err(RowError::File)?);
         }
         let Some(names) = &self.names else { return Ok(()) };
         let prompt = match object.find(&names.prompt) {
@@ -205,18 +168,18 @@ fn prompt_of(prompt: &str, name: &str) -> Result<Prompt, String> {
             }
             Ok(Prompt::Chat(messages))
         }
-        _ => Err(format!("`{name}` must be {}", Role::Prompt.wanted())),
+        _ => Err(format!("`{name}` must be {}", Role::Prompt.allowed_types())),
     }
 }
 
-/// The text of a string, or of a number or a boolean as it stands; nothing for null and for what is not there.
+/// The text of a string, or of a number or a boolean as it is written; `None` if it is null or missing.
 fn scalar(object: &Object<'_>, name: &str, role: Role) -> Result<Option<String>, String> {
     let Some(value) = object.find(name) else { return Ok(None) };
     match value.bytes().next() {
         Some(b'n') => Ok(None),
         Some(b'"') => parse(&value).map(Some),
-        Some(b'{' | b'[') | None => Err(format!("`{name}` must be {}", role.wanted())),
-        Some(_) => Ok(Some(value)),
+        Some(b'{' | b'[') | None => Err(format!("`{name}` must be {}", role.allowed_types())),
+        Some(_) => Ok(Some(number(value))),
     }
 }
 
@@ -225,5 +188,5 @@ fn missing(role: Role, name: &str) -> String {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| what(&error))
+    serde_json::from_str(text).map_err(|error| message(&error))
 }

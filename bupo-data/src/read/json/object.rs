@@ -1,11 +1,13 @@
-//! A JSON object of which only the values that are asked for are parsed.
+//! JSON objects whose values are parsed only when they are used.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The fields of an object, in order, with their values unparsed.
+use crate::read::lines::reason;
+
+/// The fields of an object, in order, with unparsed values.
 pub(super) struct Object<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Object<'a> {
@@ -21,7 +23,7 @@ impl<'a> Object<'a> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.get()))
     }
 
-    /// The value at a dotted path. A name may itself have dots in it; of fields with one name the last counts.
+    /// The value at a dotted path. Names may contain dots; of fields with the same name the last is used.
     pub(super) fn find(&self, path: &str) -> Option<String> {
         let direct = self.0.iter().rev().find(|(name, _)| name == path);
         if let Some((_, value)) = direct {
@@ -34,18 +36,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// What the parser said and the column, but not the line, which is not the file's.
-pub(super) fn reason(error: &serde_json::Error) -> String {
-    format!("{} (column {})", what(error), error.column())
-}
-
-/// What the parser said, without the place.
-pub(super) fn what(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what).to_owned()
-}
-
-/// Calls `element` with each element of a list, as long as that gives true.
+/// Calls `element` with each element of a list, until it returns false.
 pub(super) fn each_in_list(text: &str, element: impl FnMut(&str) -> bool) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_seq(Elements(element))?;
@@ -88,7 +79,7 @@ impl<'de, F: FnMut(&str) -> bool> Visitor<'de> for Elements<F> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         while let Some(element) = list.next_element::<&RawValue>()? {
             if !(self.0)(element.get()) {
-                return Err(A::Error::custom("an element was refused"));
+                return Err(A::Error::custom("an element is invalid"));
             }
         }
         Ok(())

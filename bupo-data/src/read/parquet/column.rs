@@ -1,114 +1,127 @@
-//! A column of a row group, read value by value.
+//! A leaf column of a row group, read as texts.
 
-use std::borrow::Cow;
+use std::sync::Arc;
+
+use parquet::{
+    column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader},
+    data_type::DataType,
+    file::{
+        metadata::RowGroupMetaData,
+        reader::{ChunkReader, SerializedPageReader},
+    },
+};
 
 use super::{
-    bits::Hybrid,
-    codec::Codec,
-    fault::{Decoded, damaged},
-    footer::Chunk,
-    page::{DataPage, Page, next_page},
+    error::ReadError,
+    footer::without_empty_dictionary,
+    pages::CheckedPages,
+    render::{self, Rendered},
     schema::Leaf,
-    values::{Dictionary, Value, Values},
 };
 use crate::read::limits::Budget;
 
-/// Reads a column, one page in memory at a time.
-pub(super) struct Column<'a> {
-    pub(super) leaf: Leaf,
-    chunk: Cow<'a, [u8]>,
-    codec: Codec,
-    at: usize,
-    /// How many of the values that the footer promises are still to come.
-    promised: u64,
-    dictionary: Option<Dictionary>,
-    page: Option<(DataPage, Values)>,
-    ahead: Option<Level>,
+/// Reads a leaf column of a row group.
+pub(super) struct LeafReader {
+    leaf: Leaf,
+    reader: ColumnReader,
 }
 
-/// Where a value belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level {
-    /// Zero for the first of a row.
-    pub(super) repetition: u32,
-    /// How far down it is there at all.
-    pub(super) definition: u32,
+/// A value of a column, or a null.
+pub(super) struct Cell {
+    /// Zero for the first value of a row.
+    pub(super) repetition: i16,
+    /// How many of the optional and repeated fields on its path are present.
+    pub(super) definition: i16,
+    pub(super) text: Rendered,
 }
 
-impl<'a> Column<'a> {
-    pub(super) fn new(leaf: Leaf, chunk: &Chunk, bytes: Cow<'a, [u8]>) -> Decoded<Self> {
-        Ok(Self {
-            leaf,
-            chunk: bytes,
-            codec: Codec::of(chunk.codec)?,
-            at: 0,
-            promised: chunk.values,
-            dictionary: None,
-            page: None,
-            ahead: None,
-        })
+impl LeafReader {
+    pub(super) fn new<R: ChunkReader + 'static>(
+        input: &Arc<R>,
+        group: &RowGroupMetaData,
+        leaf: &Leaf,
+    ) -> Result<Self, ReadError> {
+        let chunk = without_empty_dictionary(group.column(leaf.index))?;
+        let [rows, values] = [group.num_rows(), chunk.num_values()].map(|count| u64::try_from(count).unwrap_or(0));
+        let pages = SerializedPageReader::new(Arc::clone(input), &chunk, rows as usize, None)?;
+        let pages = CheckedPages::new(pages, values);
+        Ok(Self { leaf: leaf.clone(), reader: get_column_reader(chunk.column_descr_ptr(), Box::new(pages)) })
     }
 
-    /// The level of the next value; nothing after the last.
-    pub(super) fn peek(&mut self, budget: &mut Budget) -> Decoded<Option<Level>> {
-        while self.ahead.is_none() {
-            match &mut self.page {
-                Some((page, _)) if page.left > 0 => self.ahead = Some(page.next_level(&self.leaf)?),
-                _ if self.at < self.chunk.len() => self.next_page(budget)?,
-                _ if self.promised > 0 => return damaged(format!("a column lacks {} values", self.promised)),
-                _ => return Ok(None),
-            }
+    /// Reads the cells of the next `rows` rows. The size of their texts is taken from `kept`.
+    pub(super) fn read(&mut self, rows: usize, kept: &mut Budget) -> Result<Vec<Cell>, ReadError> {
+        match self.read_at_most(rows, kept)? {
+            (read, cells) if read == rows => Ok(cells),
+            _ => Err(self.damaged("it has fewer rows than the footer gives")),
         }
-        Ok(self.ahead)
     }
 
-    /// Takes the value that was peeked at, unless it is null.
-    pub(super) fn take(&mut self) -> Decoded<Option<Value<'_>>> {
-        let (Some(level), Some((page, values))) = (self.ahead.take(), &mut self.page) else { return Ok(None) };
-        if level.definition < self.leaf.max_definition {
-            return Ok(None);
+    /// Checks that there is no further row.
+    pub(super) fn finish(mut self, kept: &mut Budget) -> Result<(), ReadError> {
+        match self.read_at_most(1, kept)? {
+            (0, _) => Ok(()),
+            _ => Err(self.damaged("it has more rows than the footer gives")),
         }
-        values.next(&page.bytes, self.leaf.physical, self.dictionary.as_ref()).map(Some)
     }
 
-    fn next_page(&mut self, budget: &mut Budget) -> Decoded<()> {
-        match next_page(&self.chunk, &mut self.at, &self.leaf, self.codec, budget)? {
-            None => {}
-            Some(Page::Dictionary { bytes, values }) => {
-                if self.dictionary.is_some() {
-                    return damaged("a column has two dictionaries");
-                }
-                self.dictionary = Some(Dictionary::read(bytes, values, self.leaf.physical)?);
-            }
-            Some(Page::Data(page)) => {
-                let Some(promised) = self.promised.checked_sub(page.left as u64) else {
-                    return damaged("a column has more values than the footer says");
-                };
-                self.promised = promised;
-                if page.left > 0 {
-                    let values = Values::new(page.encoding, self.leaf.physical, &page.bytes, page.at, page.left)?;
-                    self.page = Some((page, values));
-                }
-            }
-        }
-        Ok(())
+    fn damaged(&self, reason: &str) -> ReadError {
+        ReadError::Damaged(reason.to_owned()).in_column(&self.leaf.name)
     }
-}
 
-impl DataPage {
-    fn next_level(&mut self, leaf: &Leaf) -> Decoded<Level> {
-        self.left -= 1;
-        let bytes = &self.bytes;
-        let level = |levels: &mut Option<Hybrid>, most: u32, otherwise: u32| match levels {
-            None => Ok(otherwise),
-            Some(levels) => match u32::try_from(levels.next(bytes)?) {
-                Ok(level) if level <= most => Ok(level),
-                _ => damaged("a value is nested deeper than its column"),
-            },
+    /// Reads at most `rows` of the next rows, and returns their number and cells.
+    fn read_at_most(&mut self, rows: usize, kept: &mut Budget) -> Result<(usize, Vec<Cell>), ReadError> {
+        let (leaf, kind) = (&self.leaf, self.leaf.kind);
+        let cells = match &mut self.reader {
+            ColumnReader::BoolColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |flag| Ok(Some(flag.to_string())))
+            }
+            ColumnReader::Int32ColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |number| render::int32(*number, kind))
+            }
+            ColumnReader::Int64ColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |number| render::int64(*number, kind))
+            }
+            ColumnReader::FloatColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |number| Ok(render::float(*number)))
+            }
+            ColumnReader::DoubleColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |number| Ok(render::double(*number)))
+            }
+            ColumnReader::ByteArrayColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |bytes| render::bytes(bytes.data(), kind))
+            }
+            ColumnReader::FixedLenByteArrayColumnReader(reader) => {
+                cells(leaf, reader, rows, kept, |bytes| render::bytes(bytes.data(), kind))
+            }
+            ColumnReader::Int96ColumnReader(_) => Err(ReadError::Unsupported("timestamps as text".to_owned())),
         };
-        Ok(Level {
-            repetition: level(&mut self.repetitions, leaf.max_repetition, 0)?,
-            definition: level(&mut self.definitions, leaf.max_definition, leaf.max_definition)?,
-        })
+        cells.map_err(|error| error.in_column(&leaf.name))
     }
+}
+
+/// Reads the values of at most `rows` rows, which `text` renders, and returns the number of rows and their cells.
+fn cells<T: DataType>(
+    leaf: &Leaf,
+    reader: &mut ColumnReaderImpl<T>,
+    rows: usize,
+    kept: &mut Budget,
+    text: impl Fn(&T::T) -> Rendered,
+) -> Result<(usize, Vec<Cell>), ReadError> {
+    let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let (rows_read, _, levels) =
+        reader.read_records(rows, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
+    let mut values = values.iter();
+    let mut cells = Vec::with_capacity(levels);
+    for level in 0..levels {
+        // A column that is never null, or never repeats, has no such levels.
+        let definition = definitions.get(level).copied().unwrap_or(leaf.max_definition);
+        let repetition = repetitions.get(level).copied().unwrap_or(0);
+        let value = if definition == leaf.max_definition { values.next() } else { None };
+        let text = value.map_or(Ok(None), &text);
+        if let Ok(Some(text)) = &text {
+            kept.take(text.len())?;
+        }
+        cells.push(Cell { repetition, definition, text });
+    }
+    Ok((rows_read, cells))
 }

@@ -1,250 +1,140 @@
-//! The footer of a Parquet file: its schema, as a flat list, and where the columns of each row group lie.
+//! The footer of a Parquet file: its schema and its row groups, with their sizes checked.
 
-use super::{
-    fault::{Decoded, damaged, unsupported},
-    thrift::{Kind, Thrift},
+use parquet::{
+    basic::Compression,
+    file::{
+        metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
+        reader::ChunkReader,
+    },
 };
 
-/// What the footer says.
+use super::{
+    error::ReadError,
+    schema::{self, Field},
+    selection::Selection,
+};
+use crate::{problems::Problem, read::limits::Budget};
+
+/// The first and the last bytes of every file.
+pub(in crate::read) const MAGIC: &[u8; 4] = b"PAR1";
+/// The last bytes of a file with an encrypted footer.
+const ENCRYPTED: &[u8; 4] = b"PARE";
+/// The length of the footer, and the magic bytes after it.
+const TAIL: u64 = 8;
+/// The largest footer, in bytes.
+const MAX_FOOTER: u32 = 32 << 20;
+
+/// The footer of a file.
 pub(super) struct Footer {
-    pub(super) elements: Vec<Element>,
-    pub(super) rows: u64,
-    pub(super) groups: Vec<RowGroup>,
-}
-
-/// A node of the schema; its children follow it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Element {
-    pub(super) name: String,
-    /// The code of the type its values are stored in; groups have none.
-    pub(super) physical: Option<i64>,
-    /// The length of its values, where it is fixed.
-    pub(super) length: i64,
-    /// 0 required, 1 optional, 2 repeated.
-    pub(super) repetition: i64,
-    pub(super) children: i64,
-    pub(super) meaning: Meaning,
-}
-
-/// What stored values stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Meaning {
-    #[default]
-    Plain,
-    Text,
-    List,
-    Map,
-    Decimal {
-        scale: i64,
-    },
-    Integer {
-        bits: i64,
-        signed: bool,
-    },
-    /// No value is ever there.
-    Null,
-    /// A kind of value that has a name, but is neither text nor number.
-    Other(&'static str),
-}
-
-/// A row group: as many column chunks as the schema has leaves.
-#[derive(Default)]
-pub(super) struct RowGroup {
-    pub(super) chunks: Vec<Chunk>,
-    pub(super) rows: u64,
-}
-
-/// The values of one column in one row group.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Chunk {
-    pub(super) codec: i64,
-    pub(super) values: u64,
-    pub(super) start: u64,
+    /// The length of the file, in bytes.
     pub(super) length: u64,
+    /// The number of rows of all row groups.
+    pub(super) rows: u64,
+    pub(super) fields: Vec<Field>,
+    pub(super) metadata: ParquetMetaData,
 }
 
 impl Footer {
-    pub(super) fn read(bytes: &[u8]) -> Decoded<Self> {
-        let mut footer = Self { elements: Vec::new(), rows: 0, groups: Vec::new() };
-        Thrift::new(bytes).read_struct(|thrift, id, kind| {
-            match id {
-                2 => thrift.read_structs(kind, |thrift| {
-                    footer.elements.push(Element::read(thrift)?);
-                    Ok(())
-                })?,
-                3 => footer.rows = natural(thrift, kind, "rows")?,
-                4 => thrift.read_structs(kind, |thrift| {
-                    footer.groups.push(RowGroup::read(thrift)?);
-                    Ok(())
-                })?,
-                8 => return unsupported("encryption"),
-                _ => thrift.skip(kind)?,
-            }
-            Ok(())
-        })?;
-        let rows = footer.groups.iter().map(|group| group.rows).fold(0, u64::saturating_add);
-        if rows != footer.rows {
-            return damaged(format!("it says {} rows, its row groups {rows}", footer.rows));
-        }
+    /// Reads the footer of a file of which the tail was checked.
+    pub(super) fn read(input: &impl ChunkReader) -> Result<Self, ReadError> {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(input)?;
+        let fields = schema::fields(metadata.file_metadata().schema_descr())?;
+        let mut footer = Self { length: input.len(), rows: 0, fields, metadata };
+        footer.rows = footer.check_counts()?;
         Ok(footer)
     }
-}
 
-impl Element {
-    fn read(thrift: &mut Thrift<'_>) -> Decoded<Self> {
-        let mut element = Self::default();
-        let (mut converted, mut scale) = (None, 0);
-        thrift.read_struct(|thrift, id, kind| {
-            match id {
-                1 => element.physical = Some(thrift.read_int(kind)?),
-                2 => element.length = thrift.read_int(kind)?,
-                3 => element.repetition = thrift.read_int(kind)?,
-                4 => thrift.read_text(kind)?.clone_into(&mut element.name),
-                5 => element.children = thrift.read_int(kind)?,
-                6 => converted = Some(thrift.read_int(kind)?),
-                7 => scale = thrift.read_int(kind)?,
-                10 => element.meaning = read_meaning(thrift, kind)?,
-                _ => thrift.skip(kind)?,
+    /// The row groups that have rows, and how many.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&RowGroupMetaData, u64)> {
+        self.metadata.row_groups().iter().filter_map(|group| match u64::try_from(group.num_rows()) {
+            Ok(rows @ 1..) => Some((group, rows)),
+            _ => None,
+        })
+    }
+
+    /// Checks the sizes and counts of the selected columns against the limits, before any value is read.
+    pub(super) fn check_sizes(&self, selection: &Selection) -> Result<(), ReadError> {
+        let [mut bytes, mut values, mut problems] = [(); 3].map(|()| Budget::of_file(self.length));
+        problems.take(size(self.rows).saturating_mul(size_of::<Problem>()))?;
+        for group in self.metadata.row_groups() {
+            for leaf in selection.leaves() {
+                let chunk = group.column(leaf.index);
+                if chunk.file_path().is_some() {
+                    return Err(ReadError::Unsupported("columns in other files".to_owned()));
+                }
+                if chunk.compression() == Compression::LZO {
+                    return Err(ReadError::Unsupported("LZO compression".to_owned()));
+                }
+                bytes.take(size(natural(chunk.uncompressed_size(), "uncompressed bytes")?))?;
+                values.take(size(natural(chunk.num_values(), "values")?))?;
             }
-            Ok(())
-        })?;
-        if let (Meaning::Plain, Some(converted)) = (element.meaning, converted) {
-            element.meaning = older_meaning(converted, scale);
-        }
-        Ok(element)
-    }
-}
-
-/// Reads a logical type: a struct of which one field is set.
-fn read_meaning(thrift: &mut Thrift<'_>, kind: Kind) -> Decoded<Meaning> {
-    if kind != Kind::Struct {
-        return damaged("a column's logical type is not one");
-    }
-    let mut meaning = Meaning::Plain;
-    thrift.read_struct(|thrift, id, kind| {
-        meaning = match id {
-            1 | 4 | 12 => Meaning::Text,
-            2 => Meaning::Map,
-            3 => Meaning::List,
-            5 => return read_decimal(thrift, kind).map(|decimal| meaning = decimal),
-            6 => Meaning::Other("date"),
-            7 => Meaning::Other("time"),
-            8 => Meaning::Other("timestamp"),
-            10 => return read_integer(thrift, kind).map(|integer| meaning = integer),
-            11 => Meaning::Null,
-            13 => Meaning::Other("bson"),
-            14 => Meaning::Other("uuid"),
-            15 => Meaning::Other("float16"),
-            _ => Meaning::Other("of a newer kind"),
-        };
-        thrift.skip(kind)
-    })?;
-    Ok(meaning)
-}
-
-fn read_decimal(thrift: &mut Thrift<'_>, kind: Kind) -> Decoded<Meaning> {
-    let mut scale = 0;
-    read_inner(thrift, kind, |thrift, id, kind| {
-        match id {
-            1 => scale = thrift.read_int(kind)?,
-            _ => thrift.skip(kind)?,
         }
         Ok(())
-    })?;
-    Ok(Meaning::Decimal { scale })
-}
-
-fn read_integer(thrift: &mut Thrift<'_>, kind: Kind) -> Decoded<Meaning> {
-    let (mut bits, mut signed) = (0, true);
-    read_inner(thrift, kind, |thrift, id, kind| {
-        match id {
-            1 => bits = thrift.read_int(kind)?,
-            2 => signed = thrift.read_bool(kind)?,
-            _ => thrift.skip(kind)?,
-        }
-        Ok(())
-    })?;
-    Ok(Meaning::Integer { bits, signed })
-}
-
-/// The meaning by the code that older writers give.
-fn older_meaning(code: i64, scale: i64) -> Meaning {
-    match code {
-        0 | 4 | 19 => Meaning::Text,
-        1 | 2 => Meaning::Map,
-        3 => Meaning::List,
-        5 => Meaning::Decimal { scale },
-        6 => Meaning::Other("date"),
-        7 | 8 => Meaning::Other("time"),
-        9 | 10 => Meaning::Other("timestamp"),
-        11..=14 => Meaning::Integer { bits: 8 << (code - 11), signed: false },
-        15..=18 => Meaning::Integer { bits: 8 << (code - 15), signed: true },
-        20 => Meaning::Other("bson"),
-        21 => Meaning::Other("interval"),
-        _ => Meaning::Plain,
     }
-}
 
-impl RowGroup {
-    fn read(thrift: &mut Thrift<'_>) -> Decoded<Self> {
-        let mut group = Self::default();
-        thrift.read_struct(|thrift, id, kind| {
-            match id {
-                1 => thrift.read_structs(kind, |thrift| {
-                    group.chunks.push(Chunk::read(thrift)?);
-                    Ok(())
-                })?,
-                3 => group.rows = natural(thrift, kind, "rows of a row group")?,
-                _ => thrift.skip(kind)?,
+    /// Checks that the row groups fit in the file, and returns the number of their rows.
+    fn check_counts(&self) -> Result<u64, ReadError> {
+        let (mut rows, mut bytes) = (0_u64, 0_u64);
+        for group in self.metadata.row_groups() {
+            rows = rows.saturating_add(natural(group.num_rows(), "rows")?);
+            for chunk in group.columns() {
+                bytes = bytes.saturating_add(natural(chunk.compressed_size(), "bytes")?);
             }
-            Ok(())
-        })?;
-        Ok(group)
-    }
-}
-
-impl Chunk {
-    fn read(thrift: &mut Thrift<'_>) -> Decoded<Self> {
-        let mut chunk = Self::default();
-        thrift.read_struct(|thrift, id, kind| match id {
-            1 => unsupported("columns in other files"),
-            3 => read_inner(thrift, kind, |thrift, id, kind| chunk.read_field(thrift, id, kind)),
-            _ => thrift.skip(kind),
-        })?;
-        Ok(chunk)
-    }
-
-    fn read_field(&mut self, thrift: &mut Thrift<'_>, id: i64, kind: Kind) -> Decoded<()> {
-        match id {
-            4 => self.codec = thrift.read_int(kind)?,
-            5 => self.values = natural(thrift, kind, "values")?,
-            7 => self.length = natural(thrift, kind, "bytes of a column")?,
-            // A dictionary comes before the data. Some writers say 0 where there are no data or no dictionary, and no
-            // page is there, because every file begins with PAR1.
-            9 | 11 => match natural(thrift, kind, "place of a column")? {
-                0 => {}
-                place if self.start == 0 => self.start = place,
-                place => self.start = self.start.min(place),
-            },
-            _ => thrift.skip(kind)?,
         }
-        Ok(())
+        let declared = natural(self.metadata.file_metadata().num_rows(), "rows")?;
+        if rows != declared {
+            return Err(ReadError::Damaged(format!(
+                "its row groups have {rows} rows, and its footer gives {declared}"
+            )));
+        }
+        if bytes > self.length {
+            return Err(ReadError::Damaged(format!("its columns have {bytes} bytes, more than the file")));
+        }
+        Ok(rows)
     }
 }
 
-fn read_inner(
-    thrift: &mut Thrift<'_>,
-    kind: Kind,
-    field: impl FnMut(&mut Thrift<'_>, i64, Kind) -> Decoded<()>,
-) -> Decoded<()> {
-    if kind != Kind::Struct {
-        return damaged("its metadata has something else where a struct belongs");
+/// The metadata of a column chunk without a dictionary at byte 0, which some writers store if there is none.
+pub(super) fn without_empty_dictionary(chunk: &ColumnChunkMetaData) -> Result<ColumnChunkMetaData, ReadError> {
+    let chunk = chunk.clone();
+    match chunk.dictionary_page_offset() {
+        Some(0) => Ok(chunk.into_builder().set_dictionary_page_offset(None).build()?),
+        _ => Ok(chunk),
     }
-    let mut field = field;
-    thrift.read_struct(|thrift, id, kind| field(thrift, id, kind))
 }
 
-fn natural(thrift: &mut Thrift<'_>, kind: Kind, what: &str) -> Decoded<u64> {
-    let value = thrift.read_int(kind)?;
-    u64::try_from(value).or_else(|_| damaged(format!("its {what}: {value}")))
+/// Checks the first and the last bytes of a file, and returns the length of its footer.
+pub(super) fn check_tail(input: &impl ChunkReader) -> Result<u32, ReadError> {
+    let damaged = |reason: String| Err(ReadError::Damaged(reason));
+    let length = input.len();
+    let Some(before_tail) = length.checked_sub(TAIL) else { return damaged("it is shorter than a footer".to_owned()) };
+    if input.get_bytes(0, MAGIC.len())? != MAGIC[..] {
+        return damaged("it does not begin with PAR1".to_owned());
+    }
+    let tail = input.get_bytes(before_tail, TAIL as usize)?;
+    let [a, b, c, d, magic @ ..] = tail.as_ref() else { return damaged("it ends early".to_owned()) };
+    if magic == ENCRYPTED {
+        return Err(ReadError::Unsupported("encryption".to_owned()));
+    }
+    if magic != MAGIC {
+        return damaged("it does not end with PAR1, so it was cut short".to_owned());
+    }
+    let footer = u32::from_le_bytes([*a, *b, *c, *d]);
+    if footer > MAX_FOOTER {
+        return Err(ReadError::TooLarge(format!(
+            "its footer has {footer} bytes, and the limit is {MAX_FOOTER}; write it again with fewer row groups"
+        )));
+    }
+    if u64::from(footer) > before_tail {
+        return damaged(format!("its footer has {footer} bytes, more than the file"));
+    }
+    Ok(footer)
+}
+
+fn natural(number: i64, what: &str) -> Result<u64, ReadError> {
+    u64::try_from(number).map_err(|_| ReadError::Damaged(format!("its footer gives {number} {what}")))
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

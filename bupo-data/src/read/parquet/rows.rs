@@ -1,153 +1,194 @@
-//! Problems put together from the columns of a row group.
+//! Assembles problems from the columns of row groups.
+
+use std::sync::Arc;
+
+use parquet::file::{metadata::RowGroupMetaData, reader::ChunkReader};
 
 use super::{
-    column::{Column, Level},
-    fault::Fault,
-    render::render,
+    column::{Cell, LeafReader},
+    error::ReadError,
+    footer::Footer,
+    render::Rendered,
+    selection::{PromptLeaves, Selection},
 };
 use crate::{
     error::DataError,
     message::Message,
     problems::{Problem, Prompt},
-    read::limits::{Budget, MAX_VALUE},
+    read::limits::Budget,
 };
 
-/// The columns that problems are read from.
-pub(super) struct Rows<'a> {
-    pub(super) prompt: PromptColumns<'a>,
-    pub(super) answer: Column<'a>,
-    pub(super) data_source: Option<Column<'a>>,
+/// How many rows are decoded at once.
+const BATCH: usize = 1024;
+
+/// Reads the problems of a file.
+pub(super) struct RowReader<'a, R> {
+    input: Arc<R>,
+    file: &'a str,
+    /// The size that the problems may still take.
+    kept: Budget,
+    problems: Vec<Problem>,
 }
 
-/// The columns of a prompt.
-pub(super) enum PromptColumns<'a> {
-    Text(Box<Column<'a>>),
-    Chat {
-        role: Box<Column<'a>>,
-        content: Box<Column<'a>>,
-        /// The definition level from which on a message is there.
-        exists: u32,
-    },
+/// Readers of the selected columns in one row group.
+struct Readers {
+    prompt: PromptReaders,
+    answer: LeafReader,
+    data_source: Option<LeafReader>,
 }
 
-/// What of a file is known and allowed while its rows are read.
-pub(super) struct Reading<'a> {
-    pub(super) file: &'a str,
-    /// What may still be decompressed.
-    pub(super) pages: Budget,
-    /// What may still be kept.
-    pub(super) kept: Budget,
-    pub(super) problems: Vec<Problem>,
+enum PromptReaders {
+    Text(Box<LeafReader>),
+    Chat { role: Box<LeafReader>, content: Box<LeafReader>, exists: i16 },
 }
 
-impl Rows<'_> {
-    /// Reads the rows of the row group, of which the footer says there are so many.
-    pub(super) fn read(mut self, rows: u64, reading: &mut Reading<'_>) -> Result<(), DataError> {
-        for _ in 0..rows {
-            reading.charge(size_of::<Problem>())?;
-            let prompt = match &mut self.prompt {
-                PromptColumns::Text(column) => {
-                    reading.scalar(column)?.map(Prompt::Text).ok_or_else(|| reading.row("it has no prompt"))?
-                }
-                PromptColumns::Chat { role, content, exists } => Prompt::Chat(reading.chat(role, content, *exists)?),
-            };
-            let answer = reading.scalar(&mut self.answer)?.ok_or_else(|| reading.row("it has no answer"))?;
-            let data_source = match &mut self.data_source {
-                Some(column) => reading.scalar(column)?.unwrap_or_default(),
-                None => String::new(),
-            };
-            reading.problems.push(Problem { prompt, answer, data_source });
-        }
-        let mut columns = match self.prompt {
-            PromptColumns::Text(column) => vec![*column],
-            PromptColumns::Chat { role, content, .. } => vec![*role, *content],
-        };
-        columns.push(self.answer);
-        columns.extend(self.data_source);
-        for column in &mut columns {
-            if reading.peek(column)?.is_some() {
-                return Err(reading.fault(Fault::Damaged("a column has more rows than the footer says".to_owned())));
+/// The prompt of a row, as stored: a text, or the roles and contents of its messages.
+enum StoredPrompt {
+    Text(Rendered),
+    Chat(Vec<[Rendered; 2]>),
+}
+
+impl<'a, R: ChunkReader + 'static> RowReader<'a, R> {
+    /// A reader of a file of `length` bytes.
+    pub(super) fn new(input: R, file: &'a str, length: u64) -> Self {
+        Self { input: Arc::new(input), file, kept: Budget::of_file(length), problems: Vec::new() }
+    }
+
+    /// Reads the problems of all row groups.
+    pub(super) fn read(mut self, footer: &Footer, selection: &Selection) -> Result<Vec<Problem>, DataError> {
+        footer.check_sizes(selection).map_err(|error| error.of(self.file))?;
+        for (group, rows) in footer.groups() {
+            let mut readers = Readers::new(&self.input, group, selection).map_err(|error| error.of(self.file))?;
+            let mut left = rows;
+            while left > 0 {
+                let rows = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+                self.read_batch(&mut readers, rows)?;
+                left -= rows as u64;
             }
+            readers.finish(&mut self.kept).map_err(|error| error.of(self.file))?;
+        }
+        Ok(self.problems)
+    }
+
+    fn read_batch(&mut self, readers: &mut Readers, rows: usize) -> Result<(), DataError> {
+        let failed = |error: ReadError| error.of(self.file);
+        let prompts = readers.prompt.read(rows, &mut self.kept).map_err(failed)?;
+        let answers = readers.answer.read(rows, &mut self.kept).map_err(failed)?;
+        let sources = match &mut readers.data_source {
+            Some(reader) => reader.read(rows, &mut self.kept).map_err(failed)?.into_iter().map(Some).collect(),
+            None => std::iter::repeat_with(|| None).take(rows).collect::<Vec<_>>(),
+        };
+        for ((prompt, answer), source) in prompts.into_iter().zip(answers).zip(sources) {
+            self.kept.take(size_of::<Problem>()).map_err(|exceeded| ReadError::from(exceeded).of(self.file))?;
+            let problem = problem(prompt, answer.text, source.map(|cell| cell.text)).map_err(|reason| {
+                DataError::Row { file: self.file.to_owned(), row: self.problems.len() + 1, reason }
+            })?;
+            self.problems.push(problem);
         }
         Ok(())
     }
 }
 
-impl Reading<'_> {
-    /// The text of the next row of a column outside of lists.
-    fn scalar(&mut self, column: &mut Column<'_>) -> Result<Option<String>, DataError> {
-        match self.peek(column)? {
-            Some(_) => self.text(column),
-            None => Err(self.ended()),
+/// The problem of a row. The error is what is wrong with the row.
+fn problem(prompt: StoredPrompt, answer: Rendered, data_source: Option<Rendered>) -> Result<Problem, String> {
+    let text = |rendered: Rendered| rendered.map_err(|reason| format!("a value {reason}"));
+    let prompt = match prompt {
+        StoredPrompt::Text(prompt) => Prompt::Text(text(prompt)?.ok_or("it has no prompt")?),
+        StoredPrompt::Chat(stored) if stored.is_empty() => {
+            return Err("it has no prompt: its list of messages is null or empty".to_owned());
+        }
+        StoredPrompt::Chat(stored) => {
+            let mut messages = Vec::with_capacity(stored.len());
+            for (index, [role, content]) in stored.into_iter().enumerate() {
+                let (Some(role), Some(content)) = (text(role)?, text(content)?) else {
+                    return Err(format!("message {} of its prompt has no role or no content", index + 1));
+                };
+                messages.push(Message { role, content });
+            }
+            Prompt::Chat(messages)
+        }
+    };
+    let answer = text(answer)?.ok_or("it has no answer")?;
+    let data_source = data_source.map(text).transpose()?.flatten().unwrap_or_default();
+    Ok(Problem { prompt, answer, data_source })
+}
+
+impl Readers {
+    fn new<R: ChunkReader + 'static>(
+        input: &Arc<R>,
+        group: &RowGroupMetaData,
+        selection: &Selection,
+    ) -> Result<Self, ReadError> {
+        let reader = |leaf| LeafReader::new(input, group, leaf);
+        Ok(Self {
+            prompt: match &selection.prompt {
+                PromptLeaves::Text(leaf) => PromptReaders::Text(Box::new(reader(leaf)?)),
+                PromptLeaves::Chat { role, content, exists } => PromptReaders::Chat {
+                    role: Box::new(reader(role)?),
+                    content: Box::new(reader(content)?),
+                    exists: *exists,
+                },
+            },
+            answer: reader(&selection.answer)?,
+            data_source: selection.data_source.as_ref().map(reader).transpose()?,
+        })
+    }
+
+    /// Checks that no column has a further row.
+    fn finish(self, kept: &mut Budget) -> Result<(), ReadError> {
+        match self.prompt {
+            PromptReaders::Text(reader) => reader.finish(kept)?,
+            PromptReaders::Chat { role, content, .. } => {
+                role.finish(kept)?;
+                content.finish(kept)?;
+            }
+        }
+        self.answer.finish(kept)?;
+        self.data_source.map_or(Ok(()), |reader| reader.finish(kept))
+    }
+}
+
+impl PromptReaders {
+    /// Reads the prompts of the next `rows` rows.
+    fn read(&mut self, rows: usize, kept: &mut Budget) -> Result<Vec<StoredPrompt>, ReadError> {
+        match self {
+            Self::Text(reader) => {
+                Ok(reader.read(rows, kept)?.into_iter().map(|cell| StoredPrompt::Text(cell.text)).collect())
+            }
+            Self::Chat { role, content, exists } => {
+                let (roles, contents) = (role.read(rows, kept)?, content.read(rows, kept)?);
+                kept.take(roles.len().saturating_mul(size_of::<Message>()))?;
+                let chats = chats(roles, contents, *exists)?;
+                if chats.len() != rows {
+                    return Err(ReadError::Damaged("a list of messages does not begin with its row".to_owned()));
+                }
+                Ok(chats)
+            }
         }
     }
+}
 
-    /// The messages of the next row.
-    fn chat(
-        &mut self,
-        role: &mut Column<'_>,
-        content: &mut Column<'_>,
-        exists: u32,
-    ) -> Result<Vec<Message>, DataError> {
-        let mut messages = Vec::new();
-        loop {
-            let levels = (self.peek(role)?, self.peek(content)?);
-            let (Some(level), Some(beside)) = levels else { return Err(self.ended()) };
-            if level.repetition != beside.repetition || (level.definition < exists) != (beside.definition < exists) {
-                return Err(self.fault(Fault::Damaged("roles and contents of messages do not match".to_owned())));
-            }
-            if messages.is_empty() != (level.repetition == 0) {
-                return Err(self.fault(Fault::Damaged("a list does not begin where its row does".to_owned())));
-            }
-            let (role_text, content_text) = (self.text(role)?, self.text(content)?);
-            if level.definition < exists {
-                return Err(self.row("it has no prompt: its list of messages is null or empty"));
-            }
-            let number = messages.len() + 1;
-            let (Some(role_text), Some(content_text)) = (role_text, content_text) else {
-                return Err(self.row(&format!("message {number} of its prompt lacks a role or a content")));
-            };
-            self.charge(size_of::<Message>())?;
-            messages.push(Message { role: role_text, content: content_text });
-            match self.peek(role)? {
-                Some(Level { repetition: 1.., .. }) => {}
-                _ => return Ok(messages),
-            }
+/// Groups the roles and contents of messages by rows. The list of a row that is null or empty has one pair of cells, of
+/// definition levels below `exists`.
+fn chats(roles: Vec<Cell>, contents: Vec<Cell>, exists: i16) -> Result<Vec<StoredPrompt>, ReadError> {
+    let mismatch = || ReadError::Damaged("the roles and contents of messages do not match".to_owned());
+    if roles.len() != contents.len() {
+        return Err(mismatch());
+    }
+    let mut chats: Vec<Vec<[Rendered; 2]>> = Vec::new();
+    for (role, content) in roles.into_iter().zip(contents) {
+        let is_message = role.definition >= exists;
+        if role.repetition != content.repetition || is_message != (content.definition >= exists) {
+            return Err(mismatch());
+        }
+        if role.repetition == 0 {
+            chats.push(Vec::new());
+        }
+        match chats.last_mut() {
+            Some(messages) if is_message => messages.push([role.text, content.text]),
+            Some(_) => {}
+            None => return Err(mismatch()),
         }
     }
-
-    /// The text of the value that was peeked at.
-    fn text(&mut self, column: &mut Column<'_>) -> Result<Option<String>, DataError> {
-        let leaf = column.leaf;
-        let Some(value) = column.take().map_err(|fault| self.fault(fault))? else { return Ok(None) };
-        let length = value.length();
-        if length > MAX_VALUE {
-            let what =
-                format!("row {} has a value of {length} bytes, and {MAX_VALUE} is the most", self.problems.len() + 1);
-            return Err(self.fault(Fault::TooLarge(what)));
-        }
-        self.charge(length)?;
-        render(value, &leaf).map_err(|reason| self.row(&format!("a value {reason}")))
-    }
-
-    fn peek(&mut self, column: &mut Column<'_>) -> Result<Option<Level>, DataError> {
-        column.peek(&mut self.pages).map_err(|fault| fault.of(self.file))
-    }
-
-    fn charge(&mut self, bytes: usize) -> Result<(), DataError> {
-        self.kept.take(bytes).map_err(|exceeded| Fault::from(exceeded).of(self.file))
-    }
-
-    fn ended(&self) -> DataError {
-        self.fault(Fault::Damaged("a column has fewer rows than the footer says".to_owned()))
-    }
-
-    fn fault(&self, fault: Fault) -> DataError {
-        fault.of(self.file)
-    }
-
-    /// An error of the row being read.
-    fn row(&self, reason: &str) -> DataError {
-        DataError::Row { file: self.file.to_owned(), row: self.problems.len() + 1, reason: reason.to_owned() }
-    }
+    Ok(chats.into_iter().map(StoredPrompt::Chat).collect())
 }

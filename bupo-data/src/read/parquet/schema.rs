@@ -1,11 +1,13 @@
-//! The schema of a Parquet file as a tree: structs, lists and maps, and the columns at its leaves.
+//! The schema of a Parquet file as a tree of structs, lists and maps, with the leaf columns at its ends.
 
-use super::{
-    fault::{Decoded, damaged, unsupported},
-    footer::{Element, Meaning},
+use parquet::{
+    basic::{ConvertedType, LogicalType, Repetition},
+    schema::types::{SchemaDescriptor, Type},
 };
 
-/// How deep fields may nest.
+use super::{error::ReadError, kind::Kind};
+
+/// How deep fields may be nested.
 const MAX_DEPTH: usize = 32;
 
 /// A named field.
@@ -19,46 +21,34 @@ pub(super) struct Field {
 pub(super) enum Shape {
     Leaf(Leaf),
     Struct(Vec<Field>),
-    /// A list, and the definition level from which on an element is there.
-    List(Box<Field>, u32),
+    /// `exists` is the definition level from which on the list has an element.
+    List {
+        element: Box<Field>,
+        exists: i16,
+    },
     Map,
 }
 
-/// A column: a field whose values are stored.
-#[derive(Clone, Copy, Debug)]
+/// A column of which values are stored.
+#[derive(Clone, Debug)]
 pub(super) struct Leaf {
-    /// Its place among the columns of a row group.
+    /// Its dotted path.
+    pub(super) name: String,
+    /// Its index among the leaf columns of the file.
     pub(super) index: usize,
-    pub(super) physical: Physical,
-    pub(super) meaning: Meaning,
-    /// The definition level at which a value is there; below it something around it is null.
-    pub(super) max_definition: u32,
+    pub(super) kind: Kind,
+    /// The definition level at which a value is there; below it, it or something around it is null.
+    pub(super) max_definition: i16,
     /// How many lists it is in.
-    pub(super) max_repetition: u32,
+    pub(super) max_repetition: i16,
 }
 
-/// How values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Physical {
-    Bool,
-    Int32,
-    Int64,
-    Int96,
-    Float,
-    Double,
-    Bytes,
-    Fixed(usize),
-}
-
-/// The fields of a file and the number of its leaves.
-pub(super) fn tree(elements: Vec<Element>) -> Decoded<(Vec<Field>, usize)> {
-    let mut builder = Builder { elements: elements.into_iter(), leaves: 0 };
-    let Some(root) = builder.elements.next() else { return damaged("it has no schema") };
-    let fields = builder.fields(root.children, 0, 0, MAX_DEPTH)?;
-    match builder.elements.next() {
-        Some(_) => damaged("its schema has more than one root"),
-        None => Ok((fields, builder.leaves)),
-    }
+/// The fields of a file.
+pub(super) fn fields(schema: &SchemaDescriptor) -> Result<Vec<Field>, ReadError> {
+    let root = schema.root_schema();
+    check_depth(root, MAX_DEPTH)?;
+    let mut builder = Builder { schema, leaves: 0 };
+    builder.fields(root, 0)
 }
 
 /// The field at a dotted path. A name may itself have dots in it.
@@ -85,12 +75,12 @@ pub(super) fn columns(fields: &[Field]) -> Vec<(String, &Field)> {
 }
 
 impl Field {
-    /// Its type, as a reader would call it.
+    /// Its type, as [`Description`](crate::Description) names it.
     pub(super) fn type_name(&self) -> String {
         match &self.shape {
-            Shape::Leaf(leaf) => leaf.type_name().to_owned(),
+            Shape::Leaf(leaf) => leaf.kind.name().to_owned(),
             Shape::Map => "map".to_owned(),
-            Shape::List(element, _) => format!("list<{}>", element.type_name()),
+            Shape::List { element, .. } => format!("list<{}>", element.type_name()),
             Shape::Struct(fields) => {
                 let fields: Vec<_> =
                     fields.iter().map(|field| format!("{}: {}", field.name, field.type_name())).collect();
@@ -100,118 +90,105 @@ impl Field {
     }
 }
 
-impl Leaf {
-    pub(super) fn type_name(&self) -> &'static str {
-        match (self.meaning, self.physical) {
-            (Meaning::Null, _) => "null",
-            (Meaning::Other(name), _) => name,
-            (Meaning::Decimal { .. }, _) => "decimal",
-            (Meaning::Integer { bits: 8, signed: true }, _) => "int8",
-            (Meaning::Integer { bits: 16, signed: true }, _) => "int16",
-            (Meaning::Integer { bits: 8, signed: false }, _) => "uint8",
-            (Meaning::Integer { bits: 16, signed: false }, _) => "uint16",
-            (Meaning::Integer { signed: false, .. }, Physical::Int32) => "uint32",
-            (Meaning::Integer { signed: false, .. }, Physical::Int64) => "uint64",
-            (_, Physical::Bool) => "bool",
-            (_, Physical::Int32) => "int32",
-            (_, Physical::Int64) => "int64",
-            (_, Physical::Int96) => "timestamp",
-            (_, Physical::Float) => "float",
-            (_, Physical::Double) => "double",
-            (Meaning::Text, Physical::Bytes) => "string",
-            (_, Physical::Bytes | Physical::Fixed(_)) => "binary",
-        }
+fn check_depth(field: &Type, depth: usize) -> Result<(), ReadError> {
+    if field.is_primitive() {
+        return Ok(());
     }
-
-    /// Whether it may hold text. Older writers do not say of bytes that they are text.
-    pub(super) fn is_text(&self) -> bool {
-        self.physical == Physical::Bytes && matches!(self.meaning, Meaning::Text | Meaning::Plain)
-    }
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(ReadError::Unsupported(format!("structs nested more than {MAX_DEPTH} deep")));
+    };
+    field.get_fields().iter().try_for_each(|field| check_depth(field, depth))
 }
 
-struct Builder {
-    elements: std::vec::IntoIter<Element>,
+struct Builder<'a> {
+    schema: &'a SchemaDescriptor,
+    /// How many leaf columns were passed.
     leaves: usize,
 }
 
-impl Builder {
-    fn fields(&mut self, count: i64, definition: u32, repetition: u32, depth: usize) -> Decoded<Vec<Field>> {
-        (0..count).map(|_| Ok(self.field(definition, repetition, depth)?.listed())).collect()
+impl Builder<'_> {
+    fn fields(&mut self, group: &Type, definition: i16) -> Result<Vec<Field>, ReadError> {
+        group.get_fields().iter().map(|field| Ok(self.field(field, definition)?.listed(field))).collect()
     }
 
-    fn field(&mut self, definition: u32, repetition: u32, depth: usize) -> Decoded<Built> {
-        let Some(depth) = depth.checked_sub(1) else {
-            return unsupported(format!("more than {MAX_DEPTH} structs in each other"));
-        };
-        let Some(element) = self.elements.next() else { return damaged("its schema ends early") };
-        let (definition, repetition) = match element.repetition {
-            0 => (definition, repetition),
-            1 => (definition + 1, repetition),
-            2 => (definition + 1, repetition + 1),
-            other => return damaged(format!("column `{}` has the repetition {other}", element.name)),
-        };
-        let shape = match element.physical {
-            Some(code) if element.children == 0 => Shape::Leaf(self.leaf(&element, code, definition, repetition)?),
-            _ => self.group(&element, definition, repetition, depth)?,
-        };
-        Ok(Built { field: Field { name: element.name, shape }, repeated: element.repetition == 2, definition })
+    /// The field; one that repeats is not yet a list. `definition` is the definition level around it.
+    fn field(&mut self, field: &Type, definition: i16) -> Result<Built, ReadError> {
+        let definition = definition + i16::from(repetition(field) != Repetition::REQUIRED);
+        let shape = if field.is_primitive() { self.leaf(field)? } else { self.group(field, definition)? };
+        Ok(Built { field: Field { name: field.name().to_owned(), shape }, definition })
     }
 
-    fn leaf(&mut self, element: &Element, code: i64, max_definition: u32, max_repetition: u32) -> Decoded<Leaf> {
-        let physical = match code {
-            0 => Physical::Bool,
-            1 => Physical::Int32,
-            2 => Physical::Int64,
-            3 => Physical::Int96,
-            4 => Physical::Float,
-            5 => Physical::Double,
-            6 => Physical::Bytes,
-            7 => match usize::try_from(element.length) {
-                Ok(length @ 1..) => Physical::Fixed(length),
-                _ => return damaged(format!("column `{}` has values of {} bytes", element.name, element.length)),
-            },
-            _ => return damaged(format!("column `{}` has the unknown type {code}", element.name)),
-        };
+    fn leaf(&mut self, field: &Type) -> Result<Shape, ReadError> {
         let index = self.leaves;
         self.leaves += 1;
-        Ok(Leaf { index, physical, meaning: element.meaning, max_definition, max_repetition })
+        let Some(column) = self.schema.columns().get(index) else {
+            return Err(ReadError::Damaged(format!("its schema has no column {index}")));
+        };
+        Ok(Shape::Leaf(Leaf {
+            name: column.path().string(),
+            index,
+            kind: Kind::new(field),
+            max_definition: column.max_def_level(),
+            max_repetition: column.max_rep_level(),
+        }))
     }
 
-    fn group(&mut self, element: &Element, definition: u32, repetition: u32, depth: usize) -> Decoded<Shape> {
-        match (element.meaning, element.children) {
-            (Meaning::List, 1) => {
-                let inner = self.field(definition, repetition, depth)?;
-                if !inner.repeated {
-                    return damaged(format!("column `{}` is a list of nothing that repeats", element.name));
+    fn group(&mut self, group: &Type, definition: i16) -> Result<Shape, ReadError> {
+        match (annotation(group), group.get_fields()) {
+            (ConvertedType::LIST, [repeated]) => {
+                let built = self.field(repeated, definition)?;
+                if repetition(repeated) != Repetition::REPEATED {
+                    return Err(ReadError::Damaged(format!(
+                        "column `{}` is a list whose field does not repeat",
+                        group.name()
+                    )));
                 }
-                let tuple = format!("{}_tuple", element.name);
-                Ok(Shape::List(Box::new(inner.field.element(&tuple)), inner.definition))
+                let tuple = format!("{}_tuple", group.name());
+                Ok(Shape::List { element: Box::new(built.field.element(&tuple)), exists: built.definition })
             }
-            (Meaning::Map, children) => self.fields(children, definition, repetition, depth).map(|_| Shape::Map),
-            (_, children) => self.fields(children, definition, repetition, depth).map(Shape::Struct),
+            (ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE, _) => {
+                self.fields(group, definition).map(|_| Shape::Map)
+            }
+            _ => self.fields(group, definition).map(Shape::Struct),
         }
     }
+}
+
+/// Whether a group is a list or a map, by the logical type or, of older writers, the converted type.
+fn annotation(group: &Type) -> ConvertedType {
+    let info = group.get_basic_info();
+    match info.logical_type_ref() {
+        Some(LogicalType::List) => ConvertedType::LIST,
+        Some(LogicalType::Map) => ConvertedType::MAP,
+        _ => info.converted_type(),
+    }
+}
+
+/// The repetition of a field; a root has none.
+fn repetition(field: &Type) -> Repetition {
+    let info = field.get_basic_info();
+    if info.has_repetition() { info.repetition() } else { Repetition::REQUIRED }
 }
 
 struct Built {
     field: Field,
-    repeated: bool,
-    definition: u32,
+    definition: i16,
 }
 
 impl Built {
-    /// The field: a list if it repeats without being called one.
-    fn listed(self) -> Field {
-        if !self.repeated {
+    /// The field as a list, if it repeats without being in a group that is called a list.
+    fn listed(self, field: &Type) -> Field {
+        if repetition(field) != Repetition::REPEATED {
             return self.field;
         }
-        Field { name: self.field.name.clone(), shape: Shape::List(Box::new(self.field), self.definition) }
+        let name = self.field.name.clone();
+        Field { name, shape: Shape::List { element: Box::new(self.field), exists: self.definition } }
     }
 }
 
 impl Field {
-    /// The element of the list in which this is the field that repeats: what is inside, unless an older writer left the
-    /// wrapping out.
+    /// The element of the list in which this is the field that repeats: its only child, unless an older writer left out
+    /// the group around the element.
     fn element(self, tuple: &str) -> Self {
         match self.shape {
             Shape::Struct(mut fields) if fields.len() == 1 && self.name != "array" && self.name != tuple => {
@@ -224,75 +201,73 @@ impl Field {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fault::Fault, *};
+    use std::sync::Arc;
 
-    fn group(name: &str, repetition: i64, children: i64, meaning: Meaning) -> Element {
-        Element { name: name.to_owned(), repetition, children, meaning, ..Element::default() }
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    fn tree(fields: &str) -> Result<Vec<Field>, ReadError> {
+        let schema = parse_message_type(&format!("message schema {{ {fields} }}")).unwrap();
+        super::fields(&SchemaDescriptor::new(Arc::new(schema)))
     }
 
-    fn text(name: &str, repetition: i64) -> Element {
-        Element { name: name.to_owned(), repetition, physical: Some(6), meaning: Meaning::Text, ..Element::default() }
-    }
-
-    fn types(elements: Vec<Element>) -> Vec<(String, String)> {
-        let (fields, _) = tree(elements).unwrap();
+    fn types(fields: &str) -> Vec<(String, String)> {
+        let fields = tree(fields).unwrap();
         columns(&fields).into_iter().map(|(name, field)| (name, field.type_name())).collect()
     }
 
     #[test]
     fn lists_of_three_two_and_one_levels_are_lists() {
-        let root = |children| group("schema", 0, children, Meaning::Plain);
-        let three = vec![
-            root(1),
-            group("p", 1, 1, Meaning::List),
-            group("list", 2, 1, Meaning::Plain),
-            group("element", 1, 2, Meaning::Plain),
-            text("role", 1),
-            text("content", 1),
-        ];
-        let two = vec![
-            root(1),
-            group("p", 1, 1, Meaning::List),
-            group("array", 2, 2, Meaning::Plain),
-            text("role", 1),
-            text("content", 1),
-        ];
-        let one = vec![root(1), group("p", 2, 2, Meaning::Plain), text("role", 1), text("content", 1)];
-        for elements in [three, two, one] {
+        let message = "optional binary role (UTF8); optional binary content (UTF8);";
+        for fields in [
+            format!("optional group p (LIST) {{ repeated group list {{ optional group element {{ {message} }} }} }}"),
+            format!("optional group p (LIST) {{ repeated group array {{ {message} }} }}"),
+            format!("repeated group p {{ {message} }}"),
+        ] {
             let expected = "list<struct<role: string, content: string>>";
-            assert_eq!(types(elements), [("p".to_owned(), expected.to_owned())]);
+            assert_eq!(types(&fields), [("p".to_owned(), expected.to_owned())]);
         }
-        assert_eq!(types(vec![root(1), text("t", 2)]), [("t".to_owned(), "list<string>".to_owned())]);
+        let expected = [("t".to_owned(), "list<string>".to_owned())];
+        assert_eq!(types("repeated binary t (UTF8);"), expected);
+        assert_eq!(types("optional group t (LIST) { repeated binary element (UTF8); }"), expected);
+    }
+
+    #[test]
+    fn nested_lists_and_maps_are_named() {
+        let fields = "optional group l (LIST) { repeated group list { optional group element (LIST) {
+                repeated group list { optional int32 element; } } } }
+            optional group m (MAP) { repeated group key_value { required binary key (UTF8); optional int64 value; } }
+            optional group s { optional int32 a; }";
+        let expected = [("l", "list<list<int32>>"), ("m", "map"), ("s.a", "int32")];
+        assert_eq!(types(fields), expected.map(|(name, kind)| (name.to_owned(), kind.to_owned())));
+        assert!(matches!(&find(&tree(fields).unwrap(), "s.a").unwrap().shape, Shape::Leaf(leaf) if leaf.index == 3));
     }
 
     #[test]
     fn levels_count_what_may_be_null_or_repeat() {
-        let elements = vec![
-            group("schema", 0, 2, Meaning::Plain),
-            group("s", 1, 1, Meaning::Plain),
-            text("a.b", 0),
-            group("p", 1, 1, Meaning::List),
-            group("list", 2, 1, Meaning::Plain),
-            text("element", 1),
-        ];
-        let (fields, leaves) = tree(elements).unwrap();
-        assert_eq!(leaves, 2);
+        let fields = tree(
+            "optional group s { required binary a.b (UTF8); }
+            optional group p (LIST) { repeated group list { optional binary element (UTF8); } }",
+        )
+        .unwrap();
         let Some(Field { shape: Shape::Leaf(leaf), .. }) = find(&fields, "s.a.b") else { panic!("{fields:?}") };
         assert_eq!((leaf.index, leaf.max_definition, leaf.max_repetition), (0, 1, 0));
-        let Some(Field { shape: Shape::List(element, 2), .. }) = find(&fields, "p") else { panic!("{fields:?}") };
+        let Some(Field { shape: Shape::List { element, exists: 2 }, .. }) = find(&fields, "p") else {
+            panic!("{fields:?}")
+        };
         let Shape::Leaf(leaf) = &element.shape else { panic!("{element:?}") };
         assert_eq!((leaf.index, leaf.max_definition, leaf.max_repetition), (1, 3, 1));
         assert!(find(&fields, "s.a").is_none() && find(&fields, "p.element").is_none());
     }
 
     #[test]
-    fn schemas_that_do_not_add_up_are_refused() {
-        let deep: Vec<_> = (0..10_000).map(|_| group("g", 0, 1, Meaning::Plain)).collect();
-        let missing = vec![group("schema", 0, 2, Meaning::Plain), text("a", 0)];
-        let huge = vec![group("schema", 0, i64::MAX, Meaning::Plain), text("a", 0)];
-        let extra = vec![group("schema", 0, 0, Meaning::Plain), text("a", 0)];
-        for elements in [deep, missing, huge, extra, vec![]] {
-            assert!(matches!(tree(elements), Err(Fault::Damaged(_) | Fault::Unsupported(_))));
-        }
+    fn deep_schemas_are_refused() {
+        let nested = |depth: usize| {
+            let groups: String = (0..depth).map(|_| "optional group g { ").collect();
+            tree(&format!("{groups} optional int32 a; {}", "}".repeat(depth)))
+        };
+        assert!(nested(MAX_DEPTH - 1).is_ok());
+        assert!(matches!(nested(MAX_DEPTH), Err(ReadError::Unsupported(_))));
     }
 }
