@@ -12,7 +12,7 @@ def put(target, name, data):
     pathlib.Path("corpus", target, name).write_bytes(data)
 
 # A response and an answer, cut at the first 0.
-for table in ("equivalent", "strict"):
+for table in ("equivalent", "strict", "classes"):
     for i, line in enumerate(open(f"../bupo-grade/tests/{table}.jsonl")):
         row = json.loads(line)
         response = row.get("response", row.get("a"))

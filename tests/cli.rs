@@ -1,5 +1,5 @@
-//! The program from outside: what it writes, and what it says of bad input.
-#![allow(clippy::unwrap_used)] // A test that fails says where.
+//! The program's output files and its errors for bad input.
+#![allow(clippy::unwrap_used)]
 
 mod program;
 
@@ -14,7 +14,7 @@ use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Settings of a run of three steps that takes a second or two.
+/// Settings of a short run of three steps.
 const SHORT: [&str; 16] = [
     "--set",
     "phases.0.steps=2",
@@ -38,8 +38,8 @@ fn short_run(out: &Path, more: &[&str]) -> String {
     succeed(&[&["train", "--out", text(out)], &SHORT[..], more].concat())
 }
 
-/// A model folder whose tensors have been tampered with.
-fn tampered(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> TempDir {
+/// A model folder with changed tensors.
+fn with_changed_tensors(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> TempDir {
     let initial_policy = fixture("qwen3-tied");
     let folder = tempfile::tempdir().unwrap();
     fs::copy(initial_policy.join("config.json"), folder.path().join("config.json")).unwrap();
@@ -64,7 +64,7 @@ fn tampered(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) 
     folder
 }
 
-/// What `trace` says of a model folder.
+/// The error of `trace` for a model folder.
 fn trace_error(folder: &Path) -> String {
     let out = tempfile::tempdir().unwrap();
     let tokens = fixture("qwen3-tied/tokens.json");
@@ -104,14 +104,14 @@ fn generate_writes_generated_tokens_only() {
 }
 
 #[test]
-fn the_embedded_model_answers_text() {
+fn generate_is_deterministic_with_the_embedded_model() {
     let args = ["generate", "--prompt", "7+5=", "--temperature", "0"];
     assert_eq!(succeed(&args), succeed(&args));
     assert!(succeed(&args).starts_with("7+5="));
 }
 
 #[test]
-fn replay_leaves_a_checkpoint_and_its_updates() {
+fn replay_writes_a_checkpoint_and_its_updates() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let model = fixture("qwen3-tied");
@@ -135,7 +135,7 @@ fn replay_leaves_a_checkpoint_and_its_updates() {
 }
 
 #[test]
-fn train_leaves_a_whole_run_folder_and_repeats_by_seed() {
+fn train_writes_a_run_folder_and_is_reproducible_by_seed() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b, c) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));
     let screen = short_run(&a, &[]);
@@ -172,7 +172,7 @@ fn train_leaves_a_whole_run_folder_and_repeats_by_seed() {
         assert!(names.iter().all(|name| line[name].is_number()), "{line}");
     }
 
-    // The trained model is a model folder like any other, and the run's own settings make the run again.
+    // The trained model is a usable model folder, and the run's config.toml reproduces the run.
     succeed(&["generate", "--model", text(&a.join("model")), "--prompt", "1+1="]);
     let d = folder.path().join("d");
     succeed(&["train", "--out", text(&d), "--config", text(&a.join("config.toml"))]);
@@ -189,7 +189,7 @@ fn grpo_trains_the_full_policy_on_the_same_number_of_steps() {
 }
 
 #[test]
-fn warmup_makes_a_model_that_loads() {
+fn pretrain_writes_a_model_that_loads() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model");
     let sizes = ["--steps", "2", "--batch", "4", "--hidden", "64", "--layers", "1"];
@@ -200,7 +200,7 @@ fn warmup_makes_a_model_that_loads() {
 }
 
 #[test]
-fn missing_and_damaged_weights_are_named() {
+fn missing_and_damaged_weights_are_errors() {
     assert!(trace_error(Path::new("/no/such/folder")).contains("there is no such folder"));
     let folder = tempfile::tempdir().unwrap();
     assert!(trace_error(folder.path()).contains("config.json"));
@@ -222,28 +222,29 @@ fn missing_and_damaged_weights_are_named() {
 }
 
 #[test]
-fn weights_that_contradict_the_config_are_named() {
+fn weights_that_contradict_the_config_are_errors() {
     let name = "model.layers.1.mlp.up_proj.weight";
-    let wrong_shape = tampered(|tensors| {
+    let wrong_shape = with_changed_tensors(|tensors| {
         let (shape, _) = tensors.get_mut(name).unwrap();
         shape.reverse();
     });
     let message = trace_error(wrong_shape.path());
     assert!(message.contains(name) && message.contains("[40, 72]") && message.contains("[72, 40]"), "{message}");
 
-    let missing = tampered(|tensors| drop(tensors.remove(name)));
+    let missing = with_changed_tensors(|tensors| drop(tensors.remove(name)));
     let message = trace_error(missing.path());
     assert!(message.contains(name) && message.contains("missing"), "{message}");
 
-    let surplus = tampered(|tensors| drop(tensors.insert("model.layers.9.extra".into(), (vec![1], vec![0.0]))));
+    let surplus =
+        with_changed_tensors(|tensors| drop(tensors.insert("model.layers.9.extra".into(), (vec![1], vec![0.0]))));
     let message = trace_error(surplus.path());
     assert!(message.contains("surplus") && message.contains("model.layers.9.extra"), "{message}");
 
-    let nan = tampered(|tensors| tensors.get_mut(name).unwrap().1[5] = f32::NAN);
+    let nan = with_changed_tensors(|tensors| tensors.get_mut(name).unwrap().1[5] = f32::NAN);
     let message = trace_error(nan.path());
     assert!(message.contains(name) && message.contains("NaN") && message.contains("element 5"), "{message}");
 
-    let untied = tampered(|tensors| {
+    let untied = with_changed_tensors(|tensors| {
         let (shape, mut values) = tensors["model.embed_tokens.weight"].clone();
         values[0] += 1.0;
         tensors.insert("lm_head.weight".into(), (shape, values));
@@ -252,7 +253,7 @@ fn weights_that_contradict_the_config_are_named() {
 }
 
 #[test]
-fn shards_that_contradict_the_index_are_named() {
+fn shards_that_contradict_the_index_are_errors() {
     let initial_policy = fixture("qwen2-untied-sharded-bf16");
     let copy = || {
         let folder = tempfile::tempdir().unwrap();
@@ -292,7 +293,7 @@ fn shards_that_contradict_the_index_are_named() {
 }
 
 #[test]
-fn bad_tokens_are_named() {
+fn bad_tokens_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let (tokens, out) = (folder.path().join("ids.json"), folder.path().join("out"));
     let model = fixture("qwen3-tied");
@@ -317,7 +318,7 @@ fn bad_tokens_are_named() {
 }
 
 #[test]
-fn bad_rollouts_are_named_by_line() {
+fn bad_rollouts_are_errors_with_line_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let (rollouts, out) = (folder.path().join("rollouts.jsonl"), folder.path().join("out"));
     let good = r#"{"group": 0, "prompt": [1], "response": [3, 2], "reward": 1.0}"#;
@@ -335,7 +336,7 @@ fn bad_rollouts_are_named_by_line() {
         let model = fixture("qwen3-tied");
         let message = fail(&["replay", "--model", text(&model), "--rollouts", text(&rollouts), "--out", text(&out)]);
         assert!(message.contains("rollouts.jsonl line 2") && message.contains(expected), "{second}: {message}");
-        assert!(!out.exists(), "nothing is made before the input is checked");
+        assert!(!out.exists(), "the input is checked before the folder is created");
     }
     fs::write(&rollouts, "").unwrap();
     let model = fixture("qwen3-tied");
@@ -348,7 +349,7 @@ fn bad_rollouts_are_named_by_line() {
 }
 
 #[test]
-fn settings_are_refused_before_work_starts() {
+fn bad_settings_are_refused_before_training() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     for (pair, expected) in [
@@ -375,16 +376,16 @@ fn settings_are_refused_before_work_starts() {
 #[test]
 fn folders_that_exist_or_cannot_be_written_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("precious"), "data").unwrap();
+    fs::write(folder.path().join("existing"), "data").unwrap();
     assert!(fail(&["train", "--out", text(folder.path())]).contains("exists and is not empty"));
-    assert_eq!(fs::read_to_string(folder.path().join("precious")).unwrap(), "data");
-    let under_a_file = folder.path().join("precious/run");
+    assert_eq!(fs::read_to_string(folder.path().join("existing")).unwrap(), "data");
+    let under_a_file = folder.path().join("existing/run");
     assert!(fail(&["train", "--out", text(&under_a_file)]).contains("cannot create"));
     let tokens = fixture("qwen3-tied/tokens.json");
     let model = fixture("qwen3-tied");
     let nowhere = folder.path().join("no/such/folder/out");
     let message = fail(&["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(folder.path())]);
-    assert!(message.contains("not a plain file"));
+    assert!(message.contains("not a regular file"));
     for args in [
         ["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", text(&nowhere)],
         ["generate", "--model", text(&model), "--tokens", text(&tokens), "--json", text(&nowhere)],
@@ -394,7 +395,7 @@ fn folders_that_exist_or_cannot_be_written_are_refused() {
 }
 
 #[test]
-fn devices_that_are_not_there_are_an_error() {
+fn missing_devices_are_errors() {
     let with_device = |device: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_bupo"))
             .args(["generate", "--prompt", "1+1=", "--max-new-tokens", "1", "--device", device])
@@ -412,7 +413,7 @@ fn devices_that_are_not_there_are_an_error() {
 }
 
 #[test]
-fn lens_shows_every_layer_at_every_place() {
+fn lens_shows_every_layer_at_every_position() {
     let shown = succeed(&["lens", "7+5=", "--top", "2"]);
     for expected in ["norm none", "1 \"7\"", "4 \"=\"", "layer:6", "full"] {
         assert!(shown.contains(expected), "{expected}: {shown}");
@@ -451,7 +452,7 @@ fn generate_compares_policies_side_by_side() {
 }
 
 #[test]
-fn a_benchmark_tells_rates_floors_and_where_the_time_goes() {
+fn bench_reports_throughput_roofline_and_profile() {
     let shape = fixture("qwen3-tied");
     let small = ["--batch", "3", "--seq", "5", "--new", "2", "--group", "2", "--runs", "2", "--layer", "1"];
     for mode in ["train", "phase1", "rollout", "analyze", "measure"] {

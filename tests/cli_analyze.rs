@@ -1,5 +1,5 @@
-//! `bupo analyze` and `bupo report` from outside.
-#![allow(clippy::unwrap_used)] // A test that fails says where.
+//! `bupo analyze` and `bupo report`.
+#![allow(clippy::unwrap_used)]
 
 mod program;
 
@@ -33,11 +33,11 @@ fn csv(folder: &Path) -> BTreeMap<(String, String, String, String), Vec<String>>
     rows.map(|row| ((row[0].clone(), row[2].clone(), row[5].clone(), row[7].clone()), row[8..].to_vec())).collect()
 }
 
-/// A page that asks for nothing outside itself.
+/// Checks that a page needs no network access, and returns it.
 fn check_page(path: &Path) -> String {
     let page = fs::read_to_string(path).unwrap();
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
-    // What is within the page itself is named by a hash.
+    // References within the page begin with #.
     let page_alone = page.replace("url(#", "");
     for outside in ["http:", "https:", "src=", "@import", "url("] {
         assert!(!page_alone.contains(outside), "{outside}");
@@ -47,7 +47,7 @@ fn check_page(path: &Path) -> String {
 }
 
 #[test]
-fn an_analysis_leaves_numbers_pictures_and_a_page() {
+fn an_analysis_writes_tables_charts_and_a_page() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("analysis");
     let shown = analyze(&out, &SMALL);
@@ -62,7 +62,7 @@ fn an_analysis_leaves_numbers_pictures_and_a_page() {
     assert_eq!((model["responses"].as_u64(), model["tokens"].as_u64()), (Some(8), Some(tokens as u64)));
     assert_eq!((&model["norm"], &model["num_layers"], &model["scored"]), (&json!("none"), &json!(6), &json!(8)));
     let rows = csv(&out);
-    // 18 policies with 13 statistics; the full one reads nothing and adds nothing to a stream.
+    // 18 internal policies have 13 statistics. The full policy has no input and is no contribution, so it has 8.
     assert_eq!(model["measures"].as_array().unwrap().len(), 18 * 13 + 8, "{:?}", model["measures"]);
     let name = "the embedded model".to_string();
     let row = |site: &str, statistic: &str| &rows[&(name.clone(), site.into(), statistic.into(), "all".into())];
@@ -85,7 +85,7 @@ fn an_analysis_leaves_numbers_pictures_and_a_page() {
 }
 
 #[test]
-fn given_responses_are_analysed_as_they_were_when_they_were_made() {
+fn an_analysis_of_its_own_completions_gives_the_same_result() {
     let folder = tempfile::tempdir().unwrap();
     let (first, again) = (folder.path().join("first"), folder.path().join("again"));
     analyze(&first, &SMALL);
@@ -96,11 +96,11 @@ fn given_responses_are_analysed_as_they_were_when_they_were_made() {
 }
 
 #[test]
-fn models_stand_side_by_side_on_the_same_responses() {
+fn models_are_compared_on_the_same_responses() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let completions = folder.path().join("responses.jsonl");
-    // The second has an end-of-sequence id, 2, in its middle: three tokens count.
+    // The second response ends at the end-of-sequence id 2: three of its tokens are measured.
     fs::write(
         &completions,
         "{\"prompt\": [5, 6], \"response\": [7, 8]}\n{\"prompt\": [9], \"response\": [1, 3, 2, 5, 5]}\n",
@@ -127,7 +127,7 @@ fn models_stand_side_by_side_on_the_same_responses() {
 }
 
 #[test]
-fn the_first_layers_alone_can_be_measured() {
+fn the_first_layers_can_be_measured_without_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let shown = analyze(&out, &[&SMALL[..], &["--layers", "2"]].concat());
@@ -139,7 +139,7 @@ fn the_first_layers_alone_can_be_measured() {
 }
 
 #[test]
-fn prompts_of_a_file_are_answered_without_grades() {
+fn responses_to_a_prompt_file_are_not_graded() {
     let folder = tempfile::tempdir().unwrap();
     let (out, prompts) = (folder.path().join("out"), folder.path().join("prompts.txt"));
     fs::write(&prompts, "1+2=\n\n3+4=\n").unwrap();
@@ -150,7 +150,7 @@ fn prompts_of_a_file_are_answered_without_grades() {
 }
 
 #[test]
-fn bad_input_is_named_and_nothing_is_overwritten() {
+fn bad_input_is_an_error_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let file = |name: &str, contents: &str| {
@@ -202,13 +202,13 @@ fn bad_input_is_named_and_nothing_is_overwritten() {
     analyze(&out, &[&SMALL[..], &["--force"]].concat());
     assert_eq!(fs::read_to_string(&kept).unwrap(), "all of it");
     assert_eq!(lines(&out.join("completions.jsonl")).len(), 8);
-    // Completions that are not an analysis's own, of a run say, are not written over either.
+    // Completions of something else, such as a training run, are not overwritten either.
     fs::remove_file(out.join("summary.json")).unwrap();
     assert!(refuse(&out, &[&SMALL[..], &["--force"]].concat()).contains("not of an analysis"));
     assert_eq!(lines(&out.join("completions.jsonl")).len(), 8);
 }
 
-/// A run of three steps, its layer left open.
+/// A run of three steps with layer = "auto".
 fn short_run(out: &Path, seed: &str) -> String {
     let mut args = vec!["train", "--seed", seed, "--out", text(out)];
     for setting in [
@@ -229,7 +229,7 @@ fn short_run(out: &Path, seed: &str) -> String {
 }
 
 #[test]
-fn a_run_finds_its_layer_watches_itself_and_makes_its_page() {
+fn a_run_finds_its_layer_probes_itself_and_writes_its_report() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     let shown = short_run(&a, "1");
@@ -250,7 +250,9 @@ fn a_run_finds_its_layer_watches_itself_and_makes_its_page() {
     assert_eq!((probe[0]["tokens"].as_u64(), &probe[0]["tokens"]), (probe[1]["tokens"].as_u64(), &probe[1]["tokens"]));
     assert_ne!(probe[0]["means"], probe[1]["means"], "training changes the model");
     let page = check_page(&a.join("report.html"));
-    for wanted in ["Seen from inside", "Sample completions", "Gradient norm", "inside-entropy-1", "settled on"] {
+    for wanted in
+        ["Internal policies during training", "Sample completions", "Gradient norm", "internal-entropy-1", "chose"]
+    {
         assert!(page.contains(wanted), "{wanted}");
     }
     let both = folder.path().join("both.html");
@@ -260,16 +262,16 @@ fn a_run_finds_its_layer_watches_itself_and_makes_its_page() {
     assert!(page.contains("Differences between the runs"));
     assert!(pictures.join("reward.svg").is_file() && pictures.join("reward.png").is_file());
     assert!(fail_report(&[text(&a), text(&b), "--out", text(&both)]).contains("--force"));
-    // One that was stopped has metrics only, the last line cut.
+    // A run that was killed has no evaluation and an incomplete last line.
     fs::remove_file(b.join("evaluation.json")).unwrap();
     let metrics = fs::read_to_string(b.join("metrics.jsonl")).unwrap();
     fs::write(b.join("metrics.jsonl"), &metrics[..metrics.len() - 20]).unwrap();
     succeed_report(&[text(&b)]);
-    assert!(check_page(&b.join("report.html")).contains("not finished: 2 steps"));
+    assert!(check_page(&b.join("report.html")).contains("not finished, 2 steps"));
 }
 
 #[test]
-fn a_folder_that_is_no_run_is_refused() {
+fn a_folder_that_is_not_a_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     assert!(fail_report(&[text(folder.path())]).contains("not the folder of a training run"));
     assert!(fail_report(&[text(&folder.path().join("nowhere"))]).contains("no such folder"));
@@ -284,4 +286,47 @@ fn succeed_report(args: &[&str]) {
 
 fn fail_report(args: &[&str]) -> String {
     fail(&[&["report"], args].concat())
+}
+
+#[test]
+fn responses_of_another_tokenizer_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, out) = (folder.path().join("first"), folder.path().join("out"));
+    analyze(&first, &SMALL);
+    let written = lines(&first.join("completions.jsonl"));
+    assert!(written.iter().all(|line| line["model"] == "the embedded model"));
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut responses = written.clone();
+        change(&mut responses[2]);
+        let path = folder.path().join("changed.jsonl");
+        fs::write(&path, responses.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        path
+    };
+    let shift = |ids: &Value| -> Value {
+        ids.as_array().unwrap().iter().map(|id| json!((id.as_u64().unwrap() + 1) % 250)).collect()
+    };
+    for name in ["prompt", "response"] {
+        let path = changed(&|line| {
+            let ids = format!("{name}_tokens");
+            line[&ids] = shift(&line[&ids]);
+            line["model"] = json!("org/other");
+        });
+        let message = refuse(&out, &["--completions", text(&path)]);
+        assert!(message.contains("line 3") && message.contains(&format!("{name}_tokens")), "{message}");
+        assert!(message.contains("org/other") && !out.exists(), "{message}");
+    }
+    // Without texts, only the name tells.
+    let path = changed(&|line| {
+        (line["prompt"], line["response"], line["model"]) = (json!(""), json!(""), json!("org/other"));
+    });
+    let message = refuse(&out, &["--completions", text(&path)]);
+    assert!(message.contains("line 3") && message.contains("token ids of org/other"), "{message}");
+
+    // The same tokenizer under another name, text with special tokens, and ids after the end are all accepted.
+    let path = changed(&|line| {
+        line["model"] = json!("org/finetuned");
+        let ids = line["response_tokens"].as_array_mut().unwrap();
+        ids.extend([json!(256), json!(49)]);
+    });
+    analyze(&out, &["--completions", text(&path)]);
 }

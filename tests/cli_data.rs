@@ -1,5 +1,5 @@
-//! Data files, grading and evaluation by the program from outside.
-#![allow(clippy::unwrap_used)] // A test that fails says where.
+//! Data files, grading, evaluation and settings.
+#![allow(clippy::unwrap_used)]
 
 mod program;
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use program::{fail, lines, succeed, text};
 use serde_json::{Value, json};
 
-/// Problems of our own in the verl layout.
+/// Problems in the verl layout.
 fn verl() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bupo-data/tests/fixtures/verl_snappy.parquet")
 }
@@ -25,7 +25,7 @@ fn arithmetic(path: &Path, count: usize) {
 }
 
 #[test]
-fn grade_gives_every_line_back_in_order() {
+fn grade_writes_all_lines_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
     write_lines(
@@ -38,7 +38,7 @@ fn grade_gives_every_line_back_in_order() {
         ],
     );
     for (rule, scores) in [("strict", [0.0, 0.0, 1.0, 1.0]), ("equivalent", [1.0, 0.0, 1.0, 1.0])] {
-        succeed(&["grade", "--rule", rule, "--input", text(&input), "--out", text(&out)]);
+        succeed(&["grade", "--rule", rule, "--input", text(&input), "--out", text(&out), "--force"]);
         let graded = lines(&out);
         let ours: Vec<f64> = graded.iter().map(|line| line["score"].as_f64().unwrap()).collect();
         assert_eq!(ours, scores, "{rule}");
@@ -48,24 +48,25 @@ fn grade_gives_every_line_back_in_order() {
 }
 
 #[test]
-fn grade_names_what_is_wrong_and_keeps_what_stood_there() {
+fn grade_reports_bad_lines_and_keeps_the_existing_output() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
-    fs::write(&out, "precious").unwrap();
+    fs::write(&out, "existing").unwrap();
     for (line, expected) in [
         ("{\"response\": \"a\"}", "line 2: there is no `answer`"),
-        ("{\"response\": [], \"answer\": \"b\"}", "line 2: `response` is not a text"),
+        ("{\"response\": [], \"answer\": \"b\"}", "line 2: `response` is not text"),
         ("no json", "line 2"),
     ] {
         fs::write(&input, format!("{{\"response\": \"a\", \"answer\": \"b\"}}\n{line}\n")).unwrap();
-        let message = fail(&["grade", "--rule", "strict", "--input", text(&input), "--out", text(&out)]);
+        let message = fail(&["grade", "--rule", "strict", "--input", text(&input), "--out", text(&out), "--force"]);
         assert!(message.contains(expected), "{message}");
-        assert_eq!(fs::read_to_string(&out).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&out).unwrap(), "existing");
     }
     let unknown = program::bupo(&["grade", "--rule", "nice", "--input", text(&input), "--out", text(&out)]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nice"));
     fs::write(&input, "{\"response\": \"a\", \"answer\": \"b\"}\n").unwrap();
-    let missing = fail(&["grade", "--rule", "command:/no/such/scorer", "--input", text(&input), "--out", text(&out)]);
+    let rule = "command:/no/such/scorer";
+    let missing = fail(&["grade", "--rule", rule, "--input", text(&input), "--out", text(&out), "--force"]);
     assert!(missing.contains("/no/such/scorer"), "{missing}");
 }
 
@@ -82,7 +83,7 @@ fn data_shows_columns_sources_lengths_and_prompts() {
 }
 
 #[test]
-fn eval_shows_a_table_and_goes_on_where_it_stopped() {
+fn eval_prints_a_table_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let (sums, out) = (folder.path().join("sums.jsonl"), folder.path().join("eval"));
     arithmetic(&sums, 6);
@@ -106,11 +107,11 @@ fn eval_shows_a_table_and_goes_on_where_it_stopped() {
     let results: Value = serde_json::from_str(&fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
     assert_eq!(results[0]["pass_at"].as_array().unwrap().len(), 3);
 
-    // Cut in the middle of the second problem, it makes the same responses again.
+    // Truncated in the middle of the second problem, it is resumed with the same responses.
     let text_of = |lines: &[Value]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     fs::write(out.join("completions.jsonl"), text_of(&all[..4])).unwrap();
     let again = run(&[]);
-    assert!(again.contains("1 problems are done already"), "{again}");
+    assert!(again.contains("1 problems are already done"), "{again}");
     assert_eq!(lines(&out.join("completions.jsonl")), all);
     assert_eq!(problems, all.len() / 3);
 
@@ -141,7 +142,7 @@ fn eval_samples_internal_policies() {
 }
 
 #[test]
-fn train_learns_from_files_by_any_loss() {
+fn train_on_files_supports_every_loss() {
     let folder = tempfile::tempdir().unwrap();
     let sums = folder.path().join("sums.jsonl");
     arithmetic(&sums, 12);
@@ -183,7 +184,7 @@ fn train_learns_from_files_by_any_loss() {
 }
 
 #[test]
-fn files_that_do_not_do_are_refused_before_work_starts() {
+fn unusable_files_are_refused_before_training() {
     let folder = tempfile::tempdir().unwrap();
     let sums = folder.path().join("sums.jsonl");
     arithmetic(&sums, 40);
@@ -206,7 +207,7 @@ fn files_that_do_not_do_are_refused_before_work_starts() {
 }
 
 #[test]
-fn config_prints_the_defaults_and_says_what_a_file_would_do() {
+fn config_prints_the_defaults_and_checks_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("defaults.toml");
     fs::write(&file, succeed(&["config"])).unwrap();
@@ -223,7 +224,7 @@ fn config_prints_the_defaults_and_says_what_a_file_would_do() {
     assert!(message.contains("does not divide"), "{message}");
 }
 
-/// The files of `configs/` load, and what they would do on their models adds up.
+/// The files of `configs/` load and have the phases of the paper.
 #[test]
 fn the_recipes_of_the_paper_are_those_of_its_table() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
@@ -252,4 +253,94 @@ fn the_recipes_of_the_paper_are_those_of_its_table() {
             "{grpo}"
         );
     }
+}
+
+#[test]
+fn grade_does_not_overwrite_its_input_or_an_existing_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    let line = json!({"response": "\\boxed{1}", "answer": "1"});
+    write_lines(&input, &[line.clone()]);
+    let indirect = folder.path().join(".").join("in.jsonl");
+    for target in [&input, &indirect] {
+        let args = ["grade", "--rule", "strict", "--input", text(&input), "--out", text(target), "--force"];
+        assert!(fail(&args).contains("is the input file"));
+        assert_eq!(lines(&input), [line.clone()]);
+    }
+    fs::write(&out, "existing").unwrap();
+    let args = ["grade", "--rule", "strict", "--input", text(&input), "--out", text(&out)];
+    assert!(fail(&args).contains("--force"));
+    assert_eq!(fs::read_to_string(&out).unwrap(), "existing");
+    succeed(&[&args[..], &["--force"]].concat());
+    assert_eq!(lines(&out)[0]["score"], json!(1.0));
+}
+
+#[test]
+fn grade_skips_empty_lines_and_a_byte_order_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    fs::write(&input, "\u{feff}{\"response\": \"a\", \"answer\": \"b\"}\r\n\n  \n{\"response\": 5, \"answer\": 5}")
+        .unwrap();
+    succeed(&["grade", "--rule", "exact", "--input", text(&input), "--out", text(&out)]);
+    assert_eq!(lines(&out).iter().map(|line| line["score"].as_f64().unwrap()).collect::<Vec<_>>(), [0.0, 1.0]);
+    fs::write(&input, "{\"response\": \"a\", \"answer\": \"b\"}\n\n{\"response\": \"a\"}\n").unwrap();
+    let message = fail(&["grade", "--rule", "exact", "--input", text(&input), "--out", text(&out), "--force"]);
+    assert!(message.contains("line 3: there is no `answer`"), "{message}");
+}
+
+/// A scorer that fails is reported on standard error, in the printed summary and in the output lines.
+#[cfg(unix)]
+#[test]
+fn failures_of_a_scorer_are_reported() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    let scorer = folder.path().join("scorer");
+    fs::write(&scorer, "#!/bin/sh\ncat > /dev/null\nexit 3\n").unwrap();
+    fs::set_permissions(&scorer, fs::Permissions::from_mode(0o755)).unwrap();
+    write_lines(
+        &input,
+        &[json!({"response": "1", "answer": "1", "failure": "earlier"}), json!({"response": "2", "answer": "3"})],
+    );
+    let rule = format!("command:{}", text(&scorer));
+    let output = program::bupo(&["grade", "--rule", &rule, "--input", text(&input), "--out", text(&out)]);
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(stdout.contains("2 scorer failures"), "{stdout}");
+    assert!(stderr.contains("the scorer failed on 2 responses"), "{stderr}");
+    let graded = lines(&out);
+    assert!(graded.iter().all(|line| line["score"] == 0.0 && line["failure"].is_string()), "{graded:?}");
+    assert_ne!(graded[0]["failure"], "earlier");
+    succeed(&["grade", "--rule", "exact", "--input", text(&out), "--out", text(&folder.path().join("again.jsonl"))]);
+    let again = lines(&folder.path().join("again.jsonl"));
+    assert!(again[0]["score"] == 1.0 && again.iter().all(|line| line.get("failure").is_none()), "{again:?}");
+}
+
+#[test]
+fn config_check_compares_the_peak_with_the_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    fs::write(&file, "[rollout]\nbatch = 2048\n").unwrap();
+    let check = |more: &[&str]| succeed(&[&["config", "check"], more].concat());
+    let by_position = check(&[text(&file), "--memory-limit", "60MB"]);
+    assert_eq!(by_position, check(&["--config", text(&file), "--memory-limit", "60MB"]));
+    assert!(by_position.contains("does not fit") && by_position.contains("rollout.batch 2048 -> "), "{by_position}");
+    let fits = check(&[text(&file), "--memory-limit", "8GiB"]);
+    assert!(fits.contains("the run fits") && fits.contains("memory limit 8.0 GiB"), "{fits}");
+    let refused = check(&[text(&file), "--memory-limit", "1MB"]);
+    assert!(refused.contains("train would refuse it"), "{refused}");
+    let by_device = check(&["--device", "cpu", "--set", "rollout.batch=8"]);
+    assert!(
+        by_device.contains("device cpu\nusable memory ") && by_device.contains("90% of the free memory"),
+        "{by_device}"
+    );
+
+    // A dry run of train prints the same and writes nothing.
+    let out = folder.path().join("run");
+    let settings = ["--config", text(&file), "--memory-limit", "60MB"];
+    let dry = succeed(&[&["train", "--dry-run", "--out", text(&out)], &settings[..]].concat());
+    assert_eq!(dry, check(&[&settings[..], &["--device", &program::device()]].concat()));
+    assert!(!out.exists());
+    let resumed = program::bupo(&["train", "--dry-run", "--resume", text(&out)]);
+    assert!(String::from_utf8_lossy(&resumed.stderr).contains("cannot be used with"));
 }

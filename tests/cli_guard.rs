@@ -1,5 +1,5 @@
-//! What a run that goes wrong is kept from: phases that go on for too long, and what is not finite.
-#![allow(clippy::unwrap_used)] // A test that fails says where.
+//! The phase guard, and losses, gradients and weights that are not finite.
+#![allow(clippy::unwrap_used)]
 
 mod program;
 
@@ -10,7 +10,7 @@ use program::runs::{arguments, assert_same_run, fail_last_line, interrupted, new
 use program::{lines, succeed, text};
 use serde_json::Value;
 
-/// A first phase that ruins the model: a layer trained far too fast, for far too long.
+/// Settings whose first phase degrades the model: too high a learning rate and too many steps.
 const HARMFUL: [&str; 7] = [
     "phases.0.steps=60",
     "phases.1.steps=2",
@@ -24,7 +24,7 @@ const HARMFUL: [&str; 7] = [
 struct Guarded {
     screen: String,
     metrics: Vec<Value>,
-    /// The step after which the guard acted, and what it did.
+    /// The step after which the guard acted, and its action.
     acted: Option<(usize, Value)>,
 }
 
@@ -41,7 +41,7 @@ fn guarded(out: &Path, mode: &str) -> Guarded {
 }
 
 #[test]
-fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
+fn a_phase_that_degrades_the_model_is_warned_of_ended_or_rolled_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let trained = |run: &Guarded, site: &str| run.metrics.iter().filter(|line| line["site"] == site).count();
@@ -50,7 +50,7 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
     assert_eq!((trained(&off, "layer:3"), trained(&off, "full"), off.acted.is_none()), (60, 2, true));
     assert!(off.metrics.iter().all(|line| line.get("drift").is_none() && line.get("kl_to_full").is_none()));
 
-    // Only told of: the run is the one without it.
+    // With a warning only, the run is the same as without the guard.
     let warn = guarded(&path("warn"), "warn");
     let (step, action) = warn.acted.clone().unwrap();
     assert_eq!(action["action"], "warned");
@@ -60,11 +60,11 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
     for line in &warn.metrics {
         let of_a_layer = line["site"] == "layer:3";
         assert_eq!((line["drift"].is_f64(), line["kl_to_full"].is_f64()), (of_a_layer, of_a_layer), "{line}");
-        // What is sampled is what is trained.
+        // Sampling and training compute the same log-probs.
         assert!(line["sampling_logp_difference_max"].as_f64().unwrap() < 1e-3, "{line}");
     }
 
-    // The phase ends with the step, and the next one is as long as it was to be.
+    // The phase ends after the step, and the next one keeps its length.
     let switch = guarded(&path("switch"), "switch");
     assert_eq!(
         switch.acted.as_ref().map(|(step, action)| (*step, &action["action"])),
@@ -76,7 +76,7 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
     assert!(switch.screen.contains(&format!("step {last:>4}/{last}")), "{}", switch.screen);
     assert!(succeed(&["runs", text(folder.path())]).contains(&format!("{last}/{last}")));
 
-    // The phase's updates since its best checkpoint are taken back.
+    // The phase's updates since its best checkpoint are rolled back.
     let rollback = guarded(&path("rollback"), "rollback");
     let (_, action) = rollback.acted.clone().unwrap();
     assert_eq!((trained(&rollback, "layer:3"), &action["action"]), (step, &Value::from("rolled_back")));
@@ -88,7 +88,7 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
     assert!(weights(step, "model/model.safetensors") == weights(to, "model/model.safetensors"));
     assert!(weights(step, "optimizer.safetensors") == weights(to, "optimizer.safetensors"));
 
-    // What the guard did is part of the run: interrupted before it, at it and after it, the run is the same.
+    // The guard's action is reproducible: a run interrupted before, at or after it has the same results.
     for mode in ["switch", "rollback"] {
         for at in [step - 1, step, step + 1] {
             let run = interrupted(&path(mode), &folder, at);
@@ -103,7 +103,7 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
         "After step {step} the phase guard ended the phase and took back its updates after step {to}"
     )));
 
-    // A damaged checkpoint cannot be gone back to: the phase ends all the same, and it is said.
+    // If the best checkpoint is damaged, the phase ends without a rollback, which is reported.
     let run = interrupted(&path("rollback"), &folder, step - 1);
     fs::write(run.join(format!("checkpoints/step-{to:06}/optimizer.safetensors")), "short").unwrap();
     succeed(&["train", "--resume", text(&run)]);
@@ -113,12 +113,12 @@ fn a_phase_that_ruins_the_model_is_told_of_ended_or_taken_back() {
 }
 
 #[test]
-fn what_is_not_finite_stops_the_run_with_its_checkpoint_in_place() {
+fn values_that_are_not_finite_stop_the_run_and_keep_its_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     for (what, wild, loss_is_finite) in [
-        // Rewards so far below 0 that a group's have no mean.
+        // Rewards whose mean overflows.
         ("rewards", &["rollout.overlong_share=0.9", "rollout.overlong_penalty=1e308"][..], false),
-        // A loss that is a number, with a gradient beyond what f32 holds.
+        // A finite loss with a gradient that overflows f32.
         ("gradients", &["objective.entropy_coefficient=1e38"][..], true),
     ] {
         let run = folder.path().join(what);
@@ -136,7 +136,7 @@ fn what_is_not_finite_stops_the_run_with_its_checkpoint_in_place() {
         }
         let metrics = timeless(&run, "metrics.jsonl");
         assert!(metrics.iter().all(|line| line["warnings"][0]["kind"] == "skipped_updates"), "{metrics:?}");
-        // The newest checkpoint is a model like any other.
+        // The newest checkpoint has a usable model.
         succeed(&["generate", "--model", text(&newest_checkpoint(&run).join("model")), "--prompt", "1+1="]);
         assert!(fail_last_line(&["train", "--resume", text(&run)]).contains("in a row"));
     }
@@ -148,14 +148,14 @@ fn what_is_not_finite_stops_the_run_with_its_checkpoint_in_place() {
 }
 
 #[test]
-fn a_weight_that_is_not_a_number_is_said_before_anything_is_trained() {
+fn a_nan_weight_is_an_error_before_training() {
     let folder = tempfile::tempdir().unwrap();
     succeed(&arguments(&folder.path().join("good"), &["phases.0.steps=1", "phases.1.steps=0"]));
     let (model, run) = (folder.path().join("good/model"), folder.path().join("run"));
     let weights = model.join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let end = bytes.len();
-    // The last number of the last tensor, in any float format.
+    // The last value of the last tensor, NaN in every float format.
     bytes[end - 4..].copy_from_slice(&[0xff; 4]);
     fs::write(&weights, bytes).unwrap();
     let model = format!("model={}", text(&model));

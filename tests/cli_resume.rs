@@ -1,5 +1,5 @@
-//! Runs that go on where they were interrupted, to the same bytes.
-#![allow(clippy::unwrap_used)] // A test that fails says where.
+//! Interrupted runs, resumed with the same results, byte for byte.
+#![allow(clippy::unwrap_used)]
 
 mod program;
 
@@ -15,8 +15,8 @@ fn sites(run: &Path) -> Vec<Value> {
     timeless(run, "metrics.jsonl").iter().map(|line| line["site"].clone()).collect()
 }
 
-/// A run interrupted after each of some steps goes on to the same bytes.
-fn goes_on_from(whole: &Path, folder: &TempDir, steps: impl IntoIterator<Item = usize>) {
+/// Checks that runs interrupted after some steps are resumed with the same results.
+fn check_resumed_after(whole: &Path, folder: &TempDir, steps: impl IntoIterator<Item = usize>) {
     for step in steps {
         let run = interrupted(whole, folder, step);
         succeed(&["train", "--resume", text(&run)]);
@@ -26,45 +26,45 @@ fn goes_on_from(whole: &Path, folder: &TempDir, steps: impl IntoIterator<Item = 
 }
 
 #[test]
-fn a_run_goes_on_to_the_same_bytes_from_any_step() {
+fn a_run_resumed_after_any_step_has_the_same_results() {
     let folder = tempfile::tempdir().unwrap();
     let whole = whole_run(&folder, &[]);
     assert_eq!(sites(&whole), [["layer:3"; STEPS / 2], ["full"; STEPS / 2]].concat());
-    goes_on_from(&whole, &folder, 1..=STEPS);
+    check_resumed_after(&whole, &folder, 1..=STEPS);
     let listed = succeed(&["runs", text(folder.path())]);
     assert!(listed.contains("whole") && listed.contains("finished") && listed.contains("12/12"), "{listed}");
 }
 
 #[test]
-fn a_layer_that_was_found_stays_found() {
+fn a_resumed_run_keeps_the_layer_it_found() {
     let folder = tempfile::tempdir().unwrap();
     let whole = whole_run(&folder, &["phases.0.layer=auto"]);
-    goes_on_from(&whole, &folder, [1, 5, 6, 7]);
+    check_resumed_after(&whole, &folder, [1, 5, 6, 7]);
     assert!(whole.join("boundary.json").exists());
 }
 
-/// Data files, which are shuffled, a scorer that is another process, and draws of prompts that depend on their rewards.
+/// With shuffled data files, an external scorer, and dynamic sampling.
 #[cfg(unix)]
 #[test]
-fn a_run_on_data_files_with_a_scorer_goes_on() {
+fn a_run_on_data_files_with_a_scorer_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let (sums, scorer) = (folder.path().join("sums.jsonl"), folder.path().join("score.sh"));
     let line = |i: usize| format!("{}\n", json!({"question": format!("{i}+{i}="), "answer": 2 * i}));
     fs::write(&sums, (1..=14).map(line).collect::<String>()).unwrap();
-    // Half a point for an even number of letters.
+    // The score is 0.5 for responses of even length.
     fs::write(&scorer, "while read -r line; do echo 0.$(( (${#line} % 2) * 5 )); done\n").unwrap();
     let (data, rule) = (format!("data.train=['{}']", text(&sums)), format!("reward.rule=command:sh {}", text(&scorer)));
     let whole = whole_run(&folder, &[&data, &rule, "loss=dapo", "rollout.max_draws=3"]);
     let rewards: Vec<f64> =
         timeless(&whole, "metrics.jsonl").iter().map(|line| line["reward"].as_f64().unwrap()).collect();
     assert!(rewards.iter().any(|reward| (0.01..0.49).contains(reward)), "{rewards:?}");
-    goes_on_from(&whole, &folder, [1, 4, 6, 9]);
+    check_resumed_after(&whole, &folder, [1, 4, 6, 9]);
 }
 
 #[test]
-fn evaluations_in_between_keep_the_best_and_end_a_run_that_gains_nothing() {
+fn intermediate_evaluations_keep_the_best_checkpoint_and_stop_early() {
     let folder = tempfile::tempdir().unwrap();
-    // A step so small that nothing changes: no evaluation is better than the first.
+    // With a negligible learning rate, no evaluation is better than the first.
     let settings = [
         "optimizer.learning_rate=1e-12",
         "evaluation.every=2",
@@ -74,9 +74,9 @@ fn evaluations_in_between_keep_the_best_and_end_a_run_that_gains_nothing() {
     ];
     let whole = whole_run(&folder, &settings);
     assert_eq!(sites(&whole).len(), 4, "two evaluations in a row were no better");
-    goes_on_from(&whole, &folder, [4]);
+    check_resumed_after(&whole, &folder, [4]);
 
-    // Training that learns: the best evaluation's checkpoint is there, whatever came after it.
+    // With a usual learning rate, the checkpoint of the best evaluation is kept.
     let out = folder.path().join("learns");
     let settings = [
         "optimizer.learning_rate=3e-3",
@@ -103,11 +103,11 @@ fn evaluations_in_between_keep_the_best_and_end_a_run_that_gains_nothing() {
 }
 
 #[test]
-fn damaged_checkpoints_are_named_and_what_must_stay_is_refused() {
+fn damaged_checkpoints_are_skipped_and_changed_settings_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let whole = whole_run(&folder, &[]);
 
-    // A damaged checkpoint is named, and the one before it used.
+    // A damaged checkpoint is reported, and the previous one is used.
     let run = interrupted(&whole, &folder, 5);
     let shard = run.join("checkpoints/step-000005/model/model.safetensors");
     let mut bytes = fs::read(&shard).unwrap();
@@ -121,7 +121,7 @@ fn damaged_checkpoints_are_named_and_what_must_stay_is_refused() {
     assert!(warnings.contains("step-000005") && warnings.contains("step-000004"), "{warnings}");
     assert_same_run(&whole, &run, "past damaged checkpoints");
 
-    // What must stay is refused, and nothing is touched.
+    // Changes of other settings are refused, and no file is changed.
     let run = interrupted(&whole, &folder, 3);
     assert!(fail(&["train", "--resume", text(&run), "--set", "rollout.prompts=8"]).contains("rollout.prompts"));
     assert!(
@@ -129,10 +129,15 @@ fn damaged_checkpoints_are_named_and_what_must_stay_is_refused() {
             .contains("are done")
     );
     assert!(fail(&["train", "--resume", "/no/such/run"]).contains("/no/such/run"));
+    for ignored in [&["--from-step", "3"][..], &["--resume", text(&run), "--from-step", "3"]] {
+        let output = program::bupo(&[&["train"], ignored].concat());
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && message.contains("--from-step"), "{message}");
+    }
     succeed(&["train", "--resume", text(&run)]);
     assert_same_run(&whole, &run, "after refusals");
 
-    // More steps go on where the run ended; a fork leaves its initial_policy alone.
+    // A finished run can be given more steps; a fork does not change its source.
     let fork = folder.path().join("fork");
     let more = ["--set", "optimizer.learning_rate=1e-5", "--from-step", "2"];
     succeed(&[&["train", "--fork", text(&whole), "--out", text(&fork)], &more[..]].concat());

@@ -1,5 +1,5 @@
-//! Runs that are stopped, killed, and run out of disk: nothing that was complete is lost.
-#![allow(clippy::unwrap_used)] // A test that fails says where.
+//! Runs that are stopped, killed, or out of disk space lose nothing that was complete.
+#![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
 mod program;
@@ -16,14 +16,14 @@ use program::{fail, succeed, text};
 use serde_json::Value;
 
 #[test]
-fn ctrl_c_finishes_the_step_and_says_how_to_go_on() {
+fn ctrl_c_finishes_the_step_and_prints_how_to_resume() {
     let folder = tempfile::tempdir().unwrap();
     let whole = whole_run(&folder, &[]);
     for name in ["-INT", "-TERM"] {
         let run = folder.path().join(format!("stopped{name}"));
         let mut child = spawn(&arguments(&run, &[]));
         wait_for(&run.join("checkpoints/step-000001/manifest.json"));
-        // Nobody else may train there meanwhile.
+        // The run folder is locked.
         assert!(fail(&["train", "--resume", text(&run)]).contains(&child.id().to_string()));
         signal(&child, name);
         let mut said = String::new();
@@ -40,18 +40,18 @@ fn ctrl_c_finishes_the_step_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_run_that_is_killed_a_dozen_times_is_the_same_run() {
+fn a_run_killed_12_times_has_the_same_results() {
     survives(12);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn a_run_that_is_killed_two_hundred_times_is_the_same_run() {
+fn a_run_killed_200_times_has_the_same_results() {
     survives(200);
 }
 
-/// Kills runs at random moments, resumes them, kills them again. What was complete stays, and who comes to the end has the bytes of
-/// the run that nobody killed.
+/// Kills and resumes runs at random times. Complete checkpoints and log lines must stay, and finished runs must have the same files as
+/// an uninterrupted run.
 fn survives(kills: usize) {
     let folder = tempfile::tempdir().unwrap();
     let started = Instant::now();
@@ -67,9 +67,9 @@ fn survives(kills: usize) {
             spawn(&arguments(&run, &[]))
         };
         std::thread::sleep(random_moment(once));
-        // It may have come to its end.
+        // The run may have finished.
         if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{}", said(&mut child));
+            assert!(status.success(), "{}", stderr_of(&mut child));
             assert_same_run(&whole, &run, &format!("run {finished}, after {kill} kills"));
             fs::remove_dir_all(&run).unwrap();
             finished += 1;
@@ -83,7 +83,7 @@ fn survives(kills: usize) {
         let now = last_complete(&run);
         assert!(now >= complete, "{complete} steps were complete, {now} are left after kill {kill}");
         complete = now;
-        for line in whole_lines(&run.join("metrics.jsonl")) {
+        for line in complete_lines(&run.join("metrics.jsonl")) {
             serde_json::from_str::<Value>(&line).unwrap();
         }
     }
@@ -95,10 +95,10 @@ fn survives(kills: usize) {
 }
 
 #[test]
-fn a_second_ctrl_c_ends_at_once_with_the_last_checkpoint_in_place() {
+fn a_second_ctrl_c_stops_at_once_and_keeps_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    // Steps that take long enough to be interrupted twice.
+    // Steps that are long enough to be interrupted twice.
     let slow = ["rollout.prompts=64", "update.mini_batch_prompts=64", "rollout.group_size=32"];
     let mut child = spawn(&arguments(&run, &slow));
     wait_for(&run.join("checkpoints/step-000001/manifest.json"));
@@ -106,13 +106,13 @@ fn a_second_ctrl_c_ends_at_once_with_the_last_checkpoint_in_place() {
     std::thread::sleep(Duration::from_millis(20));
     signal(&child, "-INT");
     let status = child.wait().unwrap();
-    assert!(!status.success(), "{}", said(&mut child));
+    assert!(!status.success(), "{}", stderr_of(&mut child));
     assert!(last_complete(&run) >= 1);
     let listed = succeed(&["runs", text(folder.path())]);
     assert!(listed.contains("interrupted"), "{listed}");
 }
 
-/// A small disk in memory, where the system lets a test make one.
+/// A small tmpfs, if the test is allowed to mount one.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -135,7 +135,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_where_there_is_room() {
+fn a_run_on_a_full_disk_is_resumed_with_more_space() {
     let folder = tempfile::tempdir().unwrap();
     let whole = whole_run(&folder, &[]);
     let Some(disk) = SmallDisk::make(100) else { return };
@@ -146,7 +146,7 @@ fn a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_where_there_is_room() 
     assert!(message.contains("No space left on device") && message.contains(text(&run)), "{message}");
     let complete = last_complete(&run);
     assert!((1..STEPS).contains(&complete), "{complete}");
-    // As full as it is, it is full again.
+    // Without more space, the disk is full again.
     let message = program::runs::fail_last_line(&["train", "--resume", text(&run)]);
     assert!(message.contains("No space left on device"), "{message}");
     assert_eq!(last_complete(&run), complete);
@@ -159,7 +159,7 @@ fn a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_where_there_is_room() 
 }
 
 #[test]
-fn a_folder_that_vanishes_or_cannot_be_written_is_named() {
+fn a_missing_or_read_only_folder_is_an_error() {
     let message = fail(&arguments(Path::new("/proc/bupo"), &[]));
     assert!(message.contains("/proc/bupo"), "{message}");
     let folder = tempfile::tempdir().unwrap();
@@ -168,10 +168,10 @@ fn a_folder_that_vanishes_or_cannot_be_written_is_named() {
     wait_for(&run.join("checkpoints/step-000002/manifest.json"));
     fs::rename(&run, folder.path().join("elsewhere")).unwrap();
     let status = child.wait().unwrap();
-    let said = said(&mut child);
+    let said = stderr_of(&mut child);
     assert!(!status.success() && !said.contains("panicked"), "{said}");
     assert!(said.lines().last().is_some_and(|line| line.starts_with("error: ") && line.contains(text(&run))), "{said}");
-    // Where it is now, it goes on.
+    // At its new path, the run is resumed.
     succeed(&["train", "--resume", text(&folder.path().join("elsewhere"))]);
     assert_eq!(program::runs::timeless(&folder.path().join("elsewhere"), "metrics.jsonl").len(), STEPS);
 }
@@ -179,7 +179,7 @@ fn a_folder_that_vanishes_or_cannot_be_written_is_named() {
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "takes minutes"]
-fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
+fn memory_and_open_files_do_not_grow_with_the_steps() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let settings = [
@@ -191,14 +191,14 @@ fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
         "checkpoint.keep_last=2",
     ];
     let mut child = spawn(&arguments(&run, &settings));
-    // Read, so that the program never waits for a full pipe.
+    // Read the output, so that the program does not block on a full pipe.
     let mut stdout = child.stdout.take().unwrap();
     let reading = std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
     let proc = Path::new("/proc").join(child.id().to_string());
     let mut seen: Vec<(usize, usize, usize)> = Vec::new();
     while child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(500));
-        let steps = whole_lines(&run.join("metrics.jsonl")).len();
+        let steps = complete_lines(&run.join("metrics.jsonl")).len();
         let (Ok(files), Ok(status)) = (fs::read_dir(proc.join("fd")), fs::read_to_string(proc.join("status"))) else {
             continue;
         };
@@ -209,8 +209,8 @@ fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
         }
     }
     reading.join().unwrap().unwrap();
-    assert!(child.wait().unwrap().success(), "{}", said(&mut child));
-    // A checkpoint that is being written has its files open: the fewest show what stays open.
+    assert!(child.wait().unwrap().success(), "{}", stderr_of(&mut child));
+    // The minimum, because a checkpoint that is being written has open files.
     let of = |steps: std::ops::Range<usize>| {
         let within: Vec<_> = seen.iter().filter(|(step, ..)| steps.contains(step)).collect();
         (within.iter().map(|seen| seen.1).min().unwrap(), within.iter().map(|seen| seen.2).max().unwrap())
@@ -232,7 +232,7 @@ fn five_hundred_steps_take_no_more_memory_or_files_than_fifty() {
     }
 }
 
-/// The step of the newest checkpoint that is there; 0 without any.
+/// The step of the newest checkpoint; 0 without checkpoints.
 fn last_complete(run: &Path) -> usize {
     let Ok(entries) = fs::read_dir(run.join("checkpoints")) else { return 0 };
     let complete = entries.map(|entry| entry.unwrap()).filter(|entry| entry.path().join("manifest.json").exists());
@@ -240,14 +240,14 @@ fn last_complete(run: &Path) -> usize {
     steps.max().unwrap_or(0)
 }
 
-/// The lines of a file that end.
-fn whole_lines(path: &Path) -> Vec<String> {
+/// The lines of a file that have a line end.
+fn complete_lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let end = text.rfind('\n').map_or(0, |end| end + 1);
     text[..end].lines().map(String::from).collect()
 }
 
-fn said(child: &mut Child) -> String {
+fn stderr_of(child: &mut Child) -> String {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     said
@@ -257,7 +257,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// A moment within what a whole run takes, another one in each run of the test.
+/// A random time within the duration of a run.
 fn random_moment(once: Duration) -> Duration {
     once.mul_f64((RandomState::new().hash_one(0) % 1000) as f64 / 1000.0)
 }

@@ -1,4 +1,4 @@
-//! Stages, boundary and verdict of models whose answer is known by construction.
+//! Stages, boundary layer and convergence of models that are constructed to have known ones.
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 use bupo::analysis::{
@@ -12,35 +12,35 @@ use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Width of the stream and size of the vocabulary, which the unembedding maps one to one.
+/// Hidden size and vocabulary size. The unembedding is the identity.
 const WIDTH: usize = 64;
 const LAYERS: usize = 8;
 
-/// What a layer's feed-forward writes, having read the normed state x, which points at one token.
+/// The output of a layer's feed-forward for the normalized state x, which is a multiple of one token's unit vector.
 #[derive(Clone, Copy)]
-enum Writes {
-    /// Nothing: a uniform policy, so the entropy rises.
-    Nothing,
-    /// x again: the entropy stays.
-    Same,
-    /// A hundred times x: the entropy falls to 0.
-    Much,
+enum Output {
+    /// 0: a uniform policy, so the entropy increases.
+    Zero,
+    /// x: the entropy does not change.
+    Input,
+    /// 100 x: the entropy decreases to 0.
+    Amplified,
 }
-use Writes::{Much, Nothing, Same};
+use Output::{Amplified, Input, Zero};
 
 struct Constructed {
-    layers: [Writes; LAYERS],
-    /// How large the embeddings are.
+    layers: [Output; LAYERS],
+    /// Scale of the embeddings.
     embedding: f32,
-    /// The weight of the norm before the feed-forward: how decided what it reads is.
+    /// Weight of the norm before the feed-forward. It sets the entropy at the feed-forward's input.
     norm: f32,
-    /// Every weight is off by up to this share of the largest in its matrix.
+    /// Uniform noise of every weight, as a fraction of the largest weight of its matrix.
     noise: f32,
     rng: ChaCha8Rng,
 }
 
 impl Constructed {
-    fn decoder(layers: [Writes; LAYERS], embedding: f32, norm: f32, noise: f32, seed: u64) -> Decoder<Flex> {
+    fn decoder(layers: [Output; LAYERS], embedding: f32, norm: f32, noise: f32, seed: u64) -> Decoder<Flex> {
         let config = format!(
             r#"{{"model_type": "llama", "vocab_size": {WIDTH}, "hidden_size": {WIDTH}, "intermediate_size": {WIDTH},
                 "num_hidden_layers": {LAYERS}, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": {WIDTH},
@@ -50,12 +50,12 @@ impl Constructed {
         Decoder::build(&ModelConfig::from_json(&config).unwrap(), &mut source).unwrap()
     }
 
-    /// The multiple of the identity that a matrix is, or the number that a vector is full of.
+    /// The factor of the identity matrix, or the value of all elements of a vector.
     fn scale(&self, name: &str) -> f32 {
         let layer =
             name.split('.').nth(2).and_then(|layer| layer.parse::<usize>().ok()).map(|layer| self.layers[layer]);
-        // The normed state is x = 8 norm at its token and 0 elsewhere. With gate 4 and up 1 / 32 norm, silu(4 x) up x is x again,
-        // but for silu's distance from the identity.
+        // The normalized state x is 8 norm at its token and 0 elsewhere. With gate 4 and up 1 / (32 norm), silu(4 x) up x is x,
+        // except for the difference between silu and the identity.
         match name.rsplit_once('.').map_or("", |(path, _)| path).rsplit('.').next().unwrap() {
             "embed_tokens" => self.embedding,
             "lm_head" | "input_layernorm" | "norm" => 1.0,
@@ -63,9 +63,9 @@ impl Constructed {
             "gate_proj" => 4.0,
             "up_proj" => 1.0 / (32.0 * self.norm),
             "down_proj" => match layer.unwrap() {
-                Nothing => 0.0,
-                Same => 1.0,
-                Much => 100.0,
+                Zero => 0.0,
+                Input => 1.0,
+                Amplified => 100.0,
             },
             _ => 0.0,
         }
@@ -86,7 +86,7 @@ impl ParamSource<Flex> for Constructed {
     }
 }
 
-fn analyse(decoder: &Decoder<Flex>) -> Analysis {
+fn analyze(decoder: &Decoder<Flex>) -> Analysis {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let responses: Vec<ScoredSequence> = (0..12)
         .map(|_| {
@@ -109,11 +109,11 @@ fn analyse(decoder: &Decoder<Flex>) -> Analysis {
 /// Stages as (name, first, last), the boundary layer, and the convergence.
 type Expected<'a> = (&'a [(&'a str, usize, usize)], Option<usize>, Convergence);
 
-/// Checks a construction, then the same with noise in every weight.
-fn check(layers: [Writes; LAYERS], embedding: f32, norm: f32, expected: Expected<'_>) {
+/// Checks a construction without noise and with noise in every weight.
+fn check(layers: [Output; LAYERS], embedding: f32, norm: f32, expected: Expected<'_>) {
     for (noise, seeds) in [(0.0, 0..1), (0.003, 1..6)] {
         for seed in seeds {
-            let analysis = analyse(&Constructed::decoder(layers, embedding, norm, noise, seed));
+            let analysis = analyze(&Constructed::decoder(layers, embedding, norm, noise, seed));
             let Boundary { layer, stages, changes, .. } = analysis.boundary.clone().unwrap();
             let found: Expected<'_> = (&stages.named(), layer, analysis.convergence.unwrap());
             let entropies = analysis.stream_entropies();
@@ -123,35 +123,35 @@ fn check(layers: [Writes; LAYERS], embedding: f32, norm: f32, expected: Expected
 }
 
 #[test]
-fn a_stream_that_converges_at_layer_3() {
-    let layers = [Nothing, Nothing, Much, Same, Same, Same, Same, Same];
+fn convergence_at_layer_3() {
+    let layers = [Zero, Zero, Amplified, Input, Input, Input, Input, Input];
     let stages = [("exploration", 1, 2), ("convergence", 3, 8)];
     check(layers, 0.1, 0.5, (&stages, Some(2), Convergence::Abrupt { from: 3, to: 3 }));
 }
 
 #[test]
-fn a_stream_that_converges_only_at_the_end() {
-    let layers = [Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Nothing, Much];
+fn convergence_at_the_last_layer() {
+    let layers = [Zero, Zero, Zero, Zero, Zero, Zero, Zero, Amplified];
     let stages = [("exploration", 1, 7), ("convergence", 8, 8)];
     check(layers, 0.1, 0.5, (&stages, Some(7), Convergence::Abrupt { from: 8, to: 8 }));
 }
 
 #[test]
-fn a_stream_of_three_stages() {
-    let layers = [Nothing, Nothing, Same, Same, Same, Same, Much, Much];
-    let analysis = analyse(&Constructed::decoder(layers, 0.1, 0.5, 0.0, 0));
+fn three_stages() {
+    let layers = [Zero, Zero, Input, Input, Input, Input, Amplified, Amplified];
+    let analysis = analyze(&Constructed::decoder(layers, 0.1, 0.5, 0.0, 0));
     let stages = analysis.boundary.unwrap().stages.named();
     assert_eq!(stages, [("exploration", 1, 2), ("integration", 3, 6), ("convergence", 7, 8)]);
 }
 
 #[test]
-fn a_flat_stream() {
-    check([Same; LAYERS], 400.0, 0.5, (&[("integration", 1, 8)], None, Convergence::None));
+fn constant_entropy() {
+    check([Input; LAYERS], 400.0, 0.5, (&[("integration", 1, 8)], None, Convergence::None));
 }
 
 #[test]
-fn a_stream_that_converges_little_by_little() {
-    let analysis = analyse(&Constructed::decoder([Same; LAYERS], 0.1, 0.125, 0.0, 0));
+fn progressive_convergence() {
+    let analysis = analyze(&Constructed::decoder([Input; LAYERS], 0.1, 0.125, 0.0, 0));
     let convergence = analysis.convergence.unwrap();
     assert!(
         matches!(convergence, Convergence::Progressive { .. }),
@@ -161,9 +161,9 @@ fn a_stream_that_converges_little_by_little() {
 }
 
 #[test]
-fn every_mean_lies_in_its_interval_and_in_its_bounds() {
-    let layers = [Nothing, Same, Much, Same, Nothing, Much, Same, Same];
-    let analysis = analyse(&Constructed::decoder(layers, 0.1, 0.3, 0.05, 4));
+fn every_mean_is_in_its_interval_and_in_its_bounds() {
+    let layers = [Zero, Input, Amplified, Input, Zero, Amplified, Input, Input];
+    let analysis = analyze(&Constructed::decoder(layers, 0.1, 0.3, 0.05, 4));
     let most = (WIDTH as f64).ln() + 1e-5;
     for row in &analysis.rows {
         let mean = row.estimate.mean;

@@ -1,4 +1,4 @@
-//! What is added up response by response.
+//! Sums of the measures, per response.
 
 use std::collections::BTreeMap;
 
@@ -9,40 +9,39 @@ use crate::AnalysisError;
 use crate::slice::{Slice, bucket_of};
 use crate::statistic::{Statistic, at_token};
 
-/// Values of a policy at each token.
+/// Values per policy and token.
 pub(crate) const COLUMNS: usize = Statistic::PER_TOKEN.len();
 
-/// Sums over each response's tokens, by position. What it takes does not grow with the responses' lengths, but for a bucket
-/// each time they double.
+/// Sums over each response's tokens, by position bucket. The memory per response grows with the logarithm of its length.
 #[derive(Debug, Clone, Default)]
 pub struct MeasureAccumulator {
     sites: Vec<PolicySite>,
-    responses: Vec<ResponseTally>,
+    responses: Vec<ResponseSums>,
 }
 
 #[derive(Debug, Clone)]
-struct ResponseTally {
-    /// By bucket of positions: how many tokens, and their sums `[sites * COLUMNS]`.
+struct ResponseSums {
+    /// By position bucket: the number of tokens and their sums `[sites * COLUMNS]`.
     buckets: Vec<(usize, Vec<f64>)>,
-    /// By site; not a number for the full policy.
+    /// By site; NaN for the full policy.
     participation: Vec<f64>,
     score: Option<f64>,
 }
 
-/// Sums of a slice by response, ready to be averaged.
+/// Sums over a slice, per response.
 pub(crate) struct Sums {
-    /// `[responses, columns]`, row by row.
+    /// `[responses, columns]`, row-major.
     pub(crate) values: Vec<f64>,
     pub(crate) columns: usize,
-    /// What each response's sums are over.
+    /// The number of summed values, per response.
     pub(crate) counts: Vec<f64>,
 }
 
 impl MeasureAccumulator {
-    /// Adds a response, with what it is worth where that is known.
+    /// Adds a response with its score, if it has one.
     ///
     /// # Errors
-    /// If it was measured at other policies than those before it, or a policy's log-probs are not finite.
+    /// If the measured policies differ from those of earlier responses, or a policy's log-probs are not finite.
     pub fn push(&mut self, measures: &ResponseMeasures, score: Option<f64>) -> Result<(), AnalysisError> {
         let named = measures.sites.iter().map(|site| site.site).chain(measures.full.as_ref().map(|_| PolicySite::Full));
         if self.responses.is_empty() {
@@ -57,7 +56,7 @@ impl MeasureAccumulator {
             .chain(measures.full.as_ref().map(|full| (full, None)))
             .collect();
         for (site, (policy, _)) in self.sites.iter().zip(&policies) {
-            // Entropies and divergences are clamped, which makes numbers of what is none; log-probs are not.
+            // Entropies and divergences are clamped, which hides NaN; log-probs are not clamped.
             if policy.log_probs.iter().any(|log_prob| !log_prob.is_finite()) {
                 return Err(AnalysisError::NotFinite { site: *site, response: self.responses.len() + 1 });
             }
@@ -78,31 +77,31 @@ impl MeasureAccumulator {
             }
         }
         let participation = policies.iter().map(|(_, site)| site.map_or(f64::NAN, |site| site.participation)).collect();
-        self.responses.push(ResponseTally { buckets, participation, score });
+        self.responses.push(ResponseSums { buckets, participation, score });
         Ok(())
     }
 
-    /// How many responses were added.
+    /// The number of responses.
     pub fn responses(&self) -> usize {
         self.responses.len()
     }
 
-    /// How many tokens they have.
+    /// The number of response tokens.
     pub fn tokens(&self) -> usize {
         self.responses.iter().flat_map(|response| &response.buckets).map(|(count, _)| count).sum()
     }
 
-    /// What the responses are worth, those of which it is known.
+    /// The scores of the responses that have one.
     pub fn scores(&self) -> impl Iterator<Item = f64> + '_ {
         self.responses.iter().filter_map(|response| response.score)
     }
 
-    /// The policies measured, in the order of the measures.
+    /// The measured policies, in the order of the measures.
     pub fn sites(&self) -> &[PolicySite] {
         &self.sites
     }
 
-    /// Means of a statistic over all tokens, by policy that has it.
+    /// Means of a statistic over all tokens, by policy. Policies without the statistic are absent.
     pub fn means(&self, statistic: Statistic) -> BTreeMap<String, f64> {
         let sums = match statistic {
             Statistic::Participation => self.participation(),
@@ -119,16 +118,16 @@ impl MeasureAccumulator {
         named.filter(|(_, mean)| mean.is_finite()).collect()
     }
 
-    /// The slices that have tokens, all first.
+    /// The slices that have tokens; [`Slice::All`] is the first.
     pub(crate) fn slices(&self) -> Vec<Slice> {
         let buckets = self.responses.iter().map(|response| response.buckets.len()).max().unwrap_or(0);
         let scored = [Slice::Correct, Slice::Incorrect]
             .into_iter()
-            .filter(|slice| self.responses.iter().any(|response| response.score.is_some() && response.within(*slice)));
+            .filter(|slice| self.responses.iter().any(|response| response.score.is_some() && response.is_in(*slice)));
         std::iter::once(Slice::All).chain((0..buckets).map(Slice::bucket)).chain(scored).collect()
     }
 
-    /// Sums over a slice, [`COLUMNS`] a site.
+    /// Sums over a slice, [`COLUMNS`] per site.
     pub(crate) fn sums(&self, slice: Slice) -> Sums {
         let columns = self.sites.len() * COLUMNS;
         let mut sums = Sums { values: Vec::with_capacity(self.responses.len() * columns), columns, counts: Vec::new() };
@@ -136,11 +135,11 @@ impl MeasureAccumulator {
             let mut row = vec![0.0; columns];
             let mut count = 0;
             for (bucket, (tokens, values)) in response.buckets.iter().enumerate() {
-                let taken = match slice {
+                let included = match slice {
                     Slice::Positions { .. } => Slice::bucket(bucket) == slice,
-                    _ => response.within(slice),
+                    _ => response.is_in(slice),
                 };
-                if taken {
+                if included {
                     count += tokens;
                     row.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                 }
@@ -151,7 +150,7 @@ impl MeasureAccumulator {
         sums
     }
 
-    /// The participation ratios, one column a site.
+    /// The participation ratios, one column per site.
     pub(crate) fn participation(&self) -> Sums {
         Sums {
             values: self.responses.iter().flat_map(|response| response.participation.clone()).collect(),
@@ -161,9 +160,9 @@ impl MeasureAccumulator {
     }
 }
 
-impl ResponseTally {
-    /// Whether all of its tokens are in a slice of whole responses.
-    fn within(&self, slice: Slice) -> bool {
+impl ResponseSums {
+    /// Whether the response is in a slice of whole responses.
+    fn is_in(&self, slice: Slice) -> bool {
         match slice {
             Slice::Correct => self.score.is_some_and(|score| score > 0.5),
             Slice::Incorrect => self.score.is_some_and(|score| score <= 0.5),
@@ -179,8 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_overflowed_is_refused() {
-        let measured = |log_prob: f32| {
+    fn log_probs_that_are_not_finite_are_an_error() {
+        let measures = |log_prob: f32| {
             let full = PolicyComparison {
                 entropy: vec![0.0],
                 log_probs: vec![log_prob],
@@ -190,8 +189,8 @@ mod tests {
             ResponseMeasures { sites: Vec::new(), full: Some(full) }
         };
         for log_prob in [f32::NAN, f32::NEG_INFINITY] {
-            let refused = MeasureAccumulator::default().push(&measured(log_prob), None);
-            assert!(matches!(refused, Err(AnalysisError::NotFinite { site: PolicySite::Full, response: 1 })));
+            let result = MeasureAccumulator::default().push(&measures(log_prob), None);
+            assert!(matches!(result, Err(AnalysisError::NotFinite { site: PolicySite::Full, response: 1 })));
         }
     }
 }

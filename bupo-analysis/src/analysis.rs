@@ -1,4 +1,4 @@
-//! One model's means, intervals and explanations.
+//! The analysis of one model: means with confidence intervals, stages, boundary layer and convergence.
 
 use bupo_core::{Norm, PolicySite};
 
@@ -10,31 +10,31 @@ use crate::convergence::Convergence;
 use crate::slice::Slice;
 use crate::statistic::Statistic;
 
-/// What was analysed.
+/// The analyzed model and the options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnalysisInfo {
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
-    /// The norm between internal states and the unembedding.
+    /// Norm between internal states and the unembedding.
     pub norm: Norm,
-    /// Its layers.
+    /// Number of layers.
     pub num_layers: usize,
-    /// Its vocabulary.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
-    /// What counts as no change of entropy, as a share of ln V.
+    /// Entropy changes up to this fraction of ln V count as no change.
     pub tolerance: f64,
 }
 
-/// A mean.
+/// The mean of one statistic of one policy over one slice.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// The policy.
     pub site: PolicySite,
-    /// What the mean is of.
+    /// The statistic.
     pub statistic: Statistic,
-    /// What it is over.
+    /// The slice.
     pub slice: Slice,
-    /// Mean and interval.
+    /// Mean and confidence interval.
     pub estimate: Estimate,
     /// Responses that have tokens in the slice.
     pub responses: usize,
@@ -42,29 +42,29 @@ pub struct Row {
     pub tokens: usize,
 }
 
-/// Everything that is said of a model.
+/// The results of one model.
 #[derive(Debug, Clone)]
 pub struct Analysis {
-    /// What was analysed.
+    /// The analyzed model and the options.
     pub info: AnalysisInfo,
-    /// Responses.
+    /// Number of responses.
     pub responses: usize,
-    /// Their tokens.
+    /// Number of response tokens.
     pub tokens: usize,
-    /// Responses whose worth is known.
+    /// Number of responses with a score.
     pub scored: usize,
-    /// What those are worth on average.
+    /// Mean score; nothing if no response has one.
     pub mean_score: Option<f64>,
-    /// Every mean: statistics of all policies, slice by slice.
+    /// The means of all statistics, policies and slices.
     pub rows: Vec<Row>,
-    /// Where the paper would train first; nothing where not all layers were measured.
+    /// The boundary layer; nothing if not all layers were measured.
     pub boundary: Option<Boundary>,
-    /// How the stream converges; nothing where not all layers were measured.
+    /// Convergence of the layer policies' entropy; nothing if not all layers were measured.
     pub convergence: Option<Convergence>,
 }
 
 impl Analysis {
-    /// Averages and explains.
+    /// Computes means and intervals, stages, boundary layer and convergence.
     ///
     /// # Errors
     /// If there are no responses.
@@ -107,12 +107,12 @@ impl Analysis {
         Ok(analysis)
     }
 
-    /// A mean, where there is one.
+    /// The mean of a statistic, if it was measured.
     pub fn row(&self, site: PolicySite, statistic: Statistic, slice: Slice) -> Option<&Row> {
         self.rows.iter().find(|row| (row.site, row.statistic, row.slice) == (site, statistic, slice))
     }
 
-    /// A mean of each layer's policy of one kind, layer 1 first.
+    /// The mean of a statistic per layer, for one kind of policy, layer 1 first.
     pub fn by_layer(
         &self,
         site: fn(usize) -> PolicySite,
@@ -123,7 +123,7 @@ impl Analysis {
         (1..=self.info.num_layers).filter_map(layer).collect()
     }
 
-    /// Mean entropies of `H^0`, `H^1`, ..., `H^L`, in nats.
+    /// Mean entropies of the policies of `H^0`, `H^1`, ..., `H^L`, in nats.
     pub fn stream_entropies(&self) -> Vec<f64> {
         let embedding = self.row(PolicySite::Layer(1), Statistic::InputEntropy, Slice::All);
         let layers = self.by_layer(PolicySite::Layer, Statistic::Entropy, Slice::All);
@@ -150,7 +150,7 @@ impl Analysis {
             .enumerate()
             .filter(|(_, site)| matches!(site, PolicySite::Ffn(_)))
             .map(|(index, _)| index * COLUMNS + change.unwrap_or(0));
-        // By layer, then by resample.
+        // [layer][resample]
         let by_layer: Vec<Vec<f64>> =
             columns.map(|column| resamples.means(&sums, column, column + 1).remove(0)).collect();
         let count = by_layer.first().map_or(0, Vec::len);

@@ -1,4 +1,4 @@
-//! Intervals by resampling responses.
+//! Confidence intervals by bootstrap over responses.
 
 use std::thread;
 
@@ -9,29 +9,29 @@ use serde::Serialize;
 
 use crate::accumulator::Sums;
 
-/// How often the responses are drawn anew.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 1000;
-/// Columns added up at once: few enough that a response's row of them stays in the processor's nearest cache.
+/// Columns summed at once: few enough for a row to stay in the L1 cache.
 const BLOCK: usize = 64;
 
-/// A mean with its 95% interval; none of fewer than two responses.
+/// A mean with its 95% confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Over all tokens of the slice.
+    /// The mean over all tokens of the slice.
     pub mean: f64,
-    /// From the 2.5% to the 97.5% quantile of the means of the resamples.
+    /// The 2.5% and 97.5% quantiles of the resampled means; nothing for fewer than two responses.
     pub interval: Option<(f64, f64)>,
 }
 
-/// How often each response is in each resample. One set serves all means, so that they are resampled together.
+/// Bootstrap resamples of the responses. All statistics use the same resamples.
 #[derive(Debug, Clone)]
 pub struct Resamples {
-    /// `[RESAMPLES, responses]`.
+    /// How often each response is drawn, `[RESAMPLES, responses]`.
     counts: Vec<Vec<f64>>,
 }
 
 impl Resamples {
-    /// Draws of as many responses as there are, with replacement; the same for the same number.
+    /// Draws resamples with replacement, of the size of the sample. They depend only on the number of responses.
     pub fn new(responses: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let draw = |_| {
@@ -42,7 +42,7 @@ impl Resamples {
         Self { counts: (0..if responses < 2 { 0 } else { RESAMPLES }).map(draw).collect() }
     }
 
-    /// Each column's mean and interval; nothing where it has no tokens or no values.
+    /// Mean and interval per column; nothing for columns without tokens or with NaN.
     pub(crate) fn estimates(&self, sums: &Sums) -> Vec<Option<Estimate>> {
         let total: f64 = sums.counts.iter().sum();
         if total == 0.0 {
@@ -67,7 +67,7 @@ impl Resamples {
                 .chunks(blocks.len().div_ceil(threads).max(1))
                 .map(|part| scope.spawn(move || run(part)))
                 .collect();
-            // A panic in a part is a panic here.
+            // A panic of a thread continues here.
             parts
                 .into_iter()
                 .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -75,7 +75,7 @@ impl Resamples {
         })
     }
 
-    /// Means of the columns `start..end` in each resample that has tokens, by column.
+    /// `[column][resample]`: means of the columns `start..end` in each resample that has tokens.
     pub(crate) fn means(&self, sums: &Sums, start: usize, end: usize) -> Vec<Vec<f64>> {
         let mut means = vec![Vec::with_capacity(self.counts.len()); end - start];
         let mut total = vec![0.0; end - start];
@@ -97,7 +97,7 @@ impl Resamples {
     }
 }
 
-/// The quantiles; nothing of fewer than half of the resamples, where most had no tokens.
+/// The quantiles; nothing if most resamples have no tokens.
 fn interval(means: &mut [f64]) -> Option<(f64, f64)> {
     if means.len() * 2 < RESAMPLES {
         return None;
@@ -111,21 +111,21 @@ fn interval(means: &mut [f64]) -> Option<(f64, f64)> {
 mod tests {
     use super::*;
 
-    /// Responses of different lengths whose tokens share a value of their own: the mean over tokens of such clusters.
+    /// Responses of different lengths. All tokens of a response have the same value, so tokens are clustered.
     fn sample(rng: &mut ChaCha8Rng, responses: usize) -> Sums {
         let (mut values, mut counts) = (Vec::new(), Vec::new());
         for _ in 0..responses {
             let length = f64::from(rng.random_range(1..20_u32));
-            let own: f64 = rng.random_range(-1.0..1.0) + if length > 10.0 { 0.5 } else { 0.0 };
-            values.extend([own * length, 3.0 * length]);
+            let value: f64 = rng.random_range(-1.0..1.0) + if length > 10.0 { 0.5 } else { 0.0 };
+            values.extend([value * length, 3.0 * length]);
             counts.push(length);
         }
         Sums { values, columns: 2, counts }
     }
 
     #[test]
-    fn intervals_cover_the_true_mean_as_often_as_they_say() {
-        // Lengths are 1 to 19; those above 10 have half a nat more: 135 of 190 tokens.
+    fn intervals_cover_the_true_mean_at_their_nominal_rate() {
+        // Lengths are 1 to 19; tokens of responses above 10 have 0.5 more: 135 of 190 tokens.
         let truth = 0.5 * f64::from((11..20).sum::<u32>()) / f64::from((1..20).sum::<u32>());
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let trials = 400;
@@ -139,12 +139,12 @@ mod tests {
             })
             .count();
         let share = covered as f64 / f64::from(trials);
-        // 0.95 less what a bootstrap of 60 loses; four standard errors of 400 trials are 0.044.
+        // A bootstrap of 60 responses covers slightly less than 0.95; four standard errors of 400 trials are 0.044.
         assert!((0.90..=0.985).contains(&share), "{share}");
     }
 
     #[test]
-    fn a_constant_has_no_width_and_one_response_no_interval() {
+    fn a_constant_has_an_interval_of_width_0_and_one_response_has_none() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let estimates = Resamples::new(9).estimates(&sample(&mut rng, 9));
         let constant = estimates[1].unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_tokens_or_no_values_has_no_estimate() {
+    fn columns_without_tokens_or_with_nan_have_no_estimate() {
         let empty = Sums { values: vec![0.0; 4], columns: 2, counts: vec![0.0; 2] };
         assert_eq!(Resamples::new(2).estimates(&empty), [None, None]);
         let unknown = Sums { values: vec![f64::NAN, 1.0, f64::NAN, 1.0], columns: 2, counts: vec![1.0; 2] };
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn many_columns_are_each_their_own() {
+    fn columns_in_different_blocks_do_not_mix() {
         let columns = 3 * BLOCK + 5;
         let values: Vec<f64> = (0..4).flat_map(|_| (0..columns).map(|column| column as f64)).collect();
         let estimates = Resamples::new(4).estimates(&Sums { values, columns, counts: vec![1.0; 4] });

@@ -1,4 +1,4 @@
-//! What can go wrong with the numbers' way out.
+//! Errors of the analysis.
 
 use bupo_core::PolicySite;
 use bupo_models::ModelError;
@@ -7,13 +7,13 @@ use parquet::errors::ParquetError;
 /// Errors of the analysis crate.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
-    /// There is nothing to analyse.
-    #[error("there are no responses to analyse")]
+    /// There are no responses.
+    #[error("there are no responses to analyze")]
     Empty,
-    /// Responses were not measured alike.
-    #[error("response {0} was not measured at the same policies as those before it")]
+    /// Responses were measured at different policies.
+    #[error("response {0} was not measured at the same policies as the responses before it")]
     OtherSites(usize),
-    /// A policy's numbers have overflowed.
+    /// A policy's logits are not finite.
     #[error(
         "response {response}: the logits of {site} are not finite; the model's weights or activations have overflowed"
     )]
@@ -23,7 +23,7 @@ pub enum AnalysisError {
         /// The response's number, from 1.
         response: usize,
     },
-    /// Responses that cannot be measured.
+    /// Responses could not be measured.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A table could not be written as CSV.

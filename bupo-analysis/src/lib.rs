@@ -1,9 +1,9 @@
-//! What the internal policies of a model come to over many responses.
+//! Statistics of a model's internal policies over many responses.
 //!
-//! - [`MeasureAccumulator`] adds up what [`bupo_models::measure`] says of each response;
-//! - [`Analysis`] makes means with 95% intervals of it, by position and by whether the response was right, and explains them:
-//!   the [`Stages`] of the layers, the [`Boundary`] layer to train first, how the stream converges ([`Convergence`]);
-//! - [`write_csv`], [`write_parquet`] and [`summary`] hand every number on.
+//! - [`MeasureAccumulator`] sums the measures of each response ([`bupo_models::measure`]).
+//! - [`Analysis`] has their means with 95% confidence intervals, overall, by position and by correctness, and derives the
+//!   [`Stages`] of the layers, the [`Boundary`] layer to train first, and the [`Convergence`] of the entropy.
+//! - [`write_csv`], [`write_parquet`] and [`summary`] export the results.
 
 mod accumulator;
 mod analysis;

@@ -1,15 +1,15 @@
-//! Measuring many responses, some at a time.
+//! Measuring responses in batches.
 
 use bupo_models::{Decoder, MeasureOptions, ResponseMeasures, ScoredSequence, Sequence, measure};
 use burn::tensor::backend::Backend;
 
 use crate::{AnalysisError, MeasureAccumulator};
 
-/// Prompt and response tokens of a batch, padding included, if it has more than one response.
-const TOKENS_AT_ONCE: usize = 2048;
+/// Limit of the prompt and response tokens of a batch with more than one response, padding included.
+const MAX_BATCH_TOKENS: usize = 2048;
 
 impl MeasureAccumulator {
-    /// Measures responses, and adds them. Responses of similar lengths are run together.
+    /// Measures responses and adds them. Responses of similar lengths share a batch.
     ///
     /// # Errors
     /// Those of [`measure`], and of [`MeasureAccumulator::push`].
@@ -24,8 +24,8 @@ impl MeasureAccumulator {
         let mut measured: Vec<Option<ResponseMeasures>> = vec![None; responses.len()];
         let mut rest = &order[..];
         while !rest.is_empty() {
-            // The last of a run is its longest.
-            let fits = |count: &usize| count * responses[rest[count - 1]].sequence.len() <= TOKENS_AT_ONCE;
+            // In order of length, the last response of a batch is the longest.
+            let fits = |count: &usize| count * responses[rest[count - 1]].sequence.len() <= MAX_BATCH_TOKENS;
             let (batch, others) = rest.split_at((1..=rest.len()).take_while(fits).last().unwrap_or(1));
             let sequences: Vec<Sequence> = batch.iter().map(|index| responses[*index].sequence.clone()).collect();
             for (index, measures) in batch.iter().zip(measure(decoder, &sequences, options)?) {
@@ -33,7 +33,7 @@ impl MeasureAccumulator {
             }
             rest = others;
         }
-        // In the order given, so that intervals do not depend on what was run together.
+        // In the given order, so that the intervals do not depend on the batches.
         for (measures, response) in measured.iter().flatten().zip(responses) {
             self.push(measures, response.score)?;
         }

@@ -1,4 +1,4 @@
-//! The entropy and most probable tokens of every layer at every token of one response.
+//! Entropy and most probable tokens of every layer's policy at every token of one response.
 
 use bupo_core::Norm;
 use bupo_models::{Decoder, Sequence, TextTokenizer, lens};
@@ -6,56 +6,55 @@ use burn::tensor::backend::Backend;
 
 use crate::AnalysisError;
 
-/// Tokens shown of each place's policy.
+/// Most probable tokens shown per cell.
 const TOP: usize = 5;
-/// The most tokens of a map, which would be too narrow to read with more.
-const TOKENS: usize = 96;
+/// Limit of the tokens of a map, so that they stay readable.
+const MAX_TOKENS: usize = 96;
 
-/// What each layer would say at each token of a response's beginning.
+/// The layer policies and the full policy at each token of a response's beginning.
 #[derive(Debug, Clone)]
 pub struct ResponseMap {
     /// The model's name.
     pub model: String,
-    /// Between states and unembedding.
+    /// Norm between internal states and the unembedding.
     pub norm: Norm,
-    /// What the response answers.
+    /// Text of the prompt.
     pub prompt: String,
-    /// The response's tokens, from its first.
+    /// The response's first tokens.
     pub tokens: Vec<String>,
-    /// By layer, the full policy last, then by token.
+    /// `[policy][token]`, the full policy last.
     pub cells: Vec<Vec<MapCell>>,
-    /// Whether the response goes on.
+    /// Whether the response has more tokens.
     pub cut: bool,
 }
 
-/// A layer at the place that predicts a token.
+/// A policy at the position that predicts a token.
 #[derive(Debug, Clone)]
 pub struct MapCell {
     /// The entropy in nats.
     pub entropy: f32,
-    /// The most probable tokens with their probabilities.
+    /// The most probable tokens and their probabilities.
     pub top: Vec<(String, f32)>,
 }
 
-/// Looks at the beginning of a response through every layer, `most_cells` at the most: with what its layer would say, a cell
-/// takes about a hundred bytes of the page.
+/// Computes the map of a response's beginning, with at most `max_cells` cells. A cell takes about 100 bytes of a page.
 ///
 /// # Errors
-/// If the response cannot be run or its tokens have no text.
+/// If the model cannot run the response, or its tokens cannot be decoded.
 pub fn response_map<B: Backend>(
     decoder: &Decoder<B>,
     tokenizer: &TextTokenizer,
     model: &str,
     sequence: &Sequence,
     norm: Norm,
-    most_cells: usize,
+    max_cells: usize,
 ) -> Result<ResponseMap, AnalysisError> {
-    let shown = sequence.response.len().min(TOKENS).min(most_cells / (decoder.layers.len() + 1)).max(1);
+    let shown = sequence.response.len().min(MAX_TOKENS).min(max_cells / (decoder.layers.len() + 1)).max(1);
     let response = &sequence.response[..shown.min(sequence.response.len())];
     let ids = [&sequence.prompt[..], &response[..response.len().saturating_sub(1)]].concat();
     let first = sequence.prompt.len() - 1;
     let text = |id: u32| -> Result<String, AnalysisError> {
-        Ok(visible(&tokenizer.token_text(id)?).chars().take(LETTERS).collect())
+        Ok(visible(&tokenizer.token_text(id)?).chars().take(MAX_TOKEN_CHARACTERS).collect())
     };
     let mut cells = Vec::new();
     for site in lens(decoder, &ids, norm, TOP)? {
@@ -76,10 +75,10 @@ pub fn response_map<B: Backend>(
     })
 }
 
-/// Letters of a token that are shown.
-const LETTERS: usize = 16;
+/// Characters shown per token.
+const MAX_TOKEN_CHARACTERS: usize = 16;
 
-/// A text with its spaces, line ends and tabs replaced by visible symbols.
+/// Replaces spaces, line ends and tabs by visible symbols.
 pub fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {

@@ -1,29 +1,28 @@
-//! Which tokens a mean is over.
+//! Subsets of tokens.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Some of the responses' tokens.
+/// A subset of the response tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slice {
-    /// All of them.
+    /// All tokens.
     All,
-    /// Those at these positions in their response, counted from 1.
+    /// The tokens at these positions of their response, from 1.
     Positions {
-        /// The first.
+        /// The first position.
         from: usize,
-        /// The last.
+        /// The last position.
         to: usize,
     },
-    /// Those of responses worth more than half.
+    /// The tokens of responses with a score above 0.5.
     Correct,
-    /// Those of responses worth half or less.
+    /// The tokens of responses with a score of at most 0.5.
     Incorrect,
 }
 
-/// The bucket of a position counted from 0. Bucket b holds positions `2^b ..= 2^{b+1} - 1` counted from 1, so that the first
-/// token has its own.
+/// The bucket of a position from 0. Bucket b has the positions `2^b ..= 2^{b+1} - 1`, counted from 1.
 pub(crate) fn bucket_of(position: usize) -> usize {
     (position + 1).ilog2() as usize
 }

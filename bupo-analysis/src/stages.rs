@@ -1,42 +1,43 @@
-//! The stages of the layers, by the entropy change of their feed-forward.
+//! The stages of the layers, by the entropy change of their feed-forwards.
 //!
-//! The paper (arXiv 2512.19673, section 4) reads three stages off a picture: exploration, where the feed-forward raises the
-//! entropy; integration, where it leaves it; convergence, where it lowers it. Here they are a fit: of all ways to cut the layers into an
-//! exploring, an integrating and a converging run, in that order and each possibly empty, the one with the least misfit. With a
-//! tolerance t and a layer's change c, the misfit of a layer is
+//! The paper (arXiv 2512.19673, section 4) identifies three stages by inspection: in exploration the feed-forward increases the
+//! entropy, in integration it does not change it, in convergence it decreases it. Here the stages are fitted: of all partitions of
+//! the layers into exploration, integration and convergence, in this order and each possibly empty, the one with the smallest
+//! misfit is taken. With tolerance t, a layer with entropy change c has the misfit
 //!
 //! ```text
-//! exploration   max(0, t - c)        the change should be above t
-//! integration   max(0, |c| - t)      within t
-//! convergence   max(0, t + c)        below -t
+//! exploration   max(0, t - c)        0 if c is at least t
+//! integration   max(0, |c| - t)      0 if c is from -t to t
+//! convergence   max(0, t + c)        0 if c is at most -t
 //! ```
 //!
-//! A sum over layers, so that one layer that differs by a little does not end a stage.
+//! The misfits are summed over layers, so that a single deviating layer does not end a stage.
 
 use serde::{Deserialize, Serialize};
 
-/// What counts as no change, as a share of ln V, the largest entropy there is.
+/// The default tolerance, as a fraction of ln V, the maximum entropy.
 pub const DEFAULT_TOLERANCE: f64 = 0.01;
 
-/// Layers `1 ..= exploration` explore, those up to and including `integration` integrate, those above converge.
+/// The last layers of the stages: exploration is `1 ..= exploration`, integration `exploration + 1 ..= integration`, and convergence
+/// the layers above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stages {
     /// The number of layers.
     pub num_layers: usize,
-    /// The last layer that explores; 0 if none does.
+    /// The last layer of exploration; 0 if it has no layers.
     pub exploration: usize,
-    /// The last layer that integrates; that of exploration if none does.
+    /// The last layer of integration; equal to `exploration` if it has no layers.
     pub integration: usize,
 }
 
 impl Stages {
-    /// Of the feed-forwards' entropy changes, layer 1 first, in nats, with a tolerance in nats. Where several cuts fit as
-    /// well, the shortest exploration and convergence are taken.
+    /// Fits the stages to the feed-forwards' entropy changes, layer 1 first. Changes and tolerance are in nats; changes that are
+    /// not finite count as 0. Of equally good partitions, the one with the shortest exploration and convergence is taken.
     pub fn fit(changes: &[f64], tolerance: f64) -> Self {
-        let known = |change: &f64| if change.is_finite() { *change } else { 0.0 };
+        let finite = |change: &f64| if change.is_finite() { *change } else { 0.0 };
         let misfits: Vec<[f64; 3]> = changes
             .iter()
-            .map(known)
+            .map(finite)
             .map(|c| [tolerance - c, c.abs() - tolerance, tolerance + c].map(|misfit| misfit.max(0.0)))
             .collect();
         let sum = |range: std::ops::Range<usize>, stage: usize| -> f64 {
@@ -48,7 +49,7 @@ impl Stages {
             for integration in (exploration..=num_layers).rev() {
                 let misfit =
                     sum(0..exploration, 0) + sum(exploration..integration, 1) + sum(integration..num_layers, 2);
-                // Rounding does not make one cut better than another.
+                // Differences below this are rounding errors.
                 if misfit < best.0 - 1e-12 {
                     best = (misfit, exploration, integration);
                 }
@@ -91,17 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn families_come_out_as_the_paper_reads_them() {
+    fn stages_agree_with_the_paper_for_its_model_families() {
         assert_eq!(ends(&runs(&[(6, 1.2), (20, 0.03), (10, -0.8)])), (6, 26), "three stages");
         assert_eq!(ends(&runs(&[(27, 0.3), (1, -2.5)])), (27, 27), "positive up to the last layer");
         assert_eq!(ends(&runs(&[(31, 0.3), (1, 0.02)])), (31, 32), "positive up to the last layer but one");
     }
 
     #[test]
-    fn stages_may_be_missing() {
+    fn stages_can_be_empty() {
         assert_eq!(ends(&runs(&[(8, 0.0)])), (0, 8), "flat");
-        assert_eq!(ends(&runs(&[(8, 1.0)])), (8, 8), "exploring throughout");
-        assert_eq!(ends(&runs(&[(8, -1.0)])), (0, 0), "converging throughout");
+        assert_eq!(ends(&runs(&[(8, 1.0)])), (8, 8), "exploration only");
+        assert_eq!(ends(&runs(&[(8, -1.0)])), (0, 0), "convergence only");
         assert_eq!(ends(&[]), (0, 0), "no layers");
         assert_eq!(
             Stages::fit(&runs(&[(3, 1.0), (2, -1.0)]), TOLERANCE).named(),
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_layer_does_not_end_a_stage() {
+    fn one_deviating_layer_does_not_end_a_stage() {
         let mut changes = runs(&[(6, 1.2), (20, 0.03), (10, -0.8)]);
         changes[0] = -0.4;
         changes[3] = 0.05;
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_does_not_move_them() {
+    fn noise_does_not_move_stages() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut noisy = |size: f64| -> Vec<f64> {
             let changes = runs(&[(6, 1.0), (20, 0.0), (10, -0.8)]);
@@ -133,12 +134,12 @@ mod tests {
             let (exploration, integration) = ends(&noisy(2.0 * TOLERANCE));
             near += usize::from((5..=7).contains(&exploration) && (25..=27).contains(&integration));
         }
-        // At twice what the tolerance allows they move by at most a layer three times in four.
+        // With noise of twice the tolerance, they move by at most one layer in 75% of the trials.
         assert!(near >= 375, "{near}");
     }
 
     #[test]
-    fn values_that_are_not_numbers_count_as_no_change() {
+    fn nan_counts_as_no_change() {
         assert_eq!(ends(&[1.0, f64::NAN, -1.0]), (1, 2));
     }
 }

@@ -1,18 +1,18 @@
-//! What is said of a policy at each token.
+//! The statistics of a policy.
 
 use bupo_core::{FullPolicyDivergence, PolicyComparison};
 use bupo_models::SiteMeasures;
 use serde::{Deserialize, Serialize};
 
-/// A statistic of one policy, a mean over tokens; [`Statistic::Participation`] is one over responses.
+/// A statistic of one policy, averaged over tokens; [`Statistic::Participation`] is averaged over responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statistic {
-    /// Of the policy, in nats.
+    /// Entropy of the policy, in nats.
     Entropy,
-    /// At the policy's input, in nats: `H^{l-1}` for a layer, the normed input for attention and feed-forward.
+    /// Entropy at the module's input, in nats: of `H^{l-1}` for a layer, of the normalized input for attention and feed-forward.
     InputEntropy,
-    /// Entropy less input entropy.
+    /// Entropy minus input entropy, in nats.
     EntropyChange,
     /// KL(policy || full), in nats.
     Kl,
@@ -20,24 +20,24 @@ pub enum Statistic {
     ReverseKl,
     /// Jensen-Shannon divergence from the full policy, in nats.
     Js,
-    /// Share of tokens at which the most probable token is the full policy's.
+    /// Fraction of tokens at which policy and full policy have the same most probable token.
     Agreement,
-    /// Rank of the response's token, from 1.
+    /// Rank of the response token in the policy, from 1.
     Rank,
-    /// Probability of the response's token.
+    /// Probability of the response token.
     Probability,
-    /// Its log-probability, in nats.
+    /// Log-probability of the response token, in nats.
     LogProb,
-    /// Cosine of the contribution with the state it is added to.
+    /// Cosine similarity of the contribution and the state it is added to.
     Cosine,
     /// Euclidean norm of the state.
     Norm,
-    /// Directions a response's states spread over.
+    /// Participation ratio of a response's states: the effective number of their dimensions.
     Participation,
 }
 
 impl Statistic {
-    /// Those that every token has, in the order of a accumulator's columns.
+    /// The statistics of a token, in the order of the accumulator's columns.
     pub(crate) const PER_TOKEN: [Self; 12] = [
         Self::Entropy,
         Self::InputEntropy,
@@ -83,22 +83,22 @@ impl Statistic {
     }
 }
 
-/// The values of [`Statistic::PER_TOKEN`] at one token, not a number where there is none.
+/// The values of [`Statistic::PER_TOKEN`] at one token, NaN if not measured.
 pub(crate) fn at_token(policy: &PolicyComparison, site: Option<&SiteMeasures>, token: usize) -> [f64; 12] {
     let number = |value: Option<&f32>| value.map_or(f64::NAN, |value| f64::from(*value));
-    let beside =
-        |values: fn(&FullPolicyDivergence) -> &Vec<f32>| number(policy.divergence.as_ref().map(|b| &values(b)[token]));
+    let divergence =
+        |values: fn(&FullPolicyDivergence) -> &Vec<f32>| number(policy.divergence.as_ref().map(|d| &values(d)[token]));
     let entropy = f64::from(policy.entropy[token]);
     let input = number(site.map(|site| &site.input_entropy[token]));
     let log_prob = f64::from(policy.log_probs[token]);
-    let agrees = policy.divergence.as_ref().map(|beside| if beside.agrees[token] { &1.0 } else { &0.0 });
+    let agrees = policy.divergence.as_ref().map(|d| if d.agrees[token] { &1.0 } else { &0.0 });
     [
         entropy,
         input,
         entropy - input,
-        beside(|b| &b.kl),
-        beside(|b| &b.reverse_kl),
-        beside(|b| &b.js),
+        divergence(|d| &d.kl),
+        divergence(|d| &d.reverse_kl),
+        divergence(|d| &d.js),
         number(agrees),
         f64::from(policy.ranks[token]),
         log_prob.exp(),

@@ -1,14 +1,14 @@
-//! The summary in JSON; docs/analysis.md documents its fields.
+//! The JSON summary. docs/analysis.md documents its fields.
 
 use serde_json::{Value, json};
 
 use crate::analysis::Analysis;
 use crate::slice::Slice;
 
-/// The version of the summary's layout.
+/// Version of the summary's layout.
 const SCHEMA: u32 = 1;
 
-/// Everything said of some models; means over all tokens. `complete` tells whether all that was asked for was analysed.
+/// The results of some models, with means over all tokens. `complete` is whether all requested responses were measured.
 pub fn summary(analyses: &[Analysis], complete: bool) -> Value {
     json!({
         "schema": SCHEMA,
@@ -23,7 +23,7 @@ fn model(analysis: &Analysis) -> Value {
     let boundary = analysis.boundary.as_ref().map(|boundary| {
         json!({
             "layer": boundary.layer,
-            "sure": boundary.is_sure(),
+            "sure": boundary.is_stable(),
             "reason": boundary.reason(),
             "certainty": boundary.certainty(),
             "share": boundary.share,

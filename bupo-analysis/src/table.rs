@@ -1,4 +1,4 @@
-//! Every mean as one tidy table: a row is a model, a policy, a statistic and a slice.
+//! All means as one tidy table: one row per model, policy, statistic and slice.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ const HEADER: [&str; 13] = [
     "tokens",
 ];
 
-/// Writes the means as CSV with a header; what is not known is empty.
+/// Writes the means as CSV with a header. Missing values are empty.
 ///
 /// # Errors
 /// If the writer fails.
@@ -70,7 +70,7 @@ pub fn write_csv(analyses: &[Analysis], to: impl Write) -> Result<(), AnalysisEr
     Ok(())
 }
 
-/// Writes the same table as Parquet.
+/// Writes the table of [`write_csv`] as Parquet.
 ///
 /// # Errors
 /// If the writer fails.
@@ -110,7 +110,7 @@ pub fn write_parquet(analyses: &[Analysis], to: impl Write + Send) -> Result<(),
     Ok(())
 }
 
-/// A column of the table.
+/// The values of a column.
 enum Values {
     Texts(Vec<ByteArray>),
     Counts(Vec<Option<i64>>),
@@ -122,11 +122,11 @@ impl Values {
         match (self, column) {
             (Self::Texts(texts), ColumnWriter::ByteArrayColumnWriter(writer)) => writer.write_batch(&texts, None, None),
             (Self::Counts(counts), ColumnWriter::Int64ColumnWriter(writer)) => {
-                let (values, levels) = known(&counts);
+                let (values, levels) = present(&counts);
                 writer.write_batch(&values, Some(&levels), None)
             }
             (Self::Numbers(numbers), ColumnWriter::DoubleColumnWriter(writer)) => {
-                let (values, levels) = known(&numbers);
+                let (values, levels) = present(&numbers);
                 writer.write_batch(&values, Some(&levels), None)
             }
             _ => return Err(ParquetError::General("the table and its schema have different columns".into())),
@@ -135,8 +135,8 @@ impl Values {
     }
 }
 
-/// The values that are there, and for every row whether one is.
-fn known<T: Copy>(values: &[Option<T>]) -> (Vec<T>, Vec<i16>) {
+/// The values that are present, and the definition level of each row: 1 if its value is present.
+fn present<T: Copy>(values: &[Option<T>]) -> (Vec<T>, Vec<i16>) {
     (values.iter().flatten().copied().collect(), values.iter().map(|value| i16::from(value.is_some())).collect())
 }
 

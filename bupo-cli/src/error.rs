@@ -1,4 +1,4 @@
-//! Errors as the command line shows them: one sentence that says what is wrong, where, and the mend.
+//! Errors as the command line prints them: one sentence that says what is wrong, where, and how to fix it.
 
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,19 @@
-//! The `bupo` command: trace, sample and train the policies inside a language model.
+//! The `bupo` command.
 
 #[macro_use]
 mod out;
 
+mod allocator;
 mod args;
 mod backend;
 mod commands;
+mod embedded;
 mod error;
-mod memory;
+mod files;
+mod grading;
+mod interrupt;
+mod model;
+mod plan;
 mod screen;
 
 use std::process::ExitCode;
@@ -18,7 +24,8 @@ use args::{Cli, Command};
 use error::CliError;
 
 fn main() -> ExitCode {
-    memory::keep_pages();
+    backend::prepare_environment();
+    allocator::keep_freed_pages();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,20 +38,20 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Train(args) => commands::train::run(args),
-        Command::Trace(args) => commands::trace::run(args),
-        Command::Generate(args) => commands::generate::run(args),
-        Command::Lens(args) => commands::lens::run(args),
-        Command::Analyze(args) => commands::analyze::run(args),
-        Command::Report(args) => commands::report::run(args),
-        Command::Runs(args) => commands::runs::run(args),
-        Command::Replay(args) => commands::replay::run(args),
-        Command::Eval(args) => commands::eval::run(args),
-        Command::Grade(args) => commands::grade::run(args),
-        Command::Data(args) => commands::data::run(args),
-        Command::Config(args) => commands::config::run(args),
-        Command::Bench(args) => commands::bench::run(args),
+        Command::Trace(args) => commands::trace::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Lens(args) => commands::lens::run(&args),
+        Command::Analyze(args) => commands::analyze::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Runs(args) => commands::runs::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Grade(args) => commands::grade::run(&args),
+        Command::Data(args) => commands::data::run(&args),
+        Command::Config(args) => commands::config::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
         Command::Devices => commands::devices::list(),
         Command::Doctor => commands::devices::check(),
-        Command::Pretrain(args) => commands::pretrain::run(args),
+        Command::Pretrain(args) => commands::pretrain::run(&args),
     }
 }

@@ -1,6 +1,6 @@
-//! Printing that a closed pipe does not end: who reads the first lines of a long run and leaves must not stop it.
+//! Printing to standard output. Unlike `println!`, these macros do not panic if the reader has closed the pipe.
 
-/// As `println!`; what cannot be written is dropped.
+/// Like `println!`; write errors are ignored.
 macro_rules! outln {
     ($($part:tt)*) => {{
         use std::io::Write as _;
@@ -8,7 +8,7 @@ macro_rules! outln {
     }};
 }
 
-/// As `print!`; what cannot be written is dropped.
+/// Like `print!`; write errors are ignored.
 macro_rules! out {
     ($($part:tt)*) => {{
         use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! Finds the answer in a response.
+//! Finds boxes and answer tags in a text.
 
 /// What the strict rule reads: the last `\boxed{...}` whose braces match, or the last `\boxed x` up to the next `$`.
 ///
@@ -23,36 +23,72 @@ pub(crate) fn strict_box(response: &str) -> Option<&str> {
     None
 }
 
-/// What the equivalence rule reads: the last box; without any box, the text after the last announcement
-/// (`the answer is`, `####`), else the last formula, else the last number.
+/// The content of the last box that has one. `None`: there is no such box. `Some(None)`: the last box never closes.
 ///
-/// A response whose last box never closes was cut off: it has no answer, whatever stands before the box.
-pub(crate) fn final_answer(response: &str) -> Option<&str> {
-    match last_box(response) {
-        Some(content) => content,
-        None => announced(response).or_else(|| last_formula(response)).or_else(|| last_number(response)),
+/// Boxes that are only mentioned (`in \boxed{}`, `use \boxed as told`) or hold a placeholder are passed over.
+pub(crate) fn last_box(text: &str) -> Option<Option<&str>> {
+    let mut boxes: Vec<usize> =
+        BOXES.iter().flat_map(|name| text.match_indices(name).map(|(at, name)| at + name.len())).collect();
+    boxes.sort_unstable();
+    for start in boxes.into_iter().rev() {
+        let rest = text[start..].trim_start();
+        match rest.strip_prefix('{') {
+            Some(content) => match close(content) {
+                None => return Some(None),
+                Some(end) if is_placeholder(&content[..end]) => {}
+                Some(end) => return Some(Some(&content[..end])),
+            },
+            None => {
+                if let Some(content) = unbraced(rest) {
+                    return Some(Some(content));
+                }
+            }
+        }
     }
-    .map(str::trim)
-    .filter(|answer| !answer.is_empty())
+    None
 }
 
-/// The content of `text` where `text` as a whole is one box.
+/// The content of the last box of `text`, or `text` where there is none.
 pub(crate) fn unboxed(text: &str) -> &str {
     last_box(text).flatten().unwrap_or(text)
 }
 
+/// The content of the last `<answer>` tag that has one; up to the end where it does not close.
+pub(crate) fn tagged(text: &str) -> Option<&str> {
+    let content = &text[text.rfind("<answer>")? + "<answer>".len()..];
+    let content = content.find("</answer>").map_or(content, |end| &content[..end]).trim();
+    (!content.is_empty()).then_some(content)
+}
+
 const BOXES: [&str; 3] = ["\\boxed", "\\fbox", "\\framebox"];
 
-/// `None`: there is no box. `Some(None)`: the last box is unclosed or empty of any argument.
-pub(crate) fn last_box(text: &str) -> Option<Option<&str>> {
-    let (start, name) =
-        BOXES.iter().filter_map(|name| text.rfind(name).map(|at| (at, *name))).max_by_key(|(at, _)| *at)?;
-    let rest = text[start + name.len()..].trim_start();
-    Some(match rest.strip_prefix('{') {
-        Some(content) => close(content).map(|end| &content[..end]),
-        // `\boxed 5`, as TeX allows: up to the end of the formula.
-        None => Some(rest.split(['$', '\n']).next().unwrap_or(rest)).filter(|content| !content.trim().is_empty()),
-    })
+/// `\boxed 5`, as TeX allows: up to the end of the formula. Words without the end of a formula are prose.
+fn unbraced(rest: &str) -> Option<&str> {
+    let end = rest.find(['$', '\n']).unwrap_or(rest.len());
+    let content = rest[..end].trim();
+    let mut chars = content.chars();
+    let first = chars.next()?;
+    let word = first.is_alphabetic() && chars.next().is_some_and(char::is_alphabetic);
+    let mathematical =
+        first.is_alphanumeric() || matches!(first, '\\' | '-' | '+' | '(' | '[' | '|' | '.' | '\u{2212}');
+    let closed = rest[end..].starts_with('$');
+    (mathematical && (closed || !word) && content.chars().any(char::is_alphanumeric)).then_some(content)
+}
+
+/// Whether a box stands for the answer without holding one: `\boxed{}`, `\boxed{...}`, `\boxed{\text{answer}}`.
+fn is_placeholder(content: &str) -> bool {
+    let content = content.trim();
+    let inside = ["\\text{", "\\textbf{", "\\textit{", "\\mathrm{"]
+        .iter()
+        .find_map(|command| content.strip_prefix(command)?.strip_suffix('}'))
+        .unwrap_or(content);
+    let words =
+        inside.trim_matches(|c: char| c.is_whitespace() || matches!(c, '$' | '[' | ']' | '<' | '>' | '~' | '{' | '}'));
+    let words = words.to_ascii_lowercase();
+    matches!(
+        words.as_str(),
+        "" | "..." | "…" | "?" | "\\" | "\\," | "\\quad" | "\\ldots" | "\\cdots" | "\\dots" | "\\cdot"
+    ) || matches!(words.as_str(), "answer" | "your answer" | "the answer" | "final answer" | "your final answer")
 }
 
 /// Where the brace that is open at the start of `content` closes; `\{` and `\}` are characters, not braces.
@@ -77,63 +113,6 @@ fn close(content: &str) -> Option<usize> {
     None
 }
 
-const ANNOUNCEMENTS: [&str; 6] = ["answer is", "answer:", "answer =", "answer equals", "result is", "####"];
-
-fn announced(response: &str) -> Option<&str> {
-    // Lowering ASCII only keeps every byte offset.
-    let lowered = response.to_ascii_lowercase();
-    let after = ANNOUNCEMENTS.iter().filter_map(|words| lowered.rfind(words).map(|at| at + words.len())).max()?;
-    let rest = response[after..].trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '='));
-    if let Some(formula) = first_formula(rest.lines().next().unwrap_or(rest)) {
-        return Some(formula);
-    }
-    let line = rest.lines().next()?;
-    let sentence = line.find(". ").map_or(line, |end| &line[..end]);
-    Some(sentence.trim().trim_end_matches(['.', '*', '!', ' '])).filter(|answer| !answer.is_empty())
-}
-
-const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")];
-
-/// The formula that `text` starts with or holds, when nothing but words stands before it.
-fn first_formula(text: &str) -> Option<&str> {
-    let (start, open, shut) = DELIMITERS
-        .iter()
-        .filter_map(|(open, shut)| text.find(open).map(|at| (at, *open, *shut)))
-        .min_by_key(|(at, open, _)| (*at, usize::MAX - open.len()))?;
-    if text[..start].ends_with('\\') || text[..start].bytes().any(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let content = &text[start + open.len()..];
-    content.find(shut).map(|end| &content[..end])
-}
-
-fn last_formula(response: &str) -> Option<&str> {
-    DELIMITERS
-        .iter()
-        .filter_map(|(open, shut)| {
-            let end = response.rfind(shut)?;
-            let start = response[..end].rfind(open)? + open.len();
-            let content = &response[start..end];
-            // Between the closing dollar of one formula and the opening one of the next stands prose.
-            let paired = *open != "$" || response[..start].matches('$').count() % 2 == 1;
-            (paired && !content.trim().is_empty()).then_some((end, content))
-        })
-        .max_by_key(|(end, _)| *end)
-        .map(|(_, content)| content)
-}
-
-fn last_number(response: &str) -> Option<&str> {
-    let bytes = response.as_bytes();
-    let end = bytes.iter().rposition(u8::is_ascii_digit)? + 1;
-    let part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b'/');
-    let mut start = bytes[..end].iter().rposition(|byte| !part(byte)).map_or(0, |at| at + 1);
-    start += bytes[start..end].iter().take_while(|byte| matches!(byte, b',' | b'/')).count();
-    if start > 0 && bytes[start - 1] == b'-' {
-        start -= 1;
-    }
-    response.get(start..end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,23 +129,27 @@ mod tests {
 
     #[test]
     fn the_last_box_wins() {
-        assert_eq!(final_answer("\\boxed{1} and then \\boxed{2}."), Some("2"));
-        assert_eq!(final_answer("\\fbox{ \\{1, 2\\} }"), Some("\\{1, 2\\}"));
-        assert_eq!(final_answer("\\boxed 5$ done"), Some("5"));
-        assert_eq!(final_answer("first \\boxed{1}, then \\boxed{2"), None);
-        assert_eq!(final_answer("\\boxed{}"), None);
+        assert_eq!(last_box("\\boxed{1} and then \\boxed{2}."), Some(Some("2")));
+        assert_eq!(last_box("\\fbox{ \\{1, 2\\} }"), Some(Some(" \\{1, 2\\} ")));
+        assert_eq!(last_box("\\boxed 5$ done"), Some(Some("5")));
+        assert_eq!(last_box("$\\boxed Less than 2$"), Some(Some("Less than 2")));
+        assert_eq!(last_box("first \\boxed{1}, then \\boxed{2"), Some(None));
+        assert_eq!(last_box("none"), None);
     }
 
     #[test]
-    fn a_response_without_a_box_is_read_by_its_announcement() {
-        assert_eq!(final_answer("We get 3. The answer is 42. Good."), Some("42"));
-        assert_eq!(final_answer("**Final answer:** $\\frac12$"), Some("\\frac12"));
-        assert_eq!(final_answer("The final answer is \\(x+1\\)."), Some("x+1"));
-        assert_eq!(final_answer("so 7 - 3 = 4\n#### 4"), Some("4"));
-        assert_eq!(final_answer("Since $a$ is odd, $b = 2$ holds."), Some("b = 2"));
-        assert_eq!(final_answer("That makes 12 or 1,250."), Some("1,250"));
-        assert_eq!(final_answer("That makes -0.5"), Some("-0.5"));
-        assert_eq!(final_answer("no idea"), None);
-        assert_eq!(final_answer(""), None);
+    fn a_box_without_an_answer_is_passed_over() {
+        for text in [
+            "\\boxed{5}\\fbox{}",
+            "\\boxed{5} \\boxed{ }",
+            "\\boxed{5}, in a \\boxed{...} as asked",
+            "\\boxed{5} (with \\boxed{\\text{answer}})",
+            "\\boxed{5}. I used \\boxed as asked.",
+            "\\boxed{5}. I used `\\boxed`.",
+            "\\boxed{5}. See \\boxed.",
+        ] {
+            assert_eq!(last_box(text), Some(Some("5")), "{text}");
+        }
+        assert_eq!(last_box("It must be in \\boxed{}. It is 5."), None);
     }
 }

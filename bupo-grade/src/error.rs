@@ -1,10 +1,10 @@
-//! What can be wrong with rewards and scorers.
+//! Errors of rewards and scorers.
 
-/// Errors of the grading crate. Each says what is wrong, where, and how to mend it.
+/// Errors of the grading crate. Each message says what is wrong, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum GradeError {
-    /// A rule's name is not one of ours.
-    #[error("`{0}` is no rule; write strict, equivalent, exact, numeric or command:PROGRAM")]
+    /// The name of a rule is unknown.
+    #[error("`{0}` is not a rule; use strict, equivalent, exact, numeric or command:PROGRAM")]
     UnknownRule(String),
     /// The weights of a reward cannot be used.
     #[error("the reward of {source_name} has weights {weights:?}; give some from 0 to 1,000,000, not all of them 0")]
@@ -19,12 +19,12 @@ pub enum GradeError {
         "the reward source `{0}` has a `*` that is not its last character; write a name, or the start of one and `*`"
     )]
     Pattern(String),
-    /// A scorer's program does not start.
-    #[error("cannot start the scorer `{command}`: {source}; is its first word a program that may be executed?")]
+    /// The program of an external scorer does not start.
+    #[error("cannot start the scorer `{command}`: {source}; its first word must be an executable program")]
     Command {
         /// The program and its arguments.
         command: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }

@@ -1,6 +1,7 @@
-//! The answer, character by character.
+//! The rule that compares characters.
 
-use crate::{Graded, boxed};
+use crate::boxed;
+use crate::item::Graded;
 
 /// Grades by plain equality: what is in the last box, or the whole response where no box closes, is `answer` once
 /// the white space around both is gone.

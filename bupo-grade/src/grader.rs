@@ -2,12 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{
-    CommandScorer, GradeError, Graded, GradedItem, Item, Rewards, Rule, TimeLimits, equivalent, exact, numeric,
-    parallel, strict,
-};
+use crate::command::{CommandScorer, TimeLimits};
+use crate::equivalent::equivalent;
+use crate::error::GradeError;
+use crate::exact::exact;
+use crate::item::{Graded, GradedItem, Item};
+use crate::numeric::numeric;
+use crate::parallel;
+use crate::rules::{Rewards, Rule};
+use crate::strict::strict;
 
-/// Grades by [`Rewards`], on all threads of the machine, its scorers' processes started once.
+/// Grades by [`Rewards`], on all threads of the machine. Processes of external scorers are kept between calls.
 #[derive(Debug)]
 pub struct Grader {
     rewards: Rewards,
@@ -16,7 +21,7 @@ pub struct Grader {
     failures: Mutex<Failures>,
 }
 
-/// What scorers could not score since a [`Grader`] was made.
+/// The items that external scorers failed on since a [`Grader`] was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
     /// Items, each counted once.
@@ -60,7 +65,7 @@ impl Grader {
         graded
     }
 
-    /// What scorers could not score so far; they gave it 0.
+    /// The failures of external scorers so far; such an item has a score of 0.
     pub fn failures(&self) -> Failures {
         self.lock().clone()
     }

@@ -1,10 +1,11 @@
-//! Numbers, compared as the exact rationals they stand for.
+//! The rule that compares numbers as exact rationals.
 
 use num_bigint::{BigInt, BigUint};
 use num_rational::BigRational;
 use num_traits::{One, Pow, Zero};
 
-use crate::{Graded, boxed};
+use crate::item::Graded;
+use crate::{boxed, expression};
 
 /// The longest number that is read, in bytes, and the largest power of ten in it.
 const MAX_LEN: usize = 1000;
@@ -13,11 +14,11 @@ const MAX_EXPONENT: i32 = 1000;
 /// Grades by value: the response's number and `answer` are the same rational number, without any rounding.
 ///
 /// The response's number is the content of its last box, which must be one number and nothing else; without any box, the
-/// last number in the text. A last box that never closes was cut off: it has no number. `answer` must be one number.
+/// last number in the text, which must not be part of an expression such as `2^{10}`. A last box that never closes was
+/// cut off: it has no number. `answer` must be one number.
 ///
 /// A number is `42`, `-0.5`, `.5`, `1,234.5` (commas only between groups of three), `2.5e-3`, or a fraction of two of these
-/// such as `3/4`. A sign counts where no letter, digit or closing bracket stands before it: the last number of `10-3` is
-/// 3. Digits within a word (`x2`) are no number. Dollar and percent signs around a number are ignored: `50%` is 50.
+/// such as `3/4`. Digits within a word (`x2`) are no number. Dollar and percent signs around a number are ignored: `50%` is 50.
 /// Numbers of more than 1,000 characters or with exponents beyond 1,000 are equal to nothing.
 ///
 /// ```
@@ -28,7 +29,7 @@ const MAX_EXPONENT: i32 = 1000;
 pub fn numeric(response: &str, answer: &str) -> Graded {
     let extracted = match boxed::last_box(response) {
         Some(content) => content.map(str::trim),
-        None => last_number(response),
+        None => boxed::tagged(response).or_else(|| expression::last_expression(response)).map(without_unit),
     };
     let same = match (extracted.and_then(whole), whole(answer)) {
         (Some(found), Some(right)) => found == right,
@@ -44,33 +45,17 @@ fn whole(text: &str) -> Option<BigRational> {
     (span(text) == Some(text.len())).then(|| value(text)).flatten()
 }
 
-fn last_number(text: &str) -> Option<&str> {
-    let mut last = None;
-    let mut at = 0;
-    let mut before = ' ';
-    while let Some(next) = text[at..].chars().next() {
-        // Stopping at most once per character and jumping over what was read keeps this linear.
-        let end = if may_precede(before, next) { span(&text[at..]).map(|len| at + len) } else { None };
-        match end {
-            Some(end) => {
-                last = text.get(at..end);
-                at = end;
-                before = '0';
-            }
-            None => {
-                at += next.len_utf8();
-                before = next;
-            }
-        }
-    }
-    last
-}
-
-fn may_precede(before: char, next: char) -> bool {
-    match next {
-        '0'..='9' => !before.is_ascii_alphabetic() && before != '_',
-        _ => !before.is_ascii_alphanumeric() && !matches!(before, ')' | ']' | '}' | '_'),
-    }
+/// `5cm`, `5 \text{ cm}` and `€5` are 5 here.
+fn without_unit(text: &str) -> &str {
+    let text = text.trim_matches(['€', '£', '¥', '₹', '¢', '°']);
+    let text = ["\\text{", "\\mathrm{"]
+        .iter()
+        .find_map(|command| text.split_once(command))
+        .filter(|(number, unit)| !number.is_empty() && unit.strip_suffix('}').is_some_and(|unit| !unit.contains('}')))
+        .map_or(text, |(number, _)| number.trim());
+    const UNITS: [&str; 12] = ["cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "hr", "min"];
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    if UNITS.contains(&&text[number.len()..]) { number } else { text }
 }
 
 /// The length of the number `text` starts with: a sign, a decimal and perhaps a slash and another decimal.
@@ -216,15 +201,18 @@ mod tests {
         for (text, number) in [
             ("We get 3, then 42.", Some("42")),
             ("it costs $1,250.50!", Some("1,250.50")),
-            ("1,2,3", Some("3")),
-            ("10-3", Some("3")),
-            ("f(2)-3", Some("3")),
+            // Never a part of something else.
+            ("1,2,3", Some("1,2,3")),
+            ("10-3", Some("10-3")),
+            ("f(2)-3", Some("f(2)-3")),
+            ("adding \\frac{1}{2}", Some("\\frac{1}{2}")),
+            ("is 2^{10}", Some("2^{10}")),
             ("x=-3", Some("-3")),
             ("x = \u{2212}3\u{fc}", Some("\u{2212}3")),
             ("3/4 of x2 and H_2", Some("3/4")),
-            ("4/x", Some("4")),
-            ("about 1e-3m", Some("1e-3")),
-            ("2e", Some("2")),
+            ("4/x", Some("4/x")),
+            ("about 1e-3cm", Some("1e-3")),
+            ("2e", Some("2e")),
             ("\u{7b54}\u{6848}\u{662f}5", Some("5")),
             ("no idea", None),
             ("", None),

@@ -15,16 +15,22 @@ where
     T: Send,
     F: Fn(&mut W, usize) -> T + Sync,
 {
+    share(workers, count, |worker, indices| indices.map(|index| (index, work(worker, index))).collect())
+}
+
+/// The results for all `i` below `count`, in order. Each worker has a thread, and `work` draws indices from the
+/// iterator, which the workers share, and returns one result for each that it drew.
+pub(crate) fn share<W, T, F>(workers: &mut [W], count: usize, work: F) -> Vec<T>
+where
+    W: Send,
+    T: Send,
+    F: Fn(&mut W, &mut dyn Iterator<Item = usize>) -> Vec<(usize, T)> + Sync,
+{
     let next = AtomicUsize::new(0);
     let run = |worker: &mut W| {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return done;
-            }
-            done.push((index, work(worker, index)));
-        }
+        let mut indices =
+            std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < count));
+        work(worker, &mut indices)
     };
     let Some((own, others)) = workers.split_first_mut() else { return Vec::new() };
     let mut done = thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Which rule grades which problem, as settings say it.
+//! The choice of rules by the source of a problem, as written in a configuration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::GradeError;
+use crate::error::GradeError;
 
 /// A way of grading. Written and parsed as `strict`, `equivalent`, `exact`, `numeric`, `command:PROGRAM ARGUMENTS`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -242,9 +242,9 @@ mixed = [{ rule = "strict", weight = 4 }, { rule = "exact", weight = 1.0 }]
     }
 
     #[test]
-    fn what_is_no_reward_is_refused_by_name() {
+    fn an_invalid_reward_is_an_error_that_names_it() {
         for (text, says) in [
-            ("rule = \"stric\"", "`stric` is no rule"),
+            ("rule = \"stric\"", "`stric` is not a rule"),
             ("rule = 1", "a rule, or a list of { rule, weight }"),
             ("rules = \"strict\"", "unknown field `rules`"),
             ("rule = [{ rule = \"strict\" }]", "missing field `weight`"),

@@ -1,6 +1,7 @@
-//! The string rule of the reference implementation, order and quirks included.
+//! The string rule of the reference implementation, in the same order of steps.
 
-use crate::{Graded, boxed};
+use crate::boxed;
+use crate::item::Graded;
 
 /// Grades with the reference's string rule: the last box and `answer` are normalised and compared character by
 /// character.

@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use bupo_grade::{CommandScorer, GradeError, GradedItem, Item, TimeLimits};
-use common::{Script, each_line, item, scores};
+use common::{NUMBERED, PLAIN, Script, each_line, item, scores};
 use serde_json::{Value, json};
 
-const RIGHT: &str = "echo \"{\\\"score\\\": $answer, \\\"extracted\\\": \\\"x$answer\\\", \\\"more\\\": [1]}\"";
+const FORMS: [&str; 2] = [NUMBERED, PLAIN];
 
 fn failure(item: &GradedItem) -> &str {
     item.failure.as_deref().unwrap_or("none")
@@ -19,21 +19,23 @@ fn failure(item: &GradedItem) -> &str {
 
 #[test]
 fn many_answers_come_in_order() {
-    let slow_at_times = format!("case $answer in *7) sleep 0.02;; esac\n{RIGHT}");
-    let script = Script::new(&each_line(&slow_at_times));
-    let answers: Vec<String> = (0..500).map(|n| n.to_string()).collect();
-    let items: Vec<_> = answers.iter().map(|answer| item(answer)).collect();
-    let scorer = script.scorer();
-    for _ in 0..2 {
-        let scored = scorer.score(&items);
-        assert_eq!(scored.len(), 500);
-        for (n, scored) in scored.iter().enumerate() {
-            assert_eq!(scored.failure, None);
-            assert_eq!(scored.graded.score, n as f64);
-            assert_eq!(scored.graded.extracted, Some(format!("x{n}")));
+    for form in FORMS {
+        let script = Script::new(&each_line(&format!("case $answer in *7) sleep 0.02;; esac\n{form}")));
+        let answers: Vec<String> = (0..300).map(|n| n.to_string()).collect();
+        let items: Vec<_> = answers.iter().map(|answer| item(answer)).collect();
+        let scorer = script.scorer();
+        for _ in 0..2 {
+            let scored = scorer.score(&items);
+            assert_eq!(scored.len(), 300);
+            for (n, scored) in scored.iter().enumerate() {
+                assert_eq!(scored.failure, None);
+                assert_eq!(scored.graded.score, n as f64);
+                assert_eq!(scored.graded.extracted, Some(format!("x{n}")));
+                assert_eq!(scored.scored(), Ok(&scored.graded));
+            }
         }
+        assert!(scorer.score(&[]).is_empty());
     }
-    assert!(scorer.score(&[]).is_empty());
 }
 
 #[test]
@@ -49,20 +51,22 @@ fn a_scorer_is_told_all_of_an_item_on_one_line() {
     assert_eq!(
         asked,
         [
-            json!({"response": "a\nb \\boxed{\"\u{e9}\"}", "answer": "\u{0}1", "data_source": "math", "prompt": "p\r"}),
-            json!({"response": "r", "answer": "2", "data_source": "s"}),
+            json!({"id": 1_000_000_000u64, "response": "a\nb \\boxed{\"\u{e9}\"}", "answer": "\u{0}1", "data_source": "math", "prompt": "p\r"}),
+            json!({"id": 1_000_000_001u64, "response": "r", "answer": "2", "data_source": "s"}),
         ]
     );
 }
 
 #[test]
-fn a_process_is_kept_from_call_to_call() {
-    let script = Script::new("echo $$ >> $1/started\nwhile read -r line; do echo 1; done");
-    let scorer = script.scorer();
-    for _ in 0..5 {
-        assert_eq!(scores(&scorer.score(&[item("1")])), [1.0]);
+fn a_process_is_kept_from_call_to_call_if_it_returns_ids() {
+    for (form, started) in [(NUMBERED, 1), (PLAIN, 5)] {
+        let script = Script::new(&format!("echo $$ >> $1/started\n{}", each_line(form)));
+        let scorer = script.scorer();
+        for _ in 0..5 {
+            assert_eq!(scores(&scorer.score(&[item("1")])), [1.0]);
+        }
+        assert_eq!(script.lines("started").len(), started);
     }
-    assert_eq!(script.lines("started").len(), 1);
 }
 
 #[test]
@@ -79,17 +83,19 @@ fn a_program_that_cannot_start_is_an_error_at_once() {
 
 #[test]
 fn a_process_that_ends_costs_one_answer_and_says_why() {
-    let body = format!("n=$((n + 1)); [ $n = 4 ] && {{ echo 'lost: the key' >&2; exit 7; }}\n{RIGHT}");
+    // Each call asks twice: for its item, and once more to see the end of its answer.
+    let body = format!("n=$((n + 1)); [ $n = 3 ] && {{ echo 'lost: the key' >&2; exit 7; }}\n{NUMBERED}");
     let script = Script::new(&each_line(&body));
     let scorer = script.scorer();
-    for round in 0..9 {
+    for round in 0..6 {
         let scored = scorer.score(&[item("1")]);
-        if round % 4 == 3 {
+        if round % 2 == 1 {
             assert_eq!(scores(&scored), [0.0]);
             let failure = failure(&scored[0]);
             for part in ["scorer.sh", "without an answer (exit status: 7)", "ends with: `lost: the key`"] {
                 assert!(failure.contains(part), "{failure}");
             }
+            assert_eq!(scored[0].scored(), Err(failure));
         } else {
             assert_eq!((scores(&scored), &scored[0].failure), (vec![1.0], &None));
         }
@@ -98,23 +104,31 @@ fn a_process_that_ends_costs_one_answer_and_says_why() {
     let items = vec![item("1"); 40];
     let scored = scorer.score(&items);
     let failed = scored.iter().filter(|scored| scored.failure.is_some()).count();
-    assert!((1..=10).contains(&failed), "{failed}");
+    assert!((1..=14).contains(&failed), "{failed}");
     assert_eq!(scores(&scored).iter().sum::<f64>(), (40 - failed) as f64);
 }
 
 #[test]
+fn a_process_that_ends_at_the_last_check_costs_nothing() {
+    let script = Script::new(&each_line(&format!("n=$((n + 1)); [ $n = 2 ] && exit 1\n{NUMBERED}")));
+    let scored = script.scorer().score(&[item("4")]);
+    assert_eq!((scores(&scored), &scored[0].failure), (vec![4.0], &None));
+}
+
+#[test]
 fn a_slow_answer_is_given_up_and_the_next_is_asked_of_a_new_process() {
-    let body = format!("[ $answer = 9 ] && {{ sleep 600; }}\n{RIGHT}");
-    let script = Script::new(&each_line(&body));
-    let scored = script.impatient().score(&[item("1"), item("9"), item("2"), item("9"), item("3")]);
-    assert_eq!(scores(&scored), [1.0, 0.0, 2.0, 0.0, 3.0]);
-    assert!(failure(&scored[1]).contains("no answer within"), "{}", failure(&scored[1]));
-    assert_eq!(scored[4].failure, None);
+    for form in FORMS {
+        let script = Script::new(&each_line(&format!("[ $answer = 9 ] && {{ sleep 600; }}\n{form}")));
+        let scored = script.impatient().score(&[item("1"), item("9"), item("2"), item("9"), item("3")]);
+        assert_eq!(scores(&scored), [1.0, 0.0, 2.0, 0.0, 3.0]);
+        assert!(failure(&scored[1]).contains("no answer within"), "{}", failure(&scored[1]));
+        assert_eq!(scored[4].failure, None);
+    }
 }
 
 #[test]
 fn a_slow_start_is_allowed_for() {
-    let script = Script::new(&format!("sleep 1.2\n{}", each_line(RIGHT)));
+    let script = Script::new(&format!("sleep 1.2\n{}", each_line(PLAIN)));
     let limits = |start| TimeLimits { start: Duration::from_millis(start), answer: Duration::from_secs(1) };
     let patient = CommandScorer::new(&script.command, limits(20_000)).unwrap();
     assert_eq!(scores(&patient.score(&[item("1"), item("2"), item("3")])), [1.0, 2.0, 3.0]);
@@ -138,27 +152,101 @@ fn wrong_answers_are_reported_and_the_right_ones_stay() {
         let says = match wrong {
             "big" => "its score -10000000 is not between",
             "end" => "without an answer (exit status: 0)",
-            _ => "neither a number nor {\"score\": number}",
+            _ => "neither a number nor {\"id\": id, \"score\": number}",
         };
         assert!(failure.contains(says), "{wrong}: {failure}");
         assert!(!failure.chars().any(char::is_control), "{failure}");
     }
 }
 
+/// A line more than its answer, whenever it comes, fails the item every time.
+#[test]
+fn a_second_line_for_an_item_is_an_error_every_time() {
+    for form in FORMS {
+        for body in [
+            format!("echo 1\n{form}"),
+            format!("echo debug\n{form}"),
+            format!("{form}\necho 1"),
+            format!("{form}\necho"),
+            format!("{form}\n{form}"),
+            format!("{form}\nsleep 0.05\necho 1"),
+            format!("{form}\nsleep 0.05\n{form}"),
+            format!("echo 1\nsleep 0.05\n{form}"),
+        ] {
+            let script = Script::new(&each_line(&body));
+            let scorer = script.scorer();
+            for count in [1, 2, 5] {
+                let scored = scorer.score(&vec![item("1"); count]);
+                assert!(scored.iter().all(|scored| scored.failure.is_some()), "{body}: {scored:?}");
+                assert_eq!(scores(&scored), vec![0.0; count]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_line_for_one_item_costs_no_other_item() {
+    for form in FORMS {
+        for extra in ["echo 8", "sleep 0.03; echo 8", "echo; echo 8", "echo '{\"id\": 1000000001, \"score\": 8}'"] {
+            for body in [
+                format!("{form}\n[ $answer = 5 ] && {{ {extra}; }}"),
+                format!("[ $answer = 5 ] && {{ {extra}; }}\n{form}"),
+            ] {
+                let script = Script::new(&each_line(&body));
+                let scored = script.scorer().score(&[item("1"), item("5"), item("2"), item("3"), item("5"), item("4")]);
+                let failed: Vec<bool> = scored.iter().map(|scored| scored.failure.is_some()).collect();
+                assert_eq!(failed, [false, true, false, false, true, false], "{body}: {scored:?}");
+                assert_eq!(scores(&scored), [1.0, 0.0, 2.0, 3.0, 0.0, 4.0], "{body}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reported_lines_say_what_was_wrong() {
+    let of = |body: &str| {
+        let scored = Script::new(&each_line(body)).scorer().score(&[item("1")]);
+        failure(&scored[0]).to_owned()
+    };
+    assert!(of("echo 0.25\necho '{\"score\": 1}'").contains("more than one line for one item: `{\"score\": 1}`"));
+    assert!(of("echo debug\necho 1").contains("neither a number nor"));
+    assert!(of("echo '{\"id\": 77, \"score\": 1}'").contains("has the id 77, but the item has 1000000000"));
+    assert!(of(&format!("{NUMBERED}\necho 1")).contains("more than one line for one item: `1`"));
+}
+
+#[test]
+fn an_answer_for_another_item_is_not_taken() {
+    // Each answer is the one to the item before.
+    let late = "echo \"{\\\"id\\\": $last, \\\"score\\\": 1}\"; last=$id";
+    let script = Script::new(&format!("last=1000000000\n{}", each_line(late)));
+    let scored = script.scorer().score(&vec![item("1"); 6]);
+    // Only the very first id is right by chance.
+    assert!(scored[1..].iter().all(|scored| scored.failure.is_some()), "{scored:?}");
+}
+
 #[test]
 fn lines_that_nothing_asked_for_are_noticed() {
-    let script = Script::new(&format!("echo ready\n{}", each_line(RIGHT)));
-    let scored = script.scorer().score(&[item("1")]);
-    assert!(scored[0].failure.is_some(), "the greeting was taken for an answer");
-
+    for form in FORMS {
+        let script = Script::new(&format!("echo ready\n{}", each_line(form)));
+        let scored = script.scorer().score(&[item("1")]);
+        assert!(scored[0].failure.is_some(), "the greeting was taken for an answer");
+    }
     let script = Script::new("while :; do echo 1; done");
     let scorer = script.scorer();
-    let noticed = (0..100).any(|_| {
-        thread::sleep(Duration::from_millis(20));
+    for _ in 0..5 {
         let scored = scorer.score(&[item("1")]);
-        failure(&scored[0]).contains("nothing asked for: `1`") && scores(&scored) == [0.0]
-    });
-    assert!(noticed);
+        assert!(failure(&scored[0]).contains("more than one line"), "{scored:?}");
+    }
+}
+
+#[test]
+fn a_process_that_does_not_end_with_its_input_fails() {
+    let script = Script::new(&format!("{}sleep 600", each_line(PLAIN)));
+    let scored = script.impatient().score(&[item("1")]);
+    assert!(failure(&scored[0]).contains("did not end within 1 s of the end of its input"), "{scored:?}");
+    // What it leaves running in its process group is killed and costs nothing.
+    let script = Script::new(&format!("sleep 600 &\n{}", each_line(PLAIN)));
+    assert_eq!(scores(&script.scorer().score(&[item("3")])), [3.0]);
 }
 
 #[test]
@@ -202,7 +290,7 @@ fn a_call_gives_up_on_a_program_that_never_answers_and_the_next_tries_again() {
 
 #[test]
 fn a_program_that_fails_now_and_then_is_not_given_up() {
-    let script = Script::new(&each_line(&format!("[ $answer = 9 ] && exit 1\n{RIGHT}")));
+    let script = Script::new(&each_line(&format!("[ $answer = 9 ] && exit 1\n{PLAIN}")));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let rounds = 8 * threads;
     let scored = script.scorer().score(&[item("9"), item("9"), item("1")].repeat(rounds));
@@ -214,7 +302,7 @@ fn a_program_that_fails_now_and_then_is_not_given_up() {
 #[test]
 fn nothing_is_left_running() {
     let start = "sleep 600 &\necho $! $$ >> $1/started\n";
-    let idle = Script::new(&format!("{start}{}", each_line(RIGHT)));
+    let idle = Script::new(&format!("{start}{}", each_line(NUMBERED)));
     let scorer = idle.scorer();
     assert_eq!(scores(&scorer.score(&[item("1")])), [1.0]);
     assert!(processes(&idle).iter().all(|process| runs(process)));

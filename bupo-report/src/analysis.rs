@@ -1,4 +1,4 @@
-//! The report of one or several models.
+//! The report of an analysis of one or more models.
 
 mod findings;
 mod pictures;
@@ -9,68 +9,66 @@ use crate::page::{Part, Report, Section};
 use crate::response_picture::response_picture;
 use pictures::Pictures;
 
-/// A page of what the policies inside some models say, with every picture; `maps` are responses to look at closely.
+/// The report of the internal policies of some models. `maps` are shown token by token. `complete` is whether all requested
+/// responses were measured.
 pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bool) -> Report {
     let names: Vec<&str> = analyses.iter().map(|analysis| analysis.info.model.as_str()).collect();
     let norm = analyses.first().map(|analysis| analysis.info.norm).unwrap_or_default();
-    let partial = if complete { "" } else { " Stopped early: of what was asked for, only this much was analysed." };
+    let partial = if complete { "" } else { " Incomplete: not all requested responses were measured." };
     let pictures = Pictures { analyses };
     let sections = vec![
         findings::section(analyses),
         Section {
-            title: "Entropy through the layers".into(),
-            text: "How undecided the policy of each state is, from the first layer to the last: the stream itself (layer), and what \
-                   attention and feed-forward add to it, each read as a policy of its own. A stream starts near ln V, where every \
-                   token is as likely, and ends near 0."
+            title: "Entropy by layer".into(),
+            text: "Entropy of the internal policies by layer: of the residual stream (layer) and of the outputs of attention and \
+                   feed-forward. The maximum, ln V, is the entropy of the uniform distribution."
                 .into(),
             parts: vec![Part::Pictures(pictures.entropy_flow())],
         },
         Section {
-            title: "What each layer does to the entropy".into(),
-            text: "Entropy of what a module writes less entropy of what it reads. Above zero a module opens possibilities \
-                   (exploration), below zero it closes them (convergence); the grey band is what counts as no change. Bands are 95% \
-                   intervals over responses. What attention and feed-forward read is normed, what they write is not, as the method \
-                   has it."
+            title: "Entropy change by module".into(),
+            text: "Entropy at a module's output minus entropy at its input. Positive values are exploration, negative values \
+                   convergence; within the grey band, the tolerance, they count as no change. Bands around lines are 95% confidence \
+                   intervals over responses. As in the paper, the inputs of attention and feed-forward are normalized, their outputs \
+                   are not."
                 .into(),
             parts: vec![Part::Pictures(pictures.entropy_change())],
         },
         Section {
-            title: "Token by token".into(),
-            text: "A few responses as their layers see them.".into(),
+            title: "Entropy by token".into(),
+            text: "Entropy of each layer's policy at each token of some responses.".into(),
             parts: vec![Part::Pictures(
                 maps.iter().enumerate().map(|(index, map)| response_picture(map, format!("response-{}", index + 1))).collect(),
             )],
         },
         Section {
-            title: "Distance to the full policy".into(),
-            text: "How far each state, read as a policy, is from what the model says in the end: Kullback-Leibler divergence both ways, \
-                   Jensen-Shannon (at most ln 2), and how often the most probable token is the same. Where agreement climbs, the \
-                   answer is being settled."
+            title: "Divergence from the full policy".into(),
+            text: "Kullback-Leibler divergence in both directions, Jensen-Shannon divergence (at most ln 2), and the fraction of tokens \
+                   with the same most probable token."
                 .into(),
-            parts: vec![Part::Pictures(pictures.distance())],
+            parts: vec![Part::Pictures(pictures.divergence())],
         },
         Section {
-            title: "The tokens that were written".into(),
-            text: "The probability that each policy gives to the response's own tokens, and their rank in it (1 is the first choice)."
+            title: "Response tokens".into(),
+            text: "Probability and rank of the response's tokens in each policy (rank 1 is the most probable token)."
                 .into(),
-            parts: vec![Part::Pictures(pictures.written())],
+            parts: vec![Part::Pictures(pictures.response_tokens())],
         },
         Section {
             title: "Contributions".into(),
-            text: "How large each contribution is, and how it points against the state it is added to: a cosine above zero \
-                   strengthens the state, below zero takes from it. Directions say over how many dimensions the states of a \
-                   response spread."
+            text: "Norm of each contribution, and its cosine similarity with the state it is added to. The participation ratio is the \
+                   effective number of dimensions of a response's states."
                 .into(),
             parts: vec![Part::Pictures(pictures.contributions())],
         },
         Section {
             title: "By position".into(),
-            text: "The same entropies at the response's first tokens and at later ones.".into(),
+            text: "Entropy and entropy change by the token's position in the response.".into(),
             parts: vec![Part::Pictures(pictures.by_position())],
         },
         Section {
-            title: "Right and wrong responses".into(),
-            text: "The same entropies over responses worth more than half, and over the others.".into(),
+            title: "Correct and incorrect responses".into(),
+            text: "Entropy and entropy change over responses with a score above 0.5 (correct) and over the others (incorrect).".into(),
             parts: vec![Part::Pictures(pictures.by_score())],
         },
     ];
@@ -83,7 +81,7 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
     }
 }
 
-/// A section without pictures nobody has numbers for.
+/// Removes empty chart groups; nothing if no part is left.
 fn filled(mut section: Section) -> Option<Section> {
     section.parts.retain(|part| !matches!(part, Part::Pictures(pictures) if pictures.is_empty()));
     (!section.parts.is_empty()).then_some(section)

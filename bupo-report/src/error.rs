@@ -1,4 +1,4 @@
-//! What can go wrong with a report.
+//! Errors of reports.
 
 use std::path::PathBuf;
 
@@ -13,10 +13,10 @@ pub enum ReportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A folder is not what a training run leaves.
+    /// A folder is not the folder of a training run.
     #[error("{}: {reason}", path.display())]
     NotARun {
         /// The file or folder.
@@ -24,13 +24,13 @@ pub enum ReportError {
         /// What is missing or wrong.
         reason: String,
     },
-    /// The page could not be put together.
-    #[error("the page could not be made: {0}")]
+    /// The page could not be rendered.
+    #[error("the page could not be rendered: {0}")]
     Page(#[from] minijinja::Error),
-    /// A picture could not be drawn.
+    /// A chart could not be drawn.
     #[error(transparent)]
     Chart(#[from] ChartError),
-    /// A file of a run's folder.
+    /// A file of a run's folder could not be read.
     #[error(transparent)]
     Runs(#[from] RunsError),
 }

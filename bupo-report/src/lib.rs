@@ -1,7 +1,7 @@
-//! Pages and pictures of what internal policies say and of how training changes it.
+//! Report pages and charts of analyses and training runs.
 //!
-//! A page is one HTML file that asks nothing of any network: pictures, their numbers and the script that shows them on hover
-//! are in it. [`analysis_report`] is of one or several models, [`run_report`] of one or several training runs.
+//! A page is one HTML file without network access: charts, their numbers and the script that shows them on hover are embedded.
+//! [`analysis_report`] reports the internal policies of models, [`run_report`] training runs.
 
 mod analysis;
 mod error;

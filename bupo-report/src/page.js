@@ -3,11 +3,11 @@
   const hover = JSON.parse(document.getElementById("hover").textContent);
   const tip = document.getElementById("tip");
 
-  // A number in few signs.
+  // Formats a number with three decimal places, or in exponential notation.
   const show = (value) => (Math.abs(value) >= 1000 || (value !== 0 && Math.abs(value) < 0.001)
     ? value.toExponential(2) : String(Number(value.toFixed(3))));
 
-  // What is said of a place in a chart, and the line or frame that marks it.
+  // The text for a position in a chart, and the rectangle that marks it.
   const describe = {
     line(chart, at, _cells, label) {
       const all = [...new Set(chart.series.flatMap((series) => series.points.map((point) => point.x)))].sort((a, b) => a - b);
@@ -76,7 +76,7 @@
     });
     plot.addEventListener("pointerleave", hide);
     plot.addEventListener("blur", hide);
-    // Arrow keys move the mark where there is no pointer.
+    // Arrow keys move the mark without a pointer.
     plot.addEventListener("keydown", (event) => {
       const columns = chart.kind === "heat" ? chart.columns : 0;
       const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: columns, ArrowDown: -columns }[event.key];

@@ -1,4 +1,4 @@
-//! The page: sections of text, tables and pictures in one HTML file.
+//! The page: sections of text, tables and charts in one HTML file.
 
 use bupo_chart::{Chart, PAGE_CSS};
 use minijinja::{AutoEscape, Environment};
@@ -11,25 +11,25 @@ const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// A page and its pictures.
+/// A report page and its charts.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub(crate) title: String,
-    /// What was asked for, under the title.
+    /// The line under the title.
     pub(crate) subtitle: String,
     pub(crate) sections: Vec<Section>,
 }
 
-/// A picture with the name of its files.
+/// A chart with a caption and a file name.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// Of its files, without an ending; unique within a report.
+    /// The name of its files without extension, unique within a report.
     pub name: String,
-    /// What is drawn.
+    /// The chart.
     pub chart: Chart,
-    /// What to see in it.
+    /// The text under the chart.
     pub(crate) caption: String,
-    /// What the page's script shows of a cell, where the chart alone does not say it.
+    /// Texts and values that the page's script shows for a heat map's cells.
     pub(crate) cells: Option<Value>,
 }
 
@@ -42,10 +42,10 @@ pub(crate) struct Section {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
-    /// Beside one another where there is room.
+    /// Charts, side by side if the page is wide enough.
     Pictures(Vec<Picture>),
     Table(Table),
-    /// Text in lines of its own, such as settings, under a name.
+    /// Preformatted text, such as settings, with a name. `folded` hides it until it is opened.
     Listing {
         name: String,
         text: String,
@@ -53,7 +53,7 @@ pub(crate) enum Part {
     },
 }
 
-/// The first row is the header, the first column names the rows.
+/// A table whose first column has the names of the rows.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Table {
     pub(crate) caption: String,
@@ -66,7 +66,7 @@ impl Picture {
         Self { name: name.into(), chart: chart.into(), caption: caption.into(), cells: None }
     }
 
-    /// What the script needs to answer the pointer.
+    /// The data that the page's script shows on hover.
     fn hover(&self) -> Value {
         let x_label = match &self.chart {
             Chart::Line(chart) => Some(&chart.x_label),
@@ -77,7 +77,7 @@ impl Picture {
 }
 
 impl Report {
-    /// All pictures, in the page's order.
+    /// All charts, in the order of the page.
     pub fn pictures(&self) -> impl Iterator<Item = &Picture> {
         self.sections.iter().flat_map(|section| &section.parts).flat_map(|part| match part {
             Part::Pictures(pictures) => &pictures[..],
@@ -85,10 +85,10 @@ impl Report {
         })
     }
 
-    /// The page.
+    /// Renders the page.
     ///
     /// # Errors
-    /// If the template fails.
+    /// [`ReportError::Page`] if the template fails.
     pub fn html(&self) -> Result<String, ReportError> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -101,7 +101,7 @@ impl Report {
             "sections": sections,
             "style": format!("{STYLE}{PAGE_CSS}"),
             "script": SCRIPT,
-            // Within a script element only this sign could end it.
+            // Only `<` can begin the end tag of the script element.
             "hover": Value::from(hover).to_string().replace('<', "\\u003c"),
         })))?)
     }

@@ -1,4 +1,4 @@
-//! The picture of one response: entropy by layer and token, with the most probable tokens on hover.
+//! The chart of one response: entropy by layer and token, with the most probable tokens on hover.
 
 use bupo_analysis::{ResponseMap, visible};
 use bupo_chart::{ColourScale, HeatMap};
@@ -27,10 +27,10 @@ pub(crate) fn response_picture(map: &ResponseMap, name: String) -> Picture {
         range: None,
         scale: ColourScale::Sequential,
     };
-    let cut = if map.cut { " Only the response's beginning is shown." } else { "" };
+    let cut = if map.cut { " Only the beginning of the response is shown." } else { "" };
     let caption = format!(
-        "Each column is the place that predicts the token under it; dark cells are policies that have decided. Point at a \
-             cell for the layer's most probable tokens.{cut}"
+        "Each column is the position that predicts the token below it; dark cells have low entropy. Hover over a cell for the \
+             policy's most probable tokens.{cut}"
     );
     let top: Vec<Vec<Vec<(&str, f64)>>> = map
         .cells
@@ -51,12 +51,12 @@ pub(crate) fn response_picture(map: &ResponseMap, name: String) -> Picture {
     Picture { cells: Some(cells), ..Picture::new(name, chart, caption) }
 }
 
-/// Values as short as a tooltip shows them.
+/// Rounds values for tooltips.
 pub(crate) fn rounded(values: &[Vec<f64>]) -> Vec<Vec<f64>> {
     values.iter().map(|row| row.iter().map(|value| short(*value)).collect()).collect()
 }
 
-/// Four places, one more than a tooltip shows.
+/// Rounds to four decimal places; tooltips show three.
 fn short(value: impl Into<f64>) -> f64 {
     (value.into() * 1e4).round() / 1e4
 }

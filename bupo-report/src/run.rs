@@ -1,4 +1,4 @@
-//! The report of one or several training runs.
+//! The report of training runs.
 
 mod pictures;
 mod read;
@@ -12,10 +12,10 @@ use toml::Table as Settings;
 use crate::ReportError;
 use crate::page::{Part, Report, Section};
 
-/// What a training run left in its folder.
+/// The files of a training run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The folder's name, or as much of its path as tells runs apart.
+    /// Name of the run folder.
     pub name: String,
     settings: Settings,
     settings_text: String,
@@ -25,24 +25,23 @@ pub struct Run {
     probe: Vec<ProbeLine>,
     /// Lines of `completions.jsonl`.
     completions: Vec<KeptCompletion>,
-    /// `evaluation.json`; nothing while the run goes on, or where it was stopped.
+    /// `evaluation.json`; nothing if the run is not finished.
     evaluation: Option<Outcome>,
-    /// `boundary.json`, where a phase left its layer open.
+    /// `boundary.json`; nothing if no phase has `layer = "auto"`.
     auto_layer: Option<AutoLayer>,
 }
 
 impl Run {
-    /// Reads a run's folder. A run that still goes on, or was stopped, has no evaluation yet; a last line that was cut short
-    /// is left out.
+    /// Reads a run folder. The run can be unfinished; an incomplete last line of a log is skipped.
     ///
     /// # Errors
-    /// If the folder has no settings or metrics, or they cannot be read.
+    /// If the folder has no settings or metrics, or a file cannot be read.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         read::read(folder)
     }
 }
 
-/// A page of some training runs, side by side, with every picture.
+/// The report of some training runs, with a line of each run in every chart.
 pub fn run_report(runs: &[Run]) -> Report {
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let several = runs.len() > 1;
@@ -53,40 +52,40 @@ pub fn run_report(runs: &[Run]) -> Report {
             parts: vec![Part::Table(tables::outcome(runs)), Part::Table(tables::evaluation(runs))],
         },
         Section {
-            title: "Learning".into(),
-            text: "Dashed lines are changes of phase: which policy is trained from there on. Length that explodes, truncation, or an \
-                   entropy that falls to 0 early are signs that a phase went on for too long."
+            title: "Training".into(),
+            text: "Dashed lines mark the start of a phase and the policy that it trains. Rapidly growing response lengths, truncated \
+                   responses or an early decrease of the entropy to 0 indicate that a phase has too many steps."
                 .into(),
             parts: vec![Part::Pictures(pictures::learning(runs))],
         },
         Section {
             title: "Updates".into(),
-            text: "The size of the gradient before clipping, how many tokens were clipped, and how far the policy moved from the one \
-                   that made the responses."
+            text: "Gradient norm before clipping, fraction of clipped tokens, and change of the policy relative to the policy that \
+                   sampled the responses."
                 .into(),
             parts: vec![Part::Pictures(pictures::updates(runs))],
         },
         Section {
-            title: "What training a layer does to the full policy".into(),
-            text: "While an internal policy is trained. The phase guard looks at these, and at reward, length and truncation above."
+            title: "Effect of internal-policy training on the full policy".into(),
+            text: "Measured in the phases that train an internal policy. The phase guard uses these metrics and reward, length and \
+                   truncation."
                 .into(),
             parts: vec![Part::Pictures(pictures::divergence(runs))],
         },
         Section {
-            title: "Seen from inside".into(),
-            text: "The internal policies on the same responses throughout, those of the first evaluation: what changes from left to \
-                   right is the model alone. A layer that is trained first moves first."
+            title: "Internal policies during training".into(),
+            text: "Measured on fixed responses, those of the first evaluation, so that all changes are due to changes of the model."
                 .into(),
-            parts: vec![Part::Pictures(pictures::inside(runs))],
+            parts: vec![Part::Pictures(pictures::internal_policies(runs))],
         },
         Section {
             title: "Sample completions".into(),
-            text: "The same held-out problems before and after training.".into(),
+            text: "Responses to the same held-out problems before and after training.".into(),
             parts: tables::completions(runs),
         },
         Section {
             title: if several { "Differences between the runs" } else { "Settings" }.into(),
-            text: if several { "Settings that are not the same in all of them." } else { "" }.into(),
+            text: if several { "Settings that differ between the runs." } else { "" }.into(),
             parts: several.then(|| Part::Table(tables::differences(runs))).into_iter().chain(tables::settings(runs)).collect(),
         },
     ];

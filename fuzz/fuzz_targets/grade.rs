@@ -1,4 +1,4 @@
-//! A response and an answer, cut at the first 0: both rules end, in bounded time, and `equivalent` is symmetric.
+//! A response and an answer, cut at the first 0: all rules end, in bounded time, and `equivalent` is symmetric.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,6 +9,8 @@ fuzz_target!(|data: &[u8]| {
     bupo_grade::strict(response, answer);
     bupo_grade::equivalent(response, answer);
     bupo_grade::numeric(response, answer);
+    bupo_grade::exact(response, answer);
+    bupo_grade::right_answer(response);
     let boxed = |text: &str| format!("\\boxed{{{text}}}");
     let forth = bupo_grade::equivalent(&boxed(response), answer).score;
     let back = bupo_grade::equivalent(&boxed(answer), response).score;

@@ -1,5 +1,5 @@
-//! The program, run from outside.
-#![allow(dead_code)] // Each test file uses its own part.
+//! Runs the program.
+#![allow(dead_code)] // Each test file uses a part of it.
 
 pub mod runs;
 
@@ -13,10 +13,10 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(name)
 }
 
-/// Commands that compute nothing on a device, or on every one.
+/// Commands that tests run without `--device`.
 const NO_DEVICE: [&str; 7] = ["grade", "data", "config", "report", "runs", "devices", "doctor"];
 
-/// The program on the device that `BUPO_TEST_DEVICE` names, or the CPU.
+/// Runs the program on the device in `BUPO_TEST_DEVICE`, by default the CPU.
 pub fn bupo(args: &[&str]) -> Output {
     bupo_on(&device(), args)
 }
@@ -36,7 +36,7 @@ pub fn succeed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The one sentence of an error; anything else, a panic first of all, fails the test.
+/// The error of a command, which must be one line.
 pub fn fail(args: &[&str]) -> String {
     let output = bupo(args);
     let message = String::from_utf8(output.stderr).unwrap();

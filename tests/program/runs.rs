@@ -1,4 +1,4 @@
-//! Short training runs: made, interrupted, compared.
+//! Short training runs, interrupted runs, and their comparison.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{bupo, succeed, text};
 
-/// Steps of a run of [`SETTINGS`].
+/// Number of steps with [`SETTINGS`].
 pub const STEPS: usize = 12;
 
 /// Two phases of six steps of two updates each, a checkpoint after every step.
@@ -30,7 +30,7 @@ pub const SETTINGS: [&str; 13] = [
     "checkpoint.keep_last=100",
 ];
 
-/// `bupo train` with these settings, then others.
+/// Arguments of `bupo train` with [`SETTINGS`] and `more`.
 pub fn arguments<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["train", "--out", text(out)];
     args.extend(SETTINGS.iter().chain(more).flat_map(|setting| ["--set", setting]));
@@ -43,7 +43,7 @@ pub fn whole_run(folder: &TempDir, more: &[&str]) -> PathBuf {
     out
 }
 
-/// Lines of a log without what a clock says.
+/// Lines of a log without times.
 pub fn timeless(run: &Path, log: &str) -> Vec<Value> {
     let text = fs::read_to_string(run.join(log)).unwrap();
     text.lines()
@@ -57,7 +57,7 @@ pub fn timeless(run: &Path, log: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Every byte that two runs must share, but for clocks.
+/// Checks that two runs have the same files, except for times.
 pub fn assert_same_run(a: &Path, b: &Path, what: &str) {
     for log in ["metrics.jsonl", "completions.jsonl", "probe.jsonl"] {
         assert_eq!(timeless(a, log), timeless(b, log), "{what}: {log}");
@@ -70,12 +70,12 @@ pub fn assert_same_run(a: &Path, b: &Path, what: &str) {
     }
 }
 
-/// The last of a run's checkpoints.
+/// The newest checkpoint of a run.
 pub fn newest_checkpoint(run: &Path) -> PathBuf {
     fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
 }
 
-/// The run as a process that died after `step` would have left it, in the middle of the next.
+/// A copy of a run as a process that was killed in the step after `step` leaves it.
 pub fn interrupted(whole: &Path, folder: &TempDir, step: usize) -> PathBuf {
     let run = folder.path().join(format!("interrupted-{step}"));
     copy(whole, &run);
@@ -88,14 +88,14 @@ pub fn interrupted(whole: &Path, folder: &TempDir, step: usize) -> PathBuf {
         let path = run.join(made_at_the_end);
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
-    // A line that was being written.
+    // An incomplete line.
     let metrics = run.join("metrics.jsonl");
     let whole = fs::read_to_string(&metrics).unwrap();
     fs::write(metrics, whole + "{\"step\":99,\"phase\":2,\"rew").unwrap();
     run
 }
 
-/// The error of a command that may warn before it fails.
+/// The error of a command that can print warnings before it fails.
 pub fn fail_last_line(args: &[&str]) -> String {
     let output = bupo(args);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -120,7 +120,7 @@ pub fn wait_for(path: &Path) {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("{} never came", path.display());
+    panic!("{} does not exist after 60 s", path.display());
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,136 +1,113 @@
 //! `bupo analyze`
 
 mod output;
+mod recorded;
 mod source;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator, ResponseMap, response_map};
-use bupo_models::ScoredSequence;
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::{LoadedModel, MeasureOptions, ModelFiles, TextTokenizer};
+use bupo_models::pretrained::{load_config, load_eos_token_ids};
+use bupo_models::{LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer};
 use bupo_report::analysis_report;
 use burn::tensor::backend::Backend;
 
 use self::output::Output;
+use self::recorded::check_tokens_of;
 use self::source::Source;
-use super::{load_to_read, model_files, stop_on_interrupt};
 use crate::args::AnalyzeArgs;
-use crate::backend::{Job, run_on};
+use crate::backend::{Job, resolve, run_on};
+use crate::embedded::EMBEDDED_NAME;
 use crate::error::CliError;
-use crate::screen::StepBar;
-use crate::screen::analysis::print_analysis;
+use crate::interrupt::stop_on_interrupt;
+use crate::model::{load_for_inference, model_files};
+use crate::screen::{StepBar, print_analysis};
 
-/// Responses of each model that the page shows token by token.
-const MAPS: usize = 3;
-/// With several models fewer, but one each.
-const MAPS_IN_ALL: usize = 6;
-/// Cells of all of them, which keep the page below 3 MB.
-const CELLS_IN_ALL: usize = 12_000;
+/// Responses per model that the page shows token by token.
+const MAPS_PER_MODEL: usize = 3;
+/// Limit over all models, of which each has at least one.
+const MAX_MAPS: usize = 6;
+/// Limit of heat-map cells over all responses, which keeps the page below 3 MB.
+const MAX_CELLS: usize = 12_000;
+/// Responses measured between updates of the progress bar and checks for Ctrl-C.
+const MEASURED_AT_ONCE: usize = 16;
 
-pub fn run(args: AnalyzeArgs) -> Result<(), CliError> {
+pub fn run(args: &AnalyzeArgs) -> Result<(), CliError> {
+    check(args)?;
+    let device = resolve(args.device.device)?;
+    let names: Vec<Option<&str>> =
+        if args.model.is_empty() { vec![None] } else { args.model.iter().map(|name| Some(name.as_str())).collect() };
+    let models = names.into_iter().map(|name| Subject::open(name, args)).collect::<Result<Vec<_>, _>>()?;
+    let mut output = Output::open(args.out.as_deref(), args.force)?;
+    let stop = stop_on_interrupt("the responses measured so far are saved")?;
+    let (mut analyses, mut maps) = (Vec::new(), Vec::new());
+    let (mut complete, mut failed) = (true, None);
+    for subject in &models {
+        let job = Analyze { subject, args, num_models: models.len(), output: &mut output, stop: &stop };
+        let analyzed = run_on(device, job);
+        subject.source.warn_of_failures();
+        match analyzed {
+            Ok(Some(analyzed)) => {
+                print_analysis(&analyzed.analysis);
+                analyses.push(analyzed.analysis);
+                maps.extend(analyzed.maps);
+                complete &= analyzed.complete;
+            }
+            Ok(None) => complete = false,
+            // The analyses of the models before this one are still written.
+            Err(error) => (complete, failed) = (false, Some(error)),
+        }
+        if !complete {
+            break;
+        }
+    }
+    if analyses.is_empty() {
+        output.abandon();
+        let stopped = || CliError::Message("stopped before a response was measured; nothing is written".into());
+        return Err(failed.unwrap_or_else(stopped));
+    }
+    output.write(&analyses, &analysis_report(&analyses, &maps, complete), complete)?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     let message = |text: String| Err(CliError::Message(text));
     if args.samples == 0 || args.max_new_tokens == 0 || args.batch == 0 || args.limit == 0 || args.layers == Some(0) {
         return message("--samples, --max-new-tokens, --batch, --limit and --layers must be at least 1".into());
     }
-    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        return message(format!("--temperature is {}; it must be 0 or more", args.temperature));
-    }
+    args.sampling.check()?;
     if !(args.tolerance >= 0.0 && args.tolerance < 1.0) {
         return message(format!("--tolerance is {}; it must be at least 0 and below 1", args.tolerance));
     }
-    if let Some(twice) =
-        args.model.iter().enumerate().find_map(|(i, model)| args.model[..i].contains(model).then_some(model))
-    {
-        return message(format!("--model names {twice} twice"));
+    let repeated = args.model.iter().enumerate().find(|(index, model)| args.model[..*index].contains(model));
+    if let Some((_, model)) = repeated {
+        return message(format!("--model names {model} twice"));
     }
-    run_on(args.device.device, Analyze(args))
+    Ok(())
 }
 
-struct Analyze(AnalyzeArgs);
-
-/// A model as it is named, with what is read of it before the weights.
-struct Named {
+/// A model to analyze, with all that is read before its weights.
+struct Subject {
     name: String,
     files: ModelFiles,
+    config: ModelConfig,
     tokenizer: Option<TextTokenizer>,
     source: Source,
-    /// The last layer measured, where it is not the model's.
+    /// The last layer measured, if not all are.
     layers: Option<usize>,
 }
 
-impl Job for Analyze {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self(args) = self;
-        let names = if args.model.is_empty() {
-            vec![None]
-        } else {
-            args.model.iter().map(|name| Some(name.as_str())).collect()
-        };
-        let models = names.into_iter().map(|name| Named::open(name, &args)).collect::<Result<Vec<_>, _>>()?;
-        let mut output = Output::open(args.out.as_deref(), args.force)?;
-        let stop = stop_on_interrupt("what is measured is kept")?;
-        let (mut analyses, mut maps) = (Vec::new(), Vec::new());
-        let mut complete = true;
-        let mut failed = None;
-        for named in &models {
-            match analyze::<B>(named, &args, device, models.len(), &mut output, &stop) {
-                Ok(Some((analysis, looked, whole))) => {
-                    print_analysis(&analysis);
-                    analyses.push(analysis);
-                    maps.extend(looked);
-                    complete &= whole;
-                }
-                Ok(None) => complete = false,
-                // What the models before it came to is kept.
-                Err(error) => failed = Some(error),
-            }
-            complete &= failed.is_none();
-            if !complete {
-                break;
-            }
-        }
-        if analyses.is_empty() {
-            output.abandon();
-            let stopped = || CliError::Message("stopped before any response was measured; nothing is written".into());
-            return Err(failed.unwrap_or_else(stopped));
-        }
-        output.write(&analyses, &analysis_report(&analyses, &maps, complete), complete)?;
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-/// A model's analysis, its responses looked at closely, and whether all that was asked for was measured; nothing where none was.
-fn analyze<B: Backend>(
-    named: &Named,
-    args: &AnalyzeArgs,
-    device: &B::Device,
-    models: usize,
-    output: &mut Output,
-    stop: &AtomicBool,
-) -> Result<Option<(Analysis, Vec<ResponseMap>, bool)>, CliError> {
-    let model = load_to_read::<B>(&named.files, args.dtype.dtype, device)?;
-    let (accumulator, first) = measure_all(named, &model, args, output, stop)?;
-    if accumulator.responses() == 0 {
-        return Ok(None);
-    }
-    let analysis = Analysis::new(info(named, &model, args), &accumulator)?;
-    // A map needs every layer.
-    let maps =
-        if named.layers.is_some() { Vec::new() } else { look_closely(named, &model, &first, args.norm, models)? };
-    Ok(Some((analysis, maps, accumulator.responses() == named.source.len(args))))
-}
-
-impl Named {
-    /// Reads and checks all but the weights.
+impl Subject {
     fn open(model: Option<&str>, args: &AnalyzeArgs) -> Result<Self, CliError> {
+        let name = model.unwrap_or(EMBEDDED_NAME).to_string();
         let files = model_files(model, Wanted::Model)?;
-        let config = bupo_models::pretrained::load_config(&files)?;
+        let config = load_config(&files)?;
         if let Some(layers) = args.layers.filter(|layers| *layers > config.num_hidden_layers) {
-            let all = config.num_hidden_layers;
-            return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {all}")));
+            let last = config.num_hidden_layers;
+            return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {last}")));
         }
-        // Only token ids do without a tokenizer.
+        // Given token ids need no tokenizer.
         let tokenizer = if files.has("tokenizer.json") || args.completions.is_none() {
             let tokenizer = TextTokenizer::load(&files)?;
             tokenizer.check_vocabulary(config.vocab_size)?;
@@ -138,73 +115,112 @@ impl Named {
         } else {
             None
         };
-        let eos = bupo_models::pretrained::load_eos_token_ids(&files, &config)?;
+        let eos = load_eos_token_ids(&files, &config)?;
         let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
+        if let Some(path) = &args.completions {
+            check_tokens_of(path, tokenizer.as_ref(), &eos, &name, &args.model)?;
+        }
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
-        Ok(Self { name: model.unwrap_or("the embedded model").to_string(), files, tokenizer, source, layers })
+        Ok(Self { name, files, config, tokenizer, source, layers })
     }
-}
 
-fn info<B: Backend>(named: &Named, model: &LoadedModel<B>, args: &AnalyzeArgs) -> AnalysisInfo {
-    AnalysisInfo {
-        model: named.name.clone(),
-        norm: args.norm,
-        num_layers: model.config.num_hidden_layers,
-        vocab_size: model.config.vocab_size,
-        tolerance: args.tolerance,
-    }
-}
-
-/// Gets responses, some at a time, and measures them. The first are handed back too.
-fn measure_all<B: Backend>(
-    named: &Named,
-    model: &LoadedModel<B>,
-    args: &AnalyzeArgs,
-    output: &mut Output,
-    stop: &AtomicBool,
-) -> Result<(MeasureAccumulator, Vec<ScoredSequence>), CliError> {
-    let Named { name, source, tokenizer, layers, .. } = named;
-    outln!("{name}: {}", source.describe(args));
-    let options = MeasureOptions { norm: args.norm, layers: *layers };
-    let (mut accumulator, mut first) = (MeasureAccumulator::default(), Vec::<ScoredSequence>::new());
-    let bar = StepBar::new(source.len(args));
-    while accumulator.responses() < source.len(args) && !stop.load(Ordering::Relaxed) {
-        let responses = source.next(accumulator.responses(), model, tokenizer.as_ref(), args)?;
-        // As many as one block at a time, so that Ctrl-C is heard and the bar moves.
-        for part in responses.chunks(16) {
-            accumulator.measure(&model.decoder, part, options)?;
-            for response in part {
-                output.completion(name, response, tokenizer.as_ref())?;
-            }
-            bar.advance(part.len());
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        for response in responses {
-            // One of each prompt: others to the same would look alike.
-            let seen = |other: &ScoredSequence| other.sequence.prompt == response.sequence.prompt;
-            if first.len() < MAPS && !first.iter().any(seen) {
-                first.push(response);
-            }
+    fn info(&self, args: &AnalyzeArgs) -> AnalysisInfo {
+        AnalysisInfo {
+            model: self.name.clone(),
+            norm: args.norm.norm,
+            num_layers: self.config.num_hidden_layers,
+            vocab_size: self.config.vocab_size,
+            tolerance: args.tolerance,
         }
     }
-    bar.finish();
-    Ok((accumulator, first))
 }
 
-fn look_closely<B: Backend>(
-    named: &Named,
-    model: &LoadedModel<B>,
-    first: &[ScoredSequence],
-    norm: bupo_core::Norm,
-    models: usize,
-) -> Result<Vec<ResponseMap>, CliError> {
-    let Some(tokenizer) = &named.tokenizer else { return Ok(Vec::new()) };
-    let count = (MAPS_IN_ALL / models).clamp(1, MAPS);
-    let map = |response: &ScoredSequence| {
-        response_map(&model.decoder, tokenizer, &named.name, &response.sequence, norm, CELLS_IN_ALL / (models * count))
-            .map_err(CliError::from)
-    };
-    first.iter().take(count).map(map).collect()
+/// The analysis of one model.
+struct Analyze<'a> {
+    subject: &'a Subject,
+    args: &'a AnalyzeArgs,
+    num_models: usize,
+    output: &'a mut Output,
+    stop: &'a AtomicBool,
+}
+
+struct Analyzed {
+    analysis: Analysis,
+    maps: Vec<ResponseMap>,
+    /// Whether all requested responses were measured.
+    complete: bool,
+}
+
+impl Job for Analyze<'_> {
+    /// Nothing if no response was measured.
+    type Output = Option<Analyzed>;
+
+    fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
+        let Self { subject, args, .. } = self;
+        let model = load_for_inference::<B>(&subject.files, args.dtype.dtype, device)?;
+        let (accumulator, examples) = self.measure(&model)?;
+        if accumulator.responses() == 0 {
+            return Ok(None);
+        }
+        let analysis = Analysis::new(subject.info(args), &accumulator)?;
+        // A map needs all layers.
+        let maps = if subject.layers.is_some() { Vec::new() } else { self.maps(&model, &examples)? };
+        Ok(Some(Analyzed { analysis, maps, complete: accumulator.responses() == subject.source.len(args) }))
+    }
+}
+
+impl Analyze<'_> {
+    /// Samples or reads responses, and measures them. Also returns the first responses, for maps.
+    fn measure<B: Backend>(
+        &mut self,
+        model: &LoadedModel<B>,
+    ) -> Result<(MeasureAccumulator, Vec<ScoredSequence>), CliError> {
+        let Self { subject: Subject { name, source, tokenizer, layers, .. }, args, .. } = *self;
+        let tokenizer = tokenizer.as_ref();
+        outln!("{name}: {}", source.describe(args));
+        let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
+        let (mut accumulator, mut examples) = (MeasureAccumulator::default(), Vec::new());
+        let bar = StepBar::new(source.len(args));
+        while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
+            let responses = source.next(accumulator.responses(), model, tokenizer, args)?;
+            for part in responses.chunks(MEASURED_AT_ONCE) {
+                accumulator.measure(&model.decoder, part, options)?;
+                for response in part {
+                    self.output.completion(name, response, tokenizer)?;
+                }
+                bar.advance(part.len());
+                if self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            collect_examples(&mut examples, responses);
+        }
+        bar.finish();
+        Ok((accumulator, examples))
+    }
+
+    fn maps<B: Backend>(
+        &self,
+        model: &LoadedModel<B>,
+        examples: &[ScoredSequence],
+    ) -> Result<Vec<ResponseMap>, CliError> {
+        let Subject { name, tokenizer: Some(tokenizer), .. } = self.subject else { return Ok(Vec::new()) };
+        let count = (MAX_MAPS / self.num_models).clamp(1, MAPS_PER_MODEL);
+        let cells = MAX_CELLS / (self.num_models * count);
+        let norm = self.args.norm.norm;
+        let map = |example: &ScoredSequence| {
+            Ok(response_map(&model.decoder, tokenizer, name, &example.sequence, norm, cells)?)
+        };
+        examples.iter().take(count).map(map).collect()
+    }
+}
+
+/// Keeps the first responses, one per prompt.
+fn collect_examples(examples: &mut Vec<ScoredSequence>, responses: Vec<ScoredSequence>) {
+    for response in responses {
+        let same_prompt = |other: &ScoredSequence| other.sequence.prompt == response.sequence.prompt;
+        if examples.len() < MAPS_PER_MODEL && !examples.iter().any(same_prompt) {
+            examples.push(response);
+        }
+    }
 }

@@ -1,18 +1,18 @@
-//! `bupo bench`: how fast this machine does the work, beside what it could.
+//! `bupo bench`: throughput of this machine, and the share of its roofline that is reached.
 
 use std::fs;
 use std::path::Path;
 
-use bupo_models::ModelConfig;
+use bupo_models::{ComputeDtype, ModelConfig};
 use bupo_rl::{BenchMode, BenchResult, BenchSpec, bench};
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::args::{BenchArgs, BenchModeArg};
-use crate::backend::{DeviceChoice, Job, device_name, memory, resolved, run_on};
+use crate::backend::{DeviceChoice, Job, device_name, memory, resolve, run_on};
 use crate::error::CliError;
 
-/// The shapes that have names: Qwen3 models that differ in what they spend their time on.
+/// Named shapes, all of the Qwen3 architecture; vocab has few layers and a large vocabulary.
 const SHAPES: [(&str, &str); 4] = [
     (
         "small",
@@ -39,84 +39,92 @@ const SHAPES: [(&str, &str); 4] = [
             "tie_word_embeddings": true}"#,
     ),
 ];
-/// Tokens of a rollout's prompts, and of the sequences of all else.
-const PROMPT: usize = 64;
-const SEQUENCE: usize = 256;
+/// Default tokens per prompt of a rollout, and per sequence of other work.
+const PROMPT_TOKENS: usize = 64;
+const SEQUENCE_TOKENS: usize = 256;
 
 /// Runs the command.
-pub fn run(args: BenchArgs) -> Result<(), CliError> {
+pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let config = shape(&args.shape)?;
-    let device = resolved(args.device.device)?;
-    let free = free_on_gpu(device);
-    run_on(device, BenchJob { args, config, device, free })
+    let device = resolve(args.device.device)?;
+    let free_before = free_gpu_memory(device);
+    let Timed { spec, dtype, result } = run_on(device, BenchJob { args, config })?;
+    let gpu_mb = free_before
+        .zip(free_gpu_memory(device))
+        .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
+    let device = device_name(device);
+    if args.json {
+        outln!(
+            "{}",
+            json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
+        );
+    } else {
+        print(&args.shape, &device, &spec, &result, gpu_mb);
+    }
+    Ok(())
 }
 
-struct BenchJob {
-    args: BenchArgs,
+struct BenchJob<'a> {
+    args: &'a BenchArgs,
     config: ModelConfig,
-    device: DeviceChoice,
-    /// Bytes that a GPU had free before, where it says.
-    free: Option<u64>,
 }
 
-/// The memory that a GPU has free. It keeps what it has once taken: what is gone afterwards is the most that was held.
-fn free_on_gpu(device: DeviceChoice) -> Option<u64> {
-    if matches!(device, DeviceChoice::Cuda(_)) { memory(device).map(|memory| memory.free) } else { None }
+struct Timed {
+    spec: BenchSpec,
+    dtype: ComputeDtype,
+    result: BenchResult,
 }
 
-impl Job for BenchJob {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self { args, config, device: choice, free } = self;
-        let mode = match args.mode {
-            BenchModeArg::Train => BenchMode::Train,
-            BenchModeArg::Phase1 => BenchMode::Phase1,
-            BenchModeArg::Rollout => BenchMode::Rollout,
-            BenchModeArg::Analyze => BenchMode::Analyze,
-            BenchModeArg::Measure => BenchMode::Measure,
-        };
-        let dtype = args.dtype.for_new::<B>(device)?;
-        let rollout = mode == BenchMode::Rollout;
-        let spec = BenchSpec {
-            mode,
-            dtype,
-            batch: args.batch,
-            seq: args.seq.unwrap_or(if rollout { PROMPT } else { SEQUENCE }),
-            layer: args.layer,
-            new: args.new,
-            group: args.group,
-            max_tokens_per_batch: args.max_tokens_per_batch,
-            recompute: args.recompute,
-            runs: args.runs,
-            profile: args.profile,
-        };
-        let result = bench::<B>(&config, &spec, device)?;
-        let gpu_mb = free
-            .zip(free_on_gpu(choice))
-            .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
-        let device = device_name(choice)?;
-        if args.json {
-            outln!(
-                "{}",
-                json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
-            );
-        } else {
-            show(&args.shape, &device, &spec, &result, gpu_mb);
-        }
-        Ok(())
+impl Job for BenchJob<'_> {
+    type Output = Timed;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Result<Timed, CliError> {
+        let dtype = self.args.dtype.for_new::<B>(device)?;
+        let spec = spec(self.args, dtype);
+        let result = bench::<B>(&self.config, &spec, device)?;
+        Ok(Timed { spec, dtype, result })
     }
 }
 
-fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_mb: Option<f64>) {
-    let what = match spec.mode {
+/// Free memory of an NVIDIA GPU. Burn's memory pool does not return memory, so the decrease over a run is the run's peak.
+fn free_gpu_memory(device: DeviceChoice) -> Option<u64> {
+    if matches!(device, DeviceChoice::Cuda(_)) { memory(device).map(|memory| memory.free) } else { None }
+}
+
+fn spec(args: &BenchArgs, dtype: ComputeDtype) -> BenchSpec {
+    let (mode, default_tokens) = match args.mode {
+        BenchModeArg::Train => (BenchMode::Train, SEQUENCE_TOKENS),
+        BenchModeArg::Phase1 => (BenchMode::Phase1, SEQUENCE_TOKENS),
+        BenchModeArg::Rollout => (BenchMode::Rollout, PROMPT_TOKENS),
+        BenchModeArg::Analyze => (BenchMode::Analyze, SEQUENCE_TOKENS),
+        BenchModeArg::Measure => (BenchMode::Measure, SEQUENCE_TOKENS),
+    };
+    BenchSpec {
+        mode,
+        dtype,
+        batch: args.batch,
+        seq: args.seq.unwrap_or(default_tokens),
+        layer: args.layer,
+        new: args.new,
+        group: args.group,
+        max_tokens_per_batch: args.max_tokens_per_batch,
+        recompute: args.recompute,
+        runs: args.runs,
+        profile: args.profile,
+    }
+}
+
+fn print(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_mb: Option<f64>) {
+    let work = match spec.mode {
         BenchMode::Train => format!("update of the full policy, {} x {}", spec.batch, spec.seq),
         BenchMode::Phase1 => format!("update of layer {}'s policy, {} x {}", spec.layer, spec.batch, spec.seq),
         BenchMode::Rollout => {
-            format!("rollout, {} responses, {} to a prompt, {} + {} tokens", spec.batch, spec.group, spec.seq, spec.new)
+            format!("rollout, {} responses, {} per prompt, {} + {} tokens", spec.batch, spec.group, spec.seq, spec.new)
         }
         BenchMode::Analyze => format!("entropies of every policy, {} x {}", spec.batch, spec.seq),
         BenchMode::Measure => format!("all measures of every policy, {} x {}", spec.batch, spec.seq),
     };
-    outln!("{shape}, {what}, {} on {device}", spec.dtype);
+    outln!("{shape}, {work}, {} on {device}", spec.dtype);
     outln!(
         "  {:.1} tokens/s, median of {} runs ({:.1} to {:.1})",
         result.tokens_per_second,
@@ -125,14 +133,14 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_m
         result.tokens_per_second_max
     );
     if let Some(peak) = result.peak_mb {
-        outln!("  {peak:.0} MB of memory at the peak");
+        outln!("  peak memory {peak:.0} MB");
     }
     if let Some(peak) = gpu_mb {
-        outln!("  {peak:.0} MB of the GPU's memory at the peak");
+        outln!("  peak GPU memory {peak:.0} MB");
     }
     let roofline = &result.roofline;
     outln!(
-        "  {:.0}% of the roofline: {:.1} GFLOP at {:.1} GFLOP/s are {:.3} s, {:.2} GB at {:.1} GB/s are {:.3} s",
+        "  {:.0}% of the roofline: {:.1} GFLOP at {:.1} GFLOP/s take {:.3} s, {:.2} GB at {:.1} GB/s take {:.3} s",
         100.0 * result.of_roofline,
         roofline.operations * 1e-9,
         result.machine.gflops,
@@ -141,13 +149,13 @@ fn show(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_m
         result.machine.copy_gb_per_second,
         roofline.byte_seconds
     );
-    let whole: f64 = result.profile.iter().map(|(_, seconds)| seconds).sum();
+    let total: f64 = result.profile.iter().map(|(_, seconds)| seconds).sum();
     for (part, seconds) in &result.profile {
-        outln!("  {part:<16} {seconds:>8.3} s {:>5.1}%", 100.0 * seconds / whole);
+        outln!("  {part:<16} {seconds:>8.3} s {:>5.1}%", 100.0 * seconds / total);
     }
 }
 
-/// A shape by its name, or that of a model folder.
+/// A named shape, or the shape of a model folder.
 fn shape(name: &str) -> Result<ModelConfig, CliError> {
     if let Some((_, json)) = SHAPES.iter().find(|(known, _)| *known == name) {
         return Ok(ModelConfig::from_json(json)?);

@@ -6,16 +6,17 @@ use bupo_data::{Prompt, describe, read_problems};
 use bupo_eval::PromptRenderer;
 use bupo_models::pretrained::hub::Wanted;
 
-use super::{model_files, prompt_options};
 use crate::args::DataArgs;
+use crate::embedded::EMBEDDED_NAME;
 use crate::error::CliError;
+use crate::model::model_files;
 
-/// How many prompts are shown.
+/// Prompts shown.
 const SHOWN: usize = 3;
-/// A prompt is shown up to this many characters.
+/// Characters shown per prompt.
 const SHOWN_CHARACTERS: usize = 2000;
 
-pub fn run(args: DataArgs) -> Result<(), CliError> {
+pub fn run(args: &DataArgs) -> Result<(), CliError> {
     let renderer = PromptRenderer::new(
         &model_files(args.model.as_deref(), Wanted::Text)?,
         &args.prompts.chat_template,
@@ -30,7 +31,7 @@ pub fn run(args: DataArgs) -> Result<(), CliError> {
             outln!("  {:<width$}  {}", column.name, column.kind);
         }
     }
-    let problems = read_problems(&args.files, &prompt_options(&args.prompts).columns)?;
+    let problems = read_problems(&args.files, &args.prompts.options().columns)?;
     let mut sources: BTreeMap<&str, usize> = BTreeMap::new();
     problems.iter().for_each(|problem| *sources.entry(&problem.data_source).or_default() += 1);
     outln!("sources");
@@ -40,7 +41,7 @@ pub fn run(args: DataArgs) -> Result<(), CliError> {
     let chat = problems.iter().filter(|problem| matches!(problem.prompt, Prompt::Chat(_))).count();
     outln!("prompts: {chat} of chat messages, {} of text", problems.len() - chat);
     let rendered = problems.iter().map(|problem| renderer.render(&problem.prompt)).collect::<Result<Vec<_>, _>>()?;
-    outln!("lengths in tokens of {}", args.model.as_deref().unwrap_or("the model inside the program"));
+    outln!("lengths in tokens of {}", args.model.as_deref().unwrap_or(EMBEDDED_NAME));
     let limit = args.prompts.max_prompt_tokens;
     print_lengths("prompt", rendered.iter().map(|(_, tokens)| tokens.len()).collect());
     let answers =
@@ -59,12 +60,12 @@ fn print_lengths(name: &str, mut lengths: Vec<usize>) {
     lengths.sort_unstable();
     let at = |share: f64| lengths.get(((lengths.len().max(1) - 1) as f64 * share).round() as usize).unwrap_or(&0);
     let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
-    outln!("  {name:<8} least {}, median {}, mean {mean:.1}, 95% {}, most {}", at(0.0), at(0.5), at(0.95), at(1.0));
+    outln!("  {name:<8} min {}, median {}, mean {mean:.1}, 95% {}, max {}", at(0.0), at(0.5), at(0.95), at(1.0));
 }
 
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{} ... ({} characters in all)", &text[..end], text.chars().count()),
+        Some((end, _)) => format!("{} ... ({} characters in total)", &text[..end], text.chars().count()),
         None => text.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! `bupo devices` and `bupo doctor`: what this machine offers to compute on, and whether it computes right.
+//! `bupo devices` and `bupo doctor`
 
 use std::time::Instant;
 
@@ -9,46 +9,58 @@ use burn::tensor::backend::Backend;
 use crate::backend::{DetectedDevice, DeviceChoice, Job, best_device, detect, run_on};
 use crate::error::CliError;
 
-/// Rows, inputs and outputs of the product that is timed, and the numbers of the copy: little enough for any device.
+/// Rows, inputs and outputs of the timed matrix product. Small enough for any device, as is the copy.
 const PRODUCT: [usize; 3] = [512; 3];
+/// f32 numbers of the timed copy.
 const COPIED: usize = 1 << 22;
 
-/// Lists every device, and what `auto` would choose.
+/// Lists all devices and the one that `auto` selects.
 ///
 /// # Errors
-/// If nothing works here.
+/// If there is no device.
 pub fn list() -> Result<(), CliError> {
-    detect().iter().for_each(show);
+    detect().iter().for_each(print);
     outln!("auto is {}", best_device()?);
     Ok(())
 }
 
-/// Computes the same small training on every device and compares the numbers with the CPU's.
+/// Runs the same small training on every device and compares the results with those of the first, the CPU.
 ///
 /// # Errors
-/// If a device is there and does not compute, or computes something else.
+/// If a device fails or computes different results.
 pub fn check() -> Result<(), CliError> {
-    let (mut reference, mut failures) = (None, Vec::new());
+    let (mut reference, mut failures): (Option<(DeviceChoice, DeviceNumbers)>, _) = (None, Vec::new());
     for device in &detect() {
-        show(device);
+        print(device);
         if device.info.is_err() {
             continue;
         }
-        let job = Check { choice: device.choice, reference: &mut reference, failures: &mut failures };
-        if let Err(error) = run_on(device.choice, job) {
-            outln!("  it fails: {error}");
-            failures.push(device.choice.to_string());
+        match run_on(device.choice, Compute) {
+            Ok(runs) => {
+                for run in &runs {
+                    print_run(run);
+                    if !compare(run, reference.get_or_insert_with(|| (device.choice, run.first.clone()))) {
+                        failures.push(format!("{} in {}", device.choice, run.dtype));
+                    }
+                }
+            }
+            Err(error) => {
+                outln!("  failed: {error}");
+                failures.push(device.choice.to_string());
+            }
         }
     }
     if failures.is_empty() {
-        outln!("every device that is there computes right; auto is {}", best_device()?);
+        outln!("all available devices compute the same results; auto is {}", best_device()?);
         return Ok(());
     }
-    let named = failures.join(", ");
-    Err(CliError::Message(format!("do not train on {named}: update the driver, or choose another --device or --dtype")))
+    let failed = failures.join(", ");
+    Err(CliError::Message(format!(
+        "do not train on {failed}: update the driver, or choose another --device or --dtype"
+    )))
 }
 
-fn show(device: &DetectedDevice) {
+fn print(device: &DetectedDevice) {
     match &device.info {
         Ok(info) => {
             outln!("{:<8} {}", device.choice.to_string(), info.name);
@@ -58,53 +70,66 @@ fn show(device: &DetectedDevice) {
     }
 }
 
-struct Check<'a> {
-    choice: DeviceChoice,
-    /// The first device's numbers, in f32.
-    reference: &'a mut Option<(DeviceChoice, DeviceNumbers)>,
-    failures: &'a mut Vec<String>,
+/// The small training on one device.
+struct Compute;
+
+/// Its results and times in one compute dtype.
+struct Run {
+    dtype: ComputeDtype,
+    first: DeviceNumbers,
+    second: DeviceNumbers,
+    /// The first run compiles the kernels.
+    first_seconds: f64,
+    second_seconds: f64,
+    machine: Machine,
 }
 
-impl Job for Check<'_> {
-    fn run<B: Backend>(mut self, device: &B::Device) -> Result<(), CliError> {
+impl Job for Compute {
+    /// One run per supported dtype, f32 first.
+    type Output = Vec<Run>;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Result<Vec<Run>, CliError> {
+        let mut runs = Vec::new();
         for dtype in [DtypeChoice::F32, DtypeChoice::Bf16] {
-            if let Ok(dtype) = dtype.for_new::<B>(device) {
-                self.check::<B>(dtype, device)?;
-            }
+            let Ok(dtype) = dtype.for_new::<B>(device) else { continue };
+            let timed = || -> Result<_, CliError> {
+                let started = Instant::now();
+                Ok((DeviceNumbers::on::<B>(dtype, device)?, started.elapsed().as_secs_f64()))
+            };
+            let (first, first_seconds) = timed()?;
+            let (second, second_seconds) = timed()?;
+            let machine = Machine::measure::<B>(PRODUCT, COPIED, dtype, device);
+            runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine });
         }
-        Ok(())
+        Ok(runs)
     }
 }
 
-impl Check<'_> {
-    fn check<B: Backend>(&mut self, dtype: ComputeDtype, device: &B::Device) -> Result<(), CliError> {
-        let started = Instant::now();
-        let computed = DeviceNumbers::on::<B>(dtype, device)?;
-        let first = started.elapsed().as_secs_f64();
-        let started = Instant::now();
-        let again = DeviceNumbers::on::<B>(dtype, device)?;
+fn print_run(run: &Run) {
+    let Run { dtype, first_seconds, second_seconds, machine, .. } = run;
+    outln!(
+        "         {dtype}: small training: {first_seconds:.2} s with kernel compilation, {second_seconds:.2} s without"
+    );
+    let Machine { gflops, copy_gb_per_second } = machine;
+    outln!("         {dtype}: matrix product {gflops:.0} GFLOP/s, f32 copy {copy_gb_per_second:.1} GB/s");
+}
+
+/// Prints how a run's results differ from the reference. Returns whether the differences are within rounding.
+fn compare(run: &Run, (reference_device, reference): &(DeviceChoice, DeviceNumbers)) -> bool {
+    let dtype = run.dtype;
+    let differences = [reference.compare(&run.first), reference.compare(&run.second)].concat();
+    for difference in differences.iter().filter(|difference| !difference.is_rounding()) {
         outln!(
-            "         {dtype}: a small training took {first:.2} s, kernels made, and {:.2} s again",
-            started.elapsed().as_secs_f64()
+            "         {dtype}: {}: difference from {reference_device} {:.1e}, rounding allows {:.0e}",
+            difference.what,
+            difference.largest,
+            difference.allowed
         );
-        let Machine { gflops, copy_gb_per_second } = Machine::measure::<B>(PRODUCT, COPIED, dtype, device);
-        outln!("         {dtype}: {gflops:.0} GFLOP/s in a product; {copy_gb_per_second:.1} GB/s in a copy of f32");
-        let (beside, reference) = self.reference.get_or_insert((self.choice, computed.clone()));
-        let differences = [reference.compare(&computed), reference.compare(&again)].concat();
-        for difference in differences.iter().filter(|difference| !difference.is_rounding()) {
-            outln!(
-                "         {dtype}: {} differ from {beside}'s by {:.1e}, where rounding comes to {:.0e}",
-                difference.what,
-                difference.largest,
-                difference.allowed
-            );
-        }
-        if differences.iter().all(Difference::is_rounding) {
-            let largest = differences.iter().map(|difference| difference.largest).fold(0.0, f64::max);
-            outln!("         {dtype}: its numbers are {beside}'s to {largest:.1e}");
-        } else {
-            self.failures.push(format!("{} in {dtype}", self.choice));
-        }
-        Ok(())
     }
+    let agrees = differences.iter().all(Difference::is_rounding);
+    if agrees {
+        let largest = differences.iter().map(|difference| difference.largest).fold(0.0, f64::max);
+        outln!("         {dtype}: largest difference from {reference_device} {largest:.1e}, within rounding");
+    }
+    agrees
 }

@@ -2,66 +2,84 @@
 
 use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::{GenerateOptions, Response, TextTokenizer, generate};
+use bupo_models::pretrained::{load_config, load_eos_token_ids};
+use bupo_models::{DtypeChoice, GenerateOptions, ModelFiles, Response, TextTokenizer, generate};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
-use super::{check_writable, load_to_read, model_files, read_tokens};
 use crate::args::GenerateArgs;
-use crate::backend::{Job, run_on};
+use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
-use crate::screen::{screen_width, side_by_side};
+use crate::files::{check_writable, read_tokens};
+use crate::model::{load_for_inference, model_files};
+use crate::screen::{columns, terminal_width};
 
-pub fn run(args: GenerateArgs) -> Result<(), CliError> {
-    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        return Err(CliError::Message(format!("--temperature is {}; it must be 0 or more", args.temperature)));
-    }
+pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
+    args.sampling.check()?;
     args.json.as_deref().map_or(Ok(()), check_writable)?;
-    run_on(args.model.device.device, Generate(args))
+    let device = resolve(args.model.device.device)?;
+    let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+    let tokenizer = TextTokenizer::load(&files);
+    let prompts = match (&args.tokens, &args.prompt) {
+        (Some(path), _) => read_tokens(path)?,
+        (None, Some(text)) => {
+            vec![tokenizer.as_ref().map_err(|error| CliError::Message(error.to_string()))?.encode(text)?]
+        }
+        (None, None) => Vec::new(),
+    };
+    if prompts.is_empty() {
+        return Err(CliError::Message("there are no prompts; give at least one row of tokens".into()));
+    }
+    let sites = if args.compare.is_empty() { vec![args.policy.policy] } else { args.compare.clone() };
+    let job =
+        Generate { options: options(args, &files, &prompts)?, files, dtype: args.model.dtype.dtype, prompts, sites };
+    let mut responses = run_on(device, job)?;
+    if !args.compare.is_empty() {
+        return print_comparison(args, &responses, &tokenizer?);
+    }
+    let responses = responses.pop().unwrap_or_default();
+    match &args.json {
+        Some(path) => Ok(write_atomically(path, format!("{}\n", as_json(&responses)).as_bytes())?),
+        None => print(&responses, args.prompt.as_deref(), tokenizer.ok().as_ref()),
+    }
 }
 
-struct Generate(GenerateArgs);
+struct Generate {
+    files: ModelFiles,
+    dtype: DtypeChoice,
+    prompts: Vec<Vec<u32>>,
+    sites: Vec<PolicySite>,
+    options: GenerateOptions,
+}
 
 impl Job for Generate {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self(args) = self;
-        let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
-        let tokenizer = TextTokenizer::load(&files);
-        let prompts = match (&args.tokens, &args.prompt) {
-            (Some(path), _) => read_tokens(path)?,
-            (None, Some(text)) => {
-                vec![tokenizer.as_ref().map_err(|error| CliError::Message(error.to_string()))?.encode(text)?]
-            }
-            (None, None) => Vec::new(),
-        };
-        if prompts.is_empty() {
-            return Err(CliError::Message("there are no rows of tokens to continue; give at least one".into()));
+    /// The responses to all prompts, by site.
+    type Output = Vec<Vec<Response>>;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
+        let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
+        let mut responses = Vec::with_capacity(self.sites.len());
+        for site in self.sites {
+            let options = GenerateOptions { site, ..self.options.clone() };
+            responses.push(generate(&model.decoder, &self.prompts, &options)?);
         }
-        let model = load_to_read::<B>(&files, args.model.dtype.dtype, device)?;
-        let options = GenerateOptions {
-            site: args.policy.policy,
-            norm: args.policy.norm,
-            temperature: args.temperature,
-            max_new_tokens: args.max_new_tokens,
-            eos_token_ids: if args.ignore_eos { Vec::new() } else { model.eos_token_ids.clone() },
-            seed: args.seed,
-            first_row: 0,
-            batch: prompts.len(),
-        };
-        if !args.compare.is_empty() {
-            let said = |site: &PolicySite| {
-                generate(&model.decoder, &prompts, &GenerateOptions { site: *site, ..options.clone() })
-            };
-            let responses = args.compare.iter().map(said).collect::<Result<Vec<_>, _>>()?;
-            return compare(&args, &responses, &tokenizer?);
-        }
-        let responses = generate(&model.decoder, &prompts, &options)?;
-        match &args.json {
-            Some(path) => Ok(write_atomically(path, format!("{}\n", as_json(&responses)).as_bytes())?),
-            None => print(&responses, args.prompt.as_deref(), tokenizer.ok().as_ref()),
-        }
+        Ok(responses)
     }
+}
+
+fn options(args: &GenerateArgs, files: &ModelFiles, prompts: &[Vec<u32>]) -> Result<GenerateOptions, CliError> {
+    let eos_token_ids = if args.ignore_eos { Vec::new() } else { load_eos_token_ids(files, &load_config(files)?)? };
+    Ok(GenerateOptions {
+        site: args.policy.policy,
+        norm: args.policy.norm.norm,
+        temperature: args.sampling.temperature,
+        max_new_tokens: args.max_new_tokens,
+        eos_token_ids,
+        seed: args.sampling.seed,
+        first_row: 0,
+        batch: prompts.len(),
+    })
 }
 
 fn as_json(responses: &[Response]) -> Value {
@@ -72,20 +90,26 @@ fn as_json(responses: &[Response]) -> Value {
     })
 }
 
-/// One column a policy, as wide as the terminal allows.
-fn compare(args: &GenerateArgs, responses: &[Vec<Response>], tokenizer: &TextTokenizer) -> Result<(), CliError> {
+/// Prints one column per policy, within the width of the terminal, or writes JSON.
+fn print_comparison(
+    args: &GenerateArgs,
+    responses: &[Vec<Response>],
+    tokenizer: &TextTokenizer,
+) -> Result<(), CliError> {
     let names: Vec<String> = args.compare.iter().map(ToString::to_string).collect();
     if let Some(path) = &args.json {
-        let by_site: Map<String, Value> = names.into_iter().zip(responses.iter().map(|said| as_json(said))).collect();
+        let by_site: Map<String, Value> =
+            names.into_iter().zip(responses.iter().map(|responses| as_json(responses))).collect();
         return Ok(write_atomically(path, format!("{}\n", Value::Object(by_site)).as_bytes())?);
     }
-    let texts = responses.iter().flatten().map(|said| tokenizer.decode(&said.tokens)).collect::<Result<Vec<_>, _>>()?;
+    let texts =
+        responses.iter().flatten().map(|response| tokenizer.decode(&response.tokens)).collect::<Result<Vec<_>, _>>()?;
     outln!("{}", args.prompt.as_deref().unwrap_or_default());
-    out!("{}", side_by_side(&names, &texts, screen_width()));
+    out!("{}", columns(&names, &texts, terminal_width()));
     Ok(())
 }
 
-/// Text where there is a tokenizer, ids where there is none.
+/// Prints texts, or token ids if there is no tokenizer.
 fn print(responses: &[Response], prompt: Option<&str>, tokenizer: Option<&TextTokenizer>) -> Result<(), CliError> {
     for response in responses {
         match tokenizer {

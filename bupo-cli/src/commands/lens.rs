@@ -2,86 +2,96 @@
 
 use std::fmt::Write as _;
 
+use bupo_core::Norm;
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::{LensSite, TextTokenizer, lens};
+use bupo_models::{DtypeChoice, LensSite, ModelFiles, TextTokenizer, lens};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
-use super::{check_writable, load_to_read, model_files};
 use crate::args::LensArgs;
-use crate::backend::{Job, run_on};
+use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
+use crate::files::check_writable;
+use crate::model::{load_for_inference, model_files};
 
-pub fn run(args: LensArgs) -> Result<(), CliError> {
+pub fn run(args: &LensArgs) -> Result<(), CliError> {
     if args.top == 0 {
         return Err(CliError::Message("--top is 0; it must be at least 1".into()));
     }
     args.json.as_deref().map_or(Ok(()), check_writable)?;
-    run_on(args.model.device.device, Lens(args))
+    let device = resolve(args.model.device.device)?;
+    let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+    let tokenizer = TextTokenizer::load(&files)?;
+    let ids = tokenizer.encode(&args.text)?;
+    if ids.is_empty() {
+        return Err(CliError::Message("the text has no tokens; give at least one character".into()));
+    }
+    let norm = args.norm.norm;
+    let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, norm, top: args.top };
+    let sites = run_on(device, job)?;
+    match &args.json {
+        Some(path) => {
+            let out = json!({"norm": norm, "positions": positions(&ids, &sites, &tokenizer)?});
+            write_atomically(path, format!("{out}\n").as_bytes())?;
+        }
+        None => out!("norm {norm}; entropy H in nats\n{}", table(&ids, &sites, &tokenizer)?),
+    }
+    Ok(())
 }
 
-struct Lens(LensArgs);
+struct Lens<'a> {
+    files: ModelFiles,
+    dtype: DtypeChoice,
+    ids: &'a [u32],
+    norm: Norm,
+    top: usize,
+}
 
-impl Job for Lens {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self(args) = self;
-        let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
-        let tokenizer = TextTokenizer::load(&files)?;
-        let ids = tokenizer.encode(&args.text)?;
-        if ids.is_empty() {
-            return Err(CliError::Message("the text has no tokens; give at least a character".into()));
-        }
-        let model = load_to_read::<B>(&files, args.model.dtype.dtype, device)?;
-        let sites = lens(&model.decoder, &ids, args.norm, args.top)?;
-        match &args.json {
-            Some(path) => {
-                let out = json!({"norm": args.norm, "positions": positions(&ids, &sites, &tokenizer)?});
-                Ok(write_atomically(path, format!("{out}\n").as_bytes())?)
-            }
-            None => {
-                out!("norm {}; entropy H in nats\n{}", args.norm, page(&ids, &sites, &tokenizer)?);
-                Ok(())
-            }
-        }
+impl Job for Lens<'_> {
+    type Output = Vec<LensSite>;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
+        let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
+        Ok(lens(&model.decoder, self.ids, self.norm, self.top)?)
     }
 }
 
-/// A block for each place: its token, then a line for each site.
-fn page(ids: &[u32], sites: &[LensSite], tokenizer: &TextTokenizer) -> Result<String, CliError> {
+/// A block per position: its token, then one line per policy.
+fn table(ids: &[u32], sites: &[LensSite], tokenizer: &TextTokenizer) -> Result<String, CliError> {
     let names: Vec<String> = sites.iter().map(|site| site.site.to_string()).collect();
     let width = names.iter().map(String::len).max().unwrap_or(0);
-    let mut page = String::new();
-    for (place, id) in ids.iter().enumerate() {
-        writeln!(page, "\n{} {:?}", place + 1, tokenizer.token_text(*id)?).map_err(unwritten)?;
+    let mut table = String::new();
+    for (position, id) in ids.iter().enumerate() {
+        writeln!(table, "\n{} {:?}", position + 1, tokenizer.token_text(*id)?).map_err(format_error)?;
         for (name, site) in names.iter().zip(sites) {
-            write!(page, "  {name:width$}  H {:>6.3} ", site.entropy[place]).map_err(unwritten)?;
-            for token in &site.top[place] {
-                write!(page, "  {:?} {:.3}", tokenizer.token_text(token.token)?, token.prob).map_err(unwritten)?;
+            write!(table, "  {name:width$}  H {:>6.3} ", site.entropy[position]).map_err(format_error)?;
+            for token in &site.top[position] {
+                write!(table, "  {:?} {:.3}", tokenizer.token_text(token.token)?, token.prob).map_err(format_error)?;
             }
-            page.push('\n');
+            table.push('\n');
         }
     }
-    Ok(page)
+    Ok(table)
 }
 
-fn unwritten(error: std::fmt::Error) -> CliError {
+fn format_error(error: std::fmt::Error) -> CliError {
     CliError::Message(error.to_string())
 }
 
 fn positions(ids: &[u32], sites: &[LensSite], tokenizer: &TextTokenizer) -> Result<Vec<Value>, CliError> {
     let token = |id: u32| -> Result<Value, CliError> { Ok(json!({"id": id, "text": tokenizer.token_text(id)?})) };
     let mut positions = Vec::with_capacity(ids.len());
-    for (place, id) in ids.iter().enumerate() {
-        let mut said = Vec::with_capacity(sites.len());
+    for (position, id) in ids.iter().enumerate() {
+        let mut policies = Vec::with_capacity(sites.len());
         for site in sites {
-            let mut top = Vec::with_capacity(site.top[place].len());
-            for next in &site.top[place] {
+            let mut top = Vec::with_capacity(site.top[position].len());
+            for next in &site.top[position] {
                 top.push(json!({"token": token(next.token)?, "prob": next.prob}));
             }
-            said.push(json!({"site": site.site, "entropy": site.entropy[place], "top": top}));
+            policies.push(json!({"site": site.site, "entropy": site.entropy[position], "top": top}));
         }
-        positions.push(json!({"position": place + 1, "token": token(*id)?, "sites": said}));
+        positions.push(json!({"position": position + 1, "token": token(*id)?, "sites": policies}));
     }
     Ok(positions)
 }

@@ -1,4 +1,4 @@
-//! `bupo runs`: the runs there are, and how far they are.
+//! `bupo runs`
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use bupo_runs::{CheckpointStore, FoundRun, RunStatus, find_runs};
 use crate::args::RunsArgs;
 use crate::error::CliError;
 
-pub fn run(args: RunsArgs) -> Result<(), CliError> {
+pub fn run(args: &RunsArgs) -> Result<(), CliError> {
     let runs = find_runs(&args.folder)?;
     if runs.is_empty() {
         outln!("there are no runs in {}", args.folder.display());
@@ -15,13 +15,13 @@ pub fn run(args: RunsArgs) -> Result<(), CliError> {
     }
     outln!("{:<28} {:<12} {:>11} {:>7} {:<10} checkpoints", "run", "state", "step", "reward", "policy");
     for run in &runs {
-        show(run);
+        print(run);
     }
     Ok(())
 }
 
-fn show(run: &FoundRun) {
-    let (state, why) = match &run.status {
+fn print(run: &FoundRun) {
+    let (state, reason) = match &run.status {
         RunStatus::Running => ("running", None),
         RunStatus::Stopped => ("stopped", None),
         RunStatus::Finished => ("finished", None),
@@ -39,8 +39,8 @@ fn show(run: &FoundRun) {
         text(known.and_then(|state| state.site.clone())),
         checkpoints(&run.path)
     );
-    if let Some(why) = why {
-        outln!("  {why}");
+    if let Some(reason) = reason {
+        outln!("  {reason}");
     }
 }
 

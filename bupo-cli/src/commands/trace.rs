@@ -1,34 +1,43 @@
 //! `bupo trace`
 
+use std::collections::BTreeMap;
+
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{StoredTensor, write_safetensors};
-use bupo_models::{SaveDtype, trace};
+use bupo_models::{DtypeChoice, ModelFiles, SaveDtype, trace};
+use burn::tensor::TensorData;
 use burn::tensor::backend::Backend;
 
-use super::{check_writable, load_to_read, model_files, read_tokens};
 use crate::args::TraceArgs;
-use crate::backend::{Job, run_on};
+use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
+use crate::files::{check_writable, read_tokens};
+use crate::model::{load_for_inference, model_files};
 
-pub fn run(args: TraceArgs) -> Result<(), CliError> {
+pub fn run(args: &TraceArgs) -> Result<(), CliError> {
     check_writable(&args.out)?;
-    run_on(args.model.device.device, Trace(args))
+    let device = resolve(args.model.device.device)?;
+    let rows = read_tokens(&args.tokens)?;
+    let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+    let tensors = run_on(device, Trace { files, dtype: args.model.dtype.dtype, rows })?;
+    let stored: Vec<StoredTensor> =
+        tensors.into_iter().map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32)).collect();
+    write_safetensors(&args.out, &stored)?;
+    outln!("wrote {} tensors to {}", stored.len(), args.out.display());
+    Ok(())
 }
 
-struct Trace(TraceArgs);
+struct Trace {
+    files: ModelFiles,
+    dtype: DtypeChoice,
+    rows: Vec<Vec<u32>>,
+}
 
 impl Job for Trace {
-    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self(args) = self;
-        let rows = read_tokens(&args.tokens)?;
-        let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
-        let model = load_to_read::<B>(&files, args.model.dtype.dtype, device)?;
-        let stored: Vec<StoredTensor> = trace(&model.decoder, &rows)?
-            .into_iter()
-            .map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32))
-            .collect();
-        write_safetensors(&args.out, &stored)?;
-        outln!("wrote {} tensors to {}", stored.len(), args.out.display());
-        Ok(())
+    type Output = BTreeMap<String, TensorData>;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
+        let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
+        Ok(trace(&model.decoder, &self.rows)?)
     }
 }

@@ -1,10 +1,11 @@
-//! The main finding of an analysis on the terminal: a line a layer, and what it comes to.
+//! The table of an analysis: one line per layer, the stages and the boundary layer.
 
 use bupo_analysis::{Analysis, Slice, Statistic};
 use bupo_core::PolicySite;
 
-/// Cells of the entropy's bar, and of either side of the change's.
+/// Width of an entropy bar.
 const BAR: usize = 16;
+/// Width of each side of an entropy change bar.
 const SIDE: usize = 6;
 
 pub fn print_analysis(analysis: &Analysis) {
@@ -31,11 +32,11 @@ pub fn print_analysis(analysis: &Analysis) {
             outln!("  {}", boundary.reason());
             outln!("  {}", boundary.certainty());
             outln!("{}", convergence.describe());
-            outln!("\nfor a training settings file:\n\n{}", boundary.phases());
+            outln!("\nphases for a training settings file:\n\n{}", boundary.phases());
         }
         _ => {
             let (measured, all) = (layers(analysis), info.num_layers);
-            outln!("only the first {measured} of {all} layers were measured, so nothing is said of stages");
+            outln!("only the first {measured} of {all} layers were measured, so there are no stages");
         }
     }
 }
@@ -46,31 +47,31 @@ fn layers(analysis: &Analysis) -> usize {
 
 fn print_layers(analysis: &Analysis) {
     let value = |site, statistic| analysis.row(site, statistic, Slice::All).map(|row| row.estimate.mean);
-    let most = (analysis.info.vocab_size as f64).ln();
+    let max_entropy = (analysis.info.vocab_size as f64).ln();
     let change = |site: fn(usize) -> PolicySite, layer: usize| value(site(layer), Statistic::EntropyChange);
-    let largest = (1..=layers(analysis))
+    let max_change = (1..=layers(analysis))
         .flat_map(|layer| [change(PolicySite::Ffn, layer), change(PolicySite::Attn, layer)])
         .flatten()
-        .fold(0.0, |most: f64, change| most.max(change.abs()));
-    let bar_title = "layer policy's entropy";
+        .fold(0.0, |max: f64, change| max.max(change.abs()));
+    let bar_title = "layer entropy";
     outln!(
-        "{:>5}  {bar_title:<24}  {:<20}  {:<20}  {:>9}  {:>6}",
+        "{:>5}  {bar_title:<24}  {:<20}  {:<20}  {:>11}  {:>9}",
         "layer",
         "feed-forward change",
         "attention change",
-        "KL to end",
-        "agrees"
+        "KL(l||full)",
+        "agreement"
     );
     for layer in 1..=layers(analysis) {
         let entropy = value(PolicySite::Layer(layer), Statistic::Entropy).unwrap_or(f64::NAN);
         let signed =
-            |site| change(site, layer).map_or(String::new(), |c| format!("{c:>+6.2} {}", diverging(c / largest)));
+            |site| change(site, layer).map_or(String::new(), |c| format!("{c:>+6.2} {}", diverging(c / max_change)));
         let optional = |statistic, digits: usize| {
             value(PolicySite::Layer(layer), statistic).map_or("-".into(), |value| format!("{value:.digits$}"))
         };
         outln!(
-            "{layer:>5}  {entropy:>6.2} {:<BAR$}   {:<20}  {:<20}  {:>9}  {:>6}",
-            bar(entropy / most, BAR),
+            "{layer:>5}  {entropy:>6.2} {:<BAR$}   {:<20}  {:<20}  {:>11}  {:>9}",
+            bar(entropy / max_entropy, BAR),
             signed(PolicySite::Ffn),
             signed(PolicySite::Attn),
             optional(Statistic::Kl, 3),
@@ -79,14 +80,14 @@ fn print_layers(analysis: &Analysis) {
     }
 }
 
-/// A bar of eighths of a cell.
+/// A bar with a resolution of 1/8 cell.
 fn bar(share: f64, cells: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
     let eighths = (share.clamp(0.0, 1.0) * (cells * 8) as f64).round() as usize;
     format!("{}{}", "\u{2588}".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
-/// A bar to the right of the middle, or to its left.
+/// A bar to the right of the middle for positive values, to its left for negative values.
 fn diverging(share: f64) -> String {
     let cells = (share.abs().clamp(0.0, 1.0) * SIDE as f64).round() as usize;
     let (left, right) = if share < 0.0 { (cells, 0) } else { (0, cells) };

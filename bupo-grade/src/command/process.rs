@@ -4,28 +4,48 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(unix)]
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use serde::{Deserialize, Serialize};
 
-use super::TimeLimits;
-use crate::{Graded, Item};
+use super::limits::TimeLimits;
+use crate::item::{Graded, Item};
 
 const MAX_LINE: u64 = 1 << 20;
 /// How much of what the program wrote is quoted in a failure.
 const MAX_QUOTE: usize = 400;
 const MAX_SCORE: f64 = 1e6;
+/// How often a process whose input was closed is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Dropping it kills the process and waits for its end.
 #[derive(Debug)]
 pub(super) struct Process {
     leader: Leader,
-    questions: Sender<String>,
+    /// `None` once the input is closed.
+    questions: Option<Sender<String>>,
     lines: Receiver<io::Result<Vec<u8>>>,
     stderr_end: Receiver<Vec<u8>>,
     answered: bool,
+}
+
+/// A valid answer, and how it was assigned to the question.
+pub(super) enum Reply {
+    /// By the `id` that it returned.
+    Numbered(Graded),
+    /// Without an `id`, as the first line of a process.
+    Plain(Graded),
+}
+
+/// Why a process is of no further use.
+pub(super) struct Problem {
+    pub(super) reason: String,
+    /// Whether all that the process wrote for earlier questions has been read.
+    pub(super) earlier_is_complete: bool,
+    /// Whether the line that was read may belong to an earlier question, so that nothing is known of this one.
+    pub(super) ask_again: bool,
 }
 
 impl Process {
@@ -40,7 +60,7 @@ impl Process {
         let mut leader = Leader { child: command.spawn()?, status: None };
 
         // The threads end when their pipe or channel closes. They are not waited for: a pipe that a program outside
-        // of the process group holds open must hold up nobody.
+        // of the process group holds open must not block the grader.
         let (questions, to_write) = mpsc::channel();
         let (read, lines) = mpsc::sync_channel(1);
         let (tail, stderr_end) = mpsc::sync_channel(1);
@@ -51,35 +71,61 @@ impl Process {
             thread::Builder::new().spawn(move || read_lines(stdout, &read))?;
             thread::Builder::new().spawn(move || read_stderr(stderr, &tail))?;
         }
-        Ok(Self { leader, questions, lines, stderr_end, answered: false })
+        Ok(Self { leader, questions: Some(questions), lines, stderr_end, answered: false })
     }
 
     pub(super) fn has_answered(&self) -> bool {
         self.answered
     }
 
-    /// The program's answer, or why it is of no use any more.
-    pub(super) fn ask(&mut self, item: &Item<'_>, limits: TimeLimits) -> Result<Graded, String> {
-        if let Ok(unasked) = self.lines.try_recv() {
-            let line = unasked.map_or_else(|error| error.to_string(), |line| quoted(&line));
-            return Err(format!("wrote a line that nothing asked for: {line}"));
+    /// The answer to `item`. After a [`Reply::Plain`], only [`finish`](Self::finish) tells whether it is the only line.
+    pub(super) fn ask(&mut self, item: &Item<'_>, id: u64, limits: TimeLimits) -> Result<Reply, Problem> {
+        self.send(item, id)?;
+        let line = self.line(limits)?;
+        let answer = Answer::parse(&line);
+        if self.answered && !answer.as_ref().is_ok_and(|answer| answer.id == Some(id)) {
+            let reason = format!("wrote a line that does not return the id {id}: {}", quoted(&line));
+            return Err(Problem { reason, earlier_is_complete: false, ask_again: true });
         }
-        let question = serde_json::to_string(item).map_err(|error| error.to_string())?;
-        // Fails where the program has closed its input, and then no answer says so.
-        let _ = self.questions.send(question + "\n");
-        let limit = limits.answer + if self.answered { Duration::ZERO } else { limits.start };
-        let line = match self.lines.recv_timeout(limit) {
-            Ok(Ok(line)) => line,
-            Ok(Err(error)) => return Err(format!("its answer cannot be read: {error}")),
-            Err(RecvTimeoutError::Disconnected) => return Err("ended, or closed its output, without an answer".into()),
-            Err(RecvTimeoutError::Timeout) => {
-                let seconds = limit.as_secs_f64();
-                return Err(format!("no answer within {seconds} s (does it flush each line it writes?)"));
-            }
-        };
-        let graded = parsed(&line)?;
+        let answer = answer.map_err(Problem::fatal)?;
+        let numbered = answer.id.is_some();
+        let graded = answer.graded(id).map_err(Problem::fatal)?;
         self.answered = true;
-        Ok(graded)
+        Ok(if numbered { Reply::Numbered(graded) } else { Reply::Plain(graded) })
+    }
+
+    /// The answer of a new process to its only item.
+    pub(super) fn ask_only(&mut self, item: &Item<'_>, id: u64, limits: TimeLimits) -> Result<Graded, Problem> {
+        self.send(item, id)?;
+        self.questions = None;
+        let line = self.line(limits)?;
+        let graded = Answer::parse(&line).and_then(|answer| answer.graded(id)).map_err(Problem::fatal)?;
+        self.answered = true;
+        self.finish(limits).map(|()| graded)
+    }
+
+    /// Closes the input and reads the output to its end, which must be empty.
+    pub(super) fn finish(&mut self, limits: TimeLimits) -> Result<(), Problem> {
+        self.questions = None;
+        let deadline = Instant::now() + limits.answer;
+        loop {
+            match self.lines.recv_timeout(POLL) {
+                Ok(Ok(line)) => {
+                    let reason = format!("wrote more than one line for one item: {}", quoted(&line));
+                    return Err(Problem::fatal(reason));
+                }
+                Ok(Err(error)) => return Err(Problem::fatal(format!("its output cannot be read: {error}"))),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
+                    let seconds = limits.answer.as_secs_f64();
+                    let reason = format!("did not end within {seconds} s of the end of its input");
+                    return Err(Problem::fatal(reason));
+                }
+                // What the process started may hold its output open; once that is killed, the rest can be read.
+                Err(RecvTimeoutError::Timeout) if self.leader.has_ended() => drop(self.leader.kill()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     /// Ends the process and completes the report of why.
@@ -96,6 +142,44 @@ impl Process {
         }
         report
     }
+
+    fn send(&self, item: &Item<'_>, id: u64) -> Result<(), Problem> {
+        let question =
+            serde_json::to_string(&Question { id, item }).map_err(|error| Problem::fatal(error.to_string()))?;
+        if let Some(questions) = &self.questions {
+            // Fails where the program has closed its input; then the missing answer is reported.
+            let _ = questions.send(question + "\n");
+        }
+        Ok(())
+    }
+
+    fn line(&self, limits: TimeLimits) -> Result<Vec<u8>, Problem> {
+        let limit = limits.answer + if self.answered { Duration::ZERO } else { limits.start };
+        match self.lines.recv_timeout(limit) {
+            Ok(Ok(line)) => Ok(line),
+            Ok(Err(error)) => Err(Problem::unfinished(format!("its answer cannot be read: {error}"))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Problem::fatal("ended, or closed its output, without an answer".into()))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = limit.as_secs_f64();
+                let reason = format!("no answer within {seconds} s (does it flush each line it writes?)");
+                Err(Problem::unfinished(reason))
+            }
+        }
+    }
+}
+
+impl Problem {
+    /// With this question; the output for earlier ones is complete.
+    fn fatal(reason: String) -> Self {
+        Self { reason, earlier_is_complete: true, ask_again: false }
+    }
+
+    /// With this question; the output for earlier ones may go on.
+    fn unfinished(reason: String) -> Self {
+        Self { reason, earlier_is_complete: false, ask_again: false }
+    }
 }
 
 /// The first process of a process group. Dropping it kills the group.
@@ -106,6 +190,19 @@ struct Leader {
 }
 
 impl Leader {
+    /// Whether the process has ended by itself. It is not reaped, so that its process group can still be killed.
+    #[cfg(unix)]
+    fn has_ended(&mut self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.status.is_some()
+            || matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(Some(_)) | Err(_))
+    }
+
+    #[cfg(not(unix))]
+    fn has_ended(&mut self) -> bool {
+        self.status.is_some() || !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// How the process ended: by itself, or now.
     fn kill(&mut self) -> io::Result<ExitStatus> {
         // The group's number is its own until the wait, and a process that has already ended keeps its status.
@@ -164,23 +261,46 @@ fn read_stderr(mut stderr: ChildStderr, end: &SyncSender<Vec<u8>>) {
     let _ = end.send(tail);
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Score(f64),
-    Object { score: f64, extracted: Option<String> },
+#[derive(Serialize)]
+struct Question<'a> {
+    id: u64,
+    #[serde(flatten)]
+    item: &'a Item<'a>,
 }
 
-fn parsed(line: &[u8]) -> Result<Graded, String> {
-    let graded = match serde_json::from_slice(line) {
-        Ok(Answer::Score(score)) => Graded { score, extracted: None },
-        Ok(Answer::Object { score, extracted }) => Graded { score, extracted },
-        Err(_) => return Err(format!("its answer is neither a number nor {{\"score\": number}}: {}", quoted(line))),
-    };
-    if graded.score.abs() > MAX_SCORE || !graded.score.is_finite() {
-        return Err(format!("its score {} is not between -1,000,000 and 1,000,000", graded.score));
+/// One line of a scorer, with the `id` where it has one.
+struct Answer {
+    id: Option<u64>,
+    graded: Graded,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Score(f64),
+    Object { id: Option<u64>, score: f64, extracted: Option<String> },
+}
+
+impl Answer {
+    fn parse(line: &[u8]) -> Result<Self, String> {
+        match serde_json::from_slice(line) {
+            Ok(Line::Score(score)) => Ok(Self { id: None, graded: Graded { score, extracted: None } }),
+            Ok(Line::Object { id, score, extracted }) => Ok(Self { id, graded: Graded { score, extracted } }),
+            Err(_) => {
+                Err(format!("its answer is neither a number nor {{\"id\": id, \"score\": number}}: {}", quoted(line)))
+            }
+        }
     }
-    Ok(graded)
+
+    fn graded(self, asked: u64) -> Result<Graded, String> {
+        if let Some(id) = self.id.filter(|id| *id != asked) {
+            return Err(format!("its answer has the id {id}, but the item has {asked}"));
+        }
+        if self.graded.score.abs() > MAX_SCORE || !self.graded.score.is_finite() {
+            return Err(format!("its score {} is not between -1,000,000 and 1,000,000", self.graded.score));
+        }
+        Ok(self.graded)
+    }
 }
 
 /// The start of what a program wrote, on one line and without what would steer a terminal.

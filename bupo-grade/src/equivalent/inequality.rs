@@ -2,8 +2,8 @@
 
 use num_bigint::Sign;
 
+use super::intervals::{Interval, complement, infinity, point};
 use super::number::{Fuel, Function};
-use super::region::{Interval, complement, infinity, point};
 use super::scalar;
 use super::token::Relation;
 use super::tree::Expr;

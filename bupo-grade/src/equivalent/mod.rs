@@ -1,13 +1,27 @@
 //! Mathematical equivalence of answers.
 
 mod answer;
+mod brackets;
+mod characters;
+mod choice;
 mod compare;
+mod comparer;
+mod decimal;
 mod evaluate;
+mod extract;
 mod factor;
 mod formula;
 mod inequality;
+mod intervals;
+mod join;
 mod lexer;
+mod named;
+mod names;
 mod number;
+mod opaque;
+mod parser;
+mod quantity;
+mod reader;
 mod region;
 mod scalar;
 mod signs;
@@ -17,36 +31,53 @@ mod token;
 mod tree;
 mod unit;
 mod words;
+mod written;
 
 use std::borrow::Cow;
 
-use crate::{Graded, boxed};
-use lexer::Reading;
+use crate::item::Graded;
+use crate::remarks;
+use crate::solution::{RightAnswer, right_answer};
+use comparer::Comparer;
 use number::Fuel;
-use token::{Bracket, Token};
-use tree::Answer;
+use written::Written;
 
 /// Longer answers are compared as written.
 const MOST_BYTES: usize = 4000;
+/// Longer texts are not searched for the answer of a solution.
+const MOST_SOLUTION_BYTES: usize = 20_000;
 /// The work that one comparison may take.
 const WORK: u64 = 8_000_000;
 
 /// Grades by mathematics: 1 when the response's answer and `answer` are the same, however they are written.
 ///
-/// The answer is the last `\boxed{...}`; without a box, what follows `the answer is`, else the last formula, else the last
-/// number. A response that ends inside of its last box has no answer.
+/// The response's answer is its last `\boxed{...}` with a content. Without a box it is what stands in `<answer>` tags,
+/// else what follows `the answer is`, else the last formula, else the last number with the expression it is part of.
+/// A response that ends inside of its last box has no answer.
+///
+/// ```
+/// assert_eq!(bupo_grade::equivalent("So \\boxed{0.5}.", "\\frac{1}{2}").score, 1.0);
+/// assert_eq!(bupo_grade::equivalent("It is 100 cm.", "1 \\text{ m}").score, 1.0);
+/// assert_eq!(bupo_grade::equivalent("So \\boxed{0.333}.", "1/3").score, 0.0);
+/// ```
 pub fn equivalent(response: &str, answer: &str) -> Graded {
-    let extracted = boxed::final_answer(response);
-    Graded::new(extracted.is_some_and(|given| same_text(given, boxed::unboxed(answer).trim())), extracted)
+    let extracted = extract::final_answer(response);
+    Graded::new(extracted.is_some_and(|given| same_text(given, answer)), extracted)
 }
 
 fn same_text(given: &str, answer: &str) -> bool {
-    let (given, answer) = (&*half_width(given), &*half_width(answer));
+    let (given, answer) = (without_solution(given), without_solution(answer));
+    let (given, answer) = (given.trim(), answer.trim());
     if given == answer {
         return true;
     }
     if given.len().max(answer.len()) > MOST_BYTES {
         return without_spaces(given).eq(without_spaces(answer));
+    }
+    let (given, answer) = (characters::usual(given), characters::usual(answer));
+    let (given, answer) = (remarks::bare(&given), remarks::bare(&answer));
+    if given == answer {
+        return true;
     }
     // In a fixed order, so that the verdict cannot depend on which one is the response.
     let (first, second) = if given <= answer { (given, answer) } else { (answer, given) };
@@ -55,81 +86,21 @@ fn same_text(given: &str, answer: &str) -> bool {
         return true;
     }
     let fuel = Fuel::new(WORK);
-    let (mine, theirs) = (first.readings(&fuel), second.readings(&fuel));
-    mine.iter().any(|mine| theirs.iter().any(|theirs| compare::same(mine, theirs, &fuel)))
+    let (mine, theirs) = (first.readings(&second, &fuel), second.readings(&first, &fuel));
+    mine.iter().any(|mine| theirs.iter().any(|theirs| Comparer { fuel: &fuel }.same(mine, theirs)))
 }
 
-/// The text with full-width characters, as East Asian keyboards write them, in their usual width.
-fn half_width(text: &str) -> Cow<'_, str> {
-    const WIDE: std::ops::RangeInclusive<char> = '！'..='～';
-    if !text.contains(|c| WIDE.contains(&c)) {
+/// The answer in a text that holds a whole solution, else the text.
+fn without_solution(text: &str) -> Cow<'_, str> {
+    if text.len() > MOST_SOLUTION_BYTES {
         return Cow::Borrowed(text);
     }
-    let narrow = |c: char| if WIDE.contains(&c) { char::from_u32(c as u32 - 0xfee0).unwrap_or(c) } else { c };
-    Cow::Owned(text.chars().map(narrow).collect())
+    match right_answer(text) {
+        RightAnswer::Extracted { answer, .. } => answer,
+        _ => Cow::Borrowed(text),
+    }
 }
 
 fn without_spaces(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| !c.is_whitespace())
-}
-
-/// An answer as it is written.
-struct Written<'a> {
-    text: &'a str,
-    lexed: Option<lexer::Lexed>,
-}
-
-impl<'a> Written<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, lexed: answer::tokens(text, Reading::default()) }
-    }
-
-    /// Whether both are the same but for spaces, punctuation, letter case in words and braces around single tokens.
-    fn looks_like(&self, other: &Self) -> bool {
-        match (&self.lexed, &other.lexed) {
-            (Some(mine), Some(theirs)) => !mine.tokens.is_empty() && bare(&mine.tokens) == bare(&theirs.tokens),
-            (None, None) => without_spaces(self.text).eq(without_spaces(other.text)),
-            _ => false,
-        }
-    }
-
-    /// What the answer may mean.
-    fn readings(&self, fuel: &Fuel) -> Vec<Answer> {
-        if let Some(prose) = words::prose(self.text) {
-            return vec![prose];
-        }
-        let Some(lexed) = &self.lexed else { return Vec::new() };
-        let mut readings: Vec<Answer> = answer::read(lexed, fuel).into_iter().collect();
-        let mut also = |reading: Reading| {
-            readings.extend(answer::tokens(self.text, reading).and_then(|lexed| answer::read(&lexed, fuel)));
-        };
-        if lexed.ambiguous.commas_separate {
-            also(Reading { commas_separate: true, ..Reading::default() });
-        }
-        if lexed.ambiguous.powers_of_ten {
-            also(Reading { powers_of_ten: true, ..Reading::default() });
-        }
-        readings
-    }
-}
-
-/// The tokens without braces around single ones, with words lowered.
-fn bare(tokens: &[Token]) -> Vec<Token> {
-    let mut out: Vec<Token> = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        match token {
-            Token::Word(word) => out.push(Token::Word(word.to_lowercase().replace('.', ""))),
-            Token::Close(Bracket::Group)
-                if out.len() >= 2
-                    && out[out.len() - 2] == Token::Open(Bracket::Group)
-                    && !matches!(&out[out.len() - 1], Token::Number(digits) if digits.len() > 1) =>
-            {
-                let last = out.pop();
-                out.pop();
-                out.extend(last);
-            }
-            token => out.push(token.clone()),
-        }
-    }
-    out
 }

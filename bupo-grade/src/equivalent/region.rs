@@ -1,26 +1,11 @@
 //! Subsets of the real line: intervals, and the inequalities that describe them.
 
-use num_bigint::Sign;
-
 use super::inequality;
+use super::intervals::{Interval, complement, infinity, intersection, merged, point};
 use super::number::Fuel;
-use super::scalar;
 use super::signs;
 use super::token::{Bracket, Relation};
-use super::tree::{Answer, Constant, Expr};
-
-/// One end of an interval: where, and whether it belongs to it.
-type End = (Expr, bool);
-
-/// An interval; a point is closed on both sides.
-#[derive(Clone, Debug)]
-pub(super) struct Interval {
-    pub(super) low: End,
-    pub(super) high: End,
-}
-
-/// Regions of more pieces are not compared.
-const MOST_PIECES: usize = 24;
+use super::tree::{Answer, Expr};
 
 /// The region that a set describes.
 pub(super) fn of_set(answer: &Answer, fuel: &Fuel) -> Option<Vec<Interval>> {
@@ -49,9 +34,26 @@ pub(super) fn of_set(answer: &Answer, fuel: &Fuel) -> Option<Vec<Interval>> {
         Answer::Without(from, taken) => {
             intersection(&of_set(from, fuel)?, &complement(&of_set(taken, fuel)?, fuel)?, fuel)
         }
-        Answer::Value { value: Expr::Variable(name), unit: None } if name == "bb R" => {
-            Some(vec![Interval { low: infinity(-1), high: infinity(1) }])
+        Answer::Value { value: Expr::Variable(name), unit: None } => real_numbers(name, fuel),
+        Answer::Relation { .. } | Answer::Every(_) | Answer::List(_) => {
+            of_relation(answer, fuel).map(|(_, region)| region)
         }
+        _ => None,
+    }
+}
+
+/// `\mathbb{R}`, or the part of it that a mark behind the name selects: `\mathbb{R}^+`, `\mathbb{R}_{\ge 0}`.
+fn real_numbers(name: &str, fuel: &Fuel) -> Option<Vec<Interval>> {
+    let zero = |closed| (Expr::integer(0), closed);
+    let above = |closed| Some(vec![Interval { low: zero(closed), high: infinity(1) }]);
+    let below = |closed| Some(vec![Interval { low: infinity(-1), high: zero(closed) }]);
+    match name.strip_prefix("bb R")? {
+        "" => Some(vec![Interval { low: infinity(-1), high: infinity(1) }]),
+        "^Mark('+')" | "_Mark('+')" | "_Relation(Greater) 0" | "^Relation(Greater) 0" => above(false),
+        "_Relation(AtLeast) 0" | "^Relation(AtLeast) 0" | "_Mark('+')^0" => above(true),
+        "^Mark('-')" | "_Mark('-')" | "_Relation(Less) 0" | "^Relation(Less) 0" => below(false),
+        "_Relation(AtMost) 0" | "^Relation(AtMost) 0" => below(true),
+        "^Mark('*')" | "_Relation(NotEqual) 0" => complement(&[point(Expr::integer(0))], fuel),
         _ => None,
     }
 }
@@ -87,50 +89,6 @@ pub(super) fn of_relation(answer: &Answer, fuel: &Fuel) -> Option<(Expr, Vec<Int
     }
 }
 
-/// Whether two regions have the same pieces.
-pub(super) fn same(a: &[Interval], b: &[Interval], fuel: &Fuel) -> bool {
-    if a.len() != b.len() || a.len() > MOST_PIECES {
-        return false;
-    }
-    let mut left: Vec<&Interval> = b.iter().collect();
-    a.iter().all(|mine| match left.iter().position(|theirs| mine.is_same(theirs, fuel)) {
-        Some(at) => {
-            left.swap_remove(at);
-            true
-        }
-        None => false,
-    })
-}
-
-/// The real line without the pieces.
-pub(super) fn complement(pieces: &[Interval], fuel: &Fuel) -> Option<Vec<Interval>> {
-    let mut low = infinity(-1);
-    let mut left = Vec::new();
-    for piece in merged(pieces, fuel)? {
-        left.push(Interval { low, high: (piece.low.0, !piece.low.1) });
-        low = (piece.high.0, !piece.high.1);
-    }
-    left.push(Interval { low, high: infinity(1) });
-    left.retain(|piece| piece.low.0.infinity() != Some(1) && piece.high.0.infinity() != Some(-1));
-    Some(left)
-}
-
-pub(super) fn infinity(sign: i8) -> End {
-    let infinity = Expr::Constant(Constant::Infinity);
-    (if sign > 0 { infinity } else { Expr::Negative(Box::new(infinity)) }, false)
-}
-
-pub(super) fn point(value: Expr) -> Interval {
-    Interval { low: (value.clone(), true), high: (value, true) }
-}
-
-impl Interval {
-    fn is_same(&self, other: &Self, fuel: &Fuel) -> bool {
-        let end = |a: &End, b: &End| a.1 == b.1 && scalar::same(&a.0, &b.0, fuel);
-        end(&self.low, &other.low) && end(&self.high, &other.high)
-    }
-}
-
 fn of_relations(parts: &[Answer], fuel: &Fuel) -> Option<(Expr, Vec<Vec<Interval>>)> {
     let mut label = None;
     let mut regions = Vec::new();
@@ -142,78 +100,6 @@ fn of_relations(parts: &[Answer], fuel: &Fuel) -> Option<(Expr, Vec<Vec<Interval
         regions.push(region);
     }
     Some((label?, regions))
-}
-
-fn intersection(a: &[Interval], b: &[Interval], fuel: &Fuel) -> Option<Vec<Interval>> {
-    let outside = [complement(a, fuel)?, complement(b, fuel)?].concat();
-    complement(&outside, fuel)
-}
-
-/// The pieces in order, with those that overlap or touch made one; `None` where their order is not settled.
-fn merged(pieces: &[Interval], fuel: &Fuel) -> Option<Vec<Interval>> {
-    if pieces.len() > MOST_PIECES {
-        return None;
-    }
-    let mut sorted: Vec<Interval> = Vec::new();
-    for piece in pieces {
-        let empty = match compared(&piece.low.0, &piece.high.0, fuel)? {
-            Sign::Plus => true,
-            Sign::NoSign => !(piece.low.1 && piece.high.1),
-            Sign::Minus => false,
-        };
-        if empty {
-            continue;
-        }
-        let mut at = sorted.len();
-        while at > 0 && starts_before(piece, &sorted[at - 1], fuel)? {
-            at -= 1;
-        }
-        sorted.insert(at, piece.clone());
-    }
-    let mut merged: Vec<Interval> = Vec::new();
-    for piece in sorted {
-        let Some(last) = merged.last_mut() else {
-            merged.push(piece);
-            continue;
-        };
-        let touches = match compared(&last.high.0, &piece.low.0, fuel)? {
-            Sign::Plus => true,
-            Sign::NoSign => last.high.1 || piece.low.1,
-            Sign::Minus => false,
-        };
-        if !touches {
-            merged.push(piece);
-            continue;
-        }
-        match compared(&piece.high.0, &last.high.0, fuel)? {
-            Sign::Plus => last.high = piece.high,
-            Sign::NoSign => last.high.1 |= piece.high.1,
-            Sign::Minus => {}
-        }
-    }
-    Some(merged)
-}
-
-fn starts_before(a: &Interval, b: &Interval, fuel: &Fuel) -> Option<bool> {
-    Some(match compared(&a.low.0, &b.low.0, fuel)? {
-        Sign::Minus => true,
-        Sign::NoSign => a.low.1 && !b.low.1,
-        Sign::Plus => false,
-    })
-}
-
-/// The sign of `a - b`.
-fn compared(a: &Expr, b: &Expr, fuel: &Fuel) -> Option<Sign> {
-    match (a.infinity(), b.infinity()) {
-        (None, None) if !a.is_closed() || !b.is_closed() => None,
-        (None, None) if scalar::same(a, b, fuel) => Some(Sign::NoSign),
-        (None, None) => scalar::order(a, b, fuel),
-        (mine, theirs) => Some(match mine.unwrap_or(0) - theirs.unwrap_or(0) {
-            0 => Sign::NoSign,
-            difference if difference > 0 => Sign::Plus,
-            _ => Sign::Minus,
-        }),
-    }
 }
 
 fn closed(bracket: &Bracket) -> Option<bool> {

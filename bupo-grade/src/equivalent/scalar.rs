@@ -19,9 +19,15 @@ const FAR_POINTS: u64 = 4;
 
 /// Whether `a` and `b` have the same value wherever they are defined.
 pub(super) fn same(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
-    if a == b {
-        return true;
-    }
+    a == b || same_by(a, b, conventions(a, b), fuel)
+}
+
+/// The same, with degrees and percents for what they are.
+pub(super) fn same_literally(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
+    a == b || same_by(a, b, vec![Convention::default()], fuel)
+}
+
+fn same_by(a: &Expr, b: &Expr, conventions: Vec<Convention>, fuel: &Fuel) -> bool {
     match (a.infinity(), b.infinity()) {
         (None, None) => {}
         (a, b) => return a == b,
@@ -30,7 +36,7 @@ pub(super) fn same(a: &Expr, b: &Expr, fuel: &Fuel) -> bool {
         // Products of matrices do not commute.
         return false;
     }
-    conventions(a, b).into_iter().any(|convention| Comparison::new(&[a, b], convention, fuel).is_same(a, b))
+    conventions.into_iter().any(|convention| Comparison::new(&[a, b], convention, fuel).is_same(a, b))
 }
 
 /// Whether `a` is `b` times a number that is not zero, or that is positive where `ordered`.
@@ -65,7 +71,8 @@ fn conventions(a: &Expr, b: &Expr) -> Vec<Convention> {
     all
 }
 
-fn outside_angles(expr: &Expr, constant: Constant) -> bool {
+/// Whether `constant` occurs elsewhere than in the argument of a trigonometric function.
+pub(super) fn outside_angles(expr: &Expr, constant: Constant) -> bool {
     match expr {
         Expr::Constant(found) => *found == constant,
         Expr::Call(function, _) if function.is_circular() => false,
@@ -99,7 +106,7 @@ struct Comparison<'a> {
     convention: Convention,
     whole: Whole,
     closed: bool,
-    /// Whether an absolute value says that signs matter.
+    /// Whether an absolute value makes signs matter.
     signs_matter: bool,
     /// Whether complex variables are conjugated, or split into parts.
     conjugates: bool,
@@ -200,7 +207,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Where variables are negative, only real values count, reached through real ones: `\ln x^2` and `2 \ln x` are one
-    /// where both are defined. An absolute value says that signs matter, so there they have to be defined alike.
+    /// where both are defined. An absolute value makes signs matter, so there they have to be defined alike.
     fn agrees_beyond(&self, a: &Expr, b: &Expr, place: &Place) -> bool {
         let (Some(a), Some(b)) = (evaluate(a, place), evaluate(b, place)) else { return true };
         let comparable = match place.sampling {

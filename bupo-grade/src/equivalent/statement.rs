@@ -1,141 +1,171 @@
 //! Compares statements: assignments, equations, inequalities, memberships.
 
-use super::compare::{same, same_in_order};
-use super::number::{Fuel, Function};
-use super::region;
+use super::comparer::Comparer;
+use super::names::{coordinates_by_name, in_order};
+use super::number::Function;
 use super::scalar;
 use super::token::Relation;
 use super::tree::{Answer, Expr};
+use super::{intervals, region};
 
-/// The name that a statement gives a value to, and the value: `x = 5`, `f(x) = x^2`, `x \in [0, 1]`, `S = 2 + 3 = 5`;
-/// also `\frac{3}{5} = 0.6`, where both are the same.
-pub(super) fn value_of(statement: &Answer, fuel: &Fuel) -> Option<(Answer, Answer)> {
-    let Answer::Relation { sides, relations } = statement else { return None };
-    let (sides, relations) = without_rounding(sides, relations);
-    let (label, values) = sides.split_first()?;
-    // `1/3 \approx 0.33` says 1/3.
-    let Some(value) = values.last() else { return Some((label.clone(), label.clone())) };
-    let all = |wanted: Relation| relations.iter().all(|relation| *relation == wanted);
-    let settled = match relations {
-        [Relation::In] => names_value(label, false),
-        [Relation::About] => names_value(label, true),
-        // Every step of a chain has to be right, or any guess could be added to it.
-        _ if all(Relation::Equal) => {
-            let steps = if names_value(label, is_number(value)) { values } else { sides };
-            steps.iter().all(|step| same(step, value, fuel))
-        }
-        _ => false,
-    };
-    settled.then(|| (label.clone(), value.clone()))
+fn is_name(answer: &Answer) -> bool {
+    matches!(answer, Answer::Value { value: Expr::Variable(_), unit: None })
 }
 
-/// Compares two statements.
-pub(super) fn same_relations(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
-    let (Answer::Relation { sides: mine, relations: my_relations }, Answer::Relation { sides: theirs, relations }) =
-        (a, b)
-    else {
-        return false;
-    };
-    if my_relations == relations && same_in_order(mine, theirs, fuel) {
-        return true;
-    }
-    if let (Some((my_label, my_region)), Some((label, region))) =
-        (region::of_relation(a, fuel), region::of_relation(b, fuel))
-    {
-        return my_label == label && region::same(&my_region, &region, fuel);
-    }
-    if let (Some((my_label, my_value)), Some((label, value))) = (value_of(a, fuel), value_of(b, fuel))
-        && same(&my_label, &label, fuel)
-        && same(&my_value, &value, fuel)
-    {
-        return true;
-    }
-    match (my_relations.as_slice(), relations.as_slice()) {
-        ([first], [second]) => {
-            let ordered = first.is_order();
-            let (Some(mine), Some(theirs)) = (difference(mine, *first), difference(theirs, *second)) else {
-                return false;
-            };
-            let same_kind = first == second || (ordered && *first == second.flipped());
-            let known = matches!(first, Relation::Equal | Relation::NotEqual) || ordered;
-            known && same_kind && scalar::proportional(&mine, &theirs, ordered, fuel)
-        }
-        // `a < b < c` is `c > b > a`.
-        (first, second) if first.len() == second.len() => {
-            let turned: Vec<Relation> = second.iter().rev().map(|relation| relation.flipped()).collect();
-            let backwards: Vec<Answer> = theirs.iter().rev().cloned().collect();
-            first == turned && same_in_order(mine, &backwards, fuel)
-        }
-        _ => false,
-    }
-}
-
-/// Compares a list of statements with another answer: the values they assign, or the region they describe.
-pub(super) fn same_statements(statements: &[Answer], other: &Answer, fuel: &Fuel) -> bool {
-    if let Answer::List(others) = other
-        && others.iter().any(|other| matches!(other, Answer::Relation { .. }))
-    {
-        let within = |some: &[Answer], others: &[Answer]| {
-            some.iter().all(|one| others.iter().any(|other| same(one, other, fuel)))
+impl Comparer<'_> {
+    /// The name that a statement gives a value to, and the value: `x = 5`, `f(x) = x^2`, `x \in [0, 1]`, `S = 2 + 3 = 5`;
+    /// also `\frac{3}{5} = 0.6`, where both are the same.
+    pub(super) fn value_of(self, statement: &Answer) -> Option<(Answer, Answer)> {
+        let Answer::Relation { sides, relations } = statement else { return None };
+        let (sides, relations) = without_rounding(sides, relations);
+        let (label, values) = sides.split_first()?;
+        // `1/3 \approx 0.33` is 1/3.
+        let Some(value) = values.last() else { return Some((label.clone(), label.clone())) };
+        let all = |wanted: Relation| relations.iter().all(|relation| *relation == wanted);
+        let settled = match relations {
+            [Relation::In] => names_value(label, false),
+            [Relation::About] => names_value(label, true),
+            // Every step of a chain has to be right, or any guess could be added to it.
+            _ if all(Relation::Equal) => {
+                let steps = if names_value(label, is_number(value)) { values } else { sides };
+                // In `x = y = 5` every name has the value.
+                let names = steps.iter().take_while(|step| is_name(step)).count().min(steps.len() - 1);
+                steps[names..].iter().all(|step| self.same(step, value))
+            }
+            _ => false,
         };
-        if statements.len().max(others.len()) <= 24 && within(statements, others) && within(others, statements) {
+        settled.then(|| coordinates_by_name(label, value))
+    }
+
+    /// Compares two statements.
+    pub(super) fn same_relations(self, a: &Answer, b: &Answer) -> bool {
+        let (Answer::Relation { sides: mine, relations: my_relations }, Answer::Relation { sides: theirs, relations }) =
+            (a, b)
+        else {
+            return false;
+        };
+        if my_relations == relations && self.same_in_order(mine, theirs) {
             return true;
         }
-        return match (assigned(statements, fuel), assigned(others, fuel)) {
-            (Some((first, true, mine)), Some((second, true, theirs))) => {
-                first == second && same(&Answer::List(mine), &Answer::List(theirs), fuel)
+        if let (Some((my_label, my_region)), Some((label, region))) =
+            (region::of_relation(a, self.fuel), region::of_relation(b, self.fuel))
+        {
+            return my_label == label && intervals::same(&my_region, &region, self.fuel);
+        }
+        if let (Some((my_label, my_value)), Some((label, value))) = (self.value_of(a), self.value_of(b))
+            && self.same(&my_label, &label)
+            && self.same(&my_value, &value)
+        {
+            return true;
+        }
+        match (my_relations.as_slice(), relations.as_slice()) {
+            ([first], [second]) => {
+                let ordered = first.is_order();
+                let (Some(mine), Some(theirs)) = (difference(mine, *first), difference(theirs, *second)) else {
+                    return false;
+                };
+                let same_kind = first == second || (ordered && *first == second.flipped());
+                let known = matches!(first, Relation::Equal | Relation::NotEqual) || ordered;
+                known && same_kind && scalar::proportional(&mine, &theirs, ordered, self.fuel)
             }
-            _ => same_region(&Answer::List(statements.to_vec()), other, fuel),
-        };
-    }
-    match assigned(statements, fuel) {
-        // One name: any of the values. Several names: a point.
-        Some((label, true, values)) => match other {
-            Answer::Relation { .. } => value_of(other, fuel).is_some_and(|(theirs, value)| {
-                same(&theirs, &label, fuel) && same(&Answer::List(values), &value, fuel)
-            }),
-            _ => same(&Answer::List(values), other, fuel),
-        },
-        Some((_, false, values)) => match other {
-            Answer::List(items) | Answer::Tuple { items, .. } => same_in_order(&values, items, fuel),
-            Answer::Relation { .. } => value_of(other, fuel).is_some_and(
-                |(_, value)| matches!(&value, Answer::Tuple { items, .. } if same_in_order(&values, items, fuel)),
-            ),
+            // `a < b < c` is `c > b > a`.
+            (first, second) if first.len() == second.len() => {
+                let turned: Vec<Relation> = second.iter().rev().map(|relation| relation.flipped()).collect();
+                let backwards: Vec<Answer> = theirs.iter().rev().cloned().collect();
+                first == turned && self.same_in_order(mine, &backwards)
+            }
             _ => false,
-        },
-        None => same_region(&Answer::List(statements.to_vec()), other, fuel),
-    }
-}
-
-/// Compares two answers as subsets of the real line.
-pub(super) fn same_region(a: &Answer, b: &Answer, fuel: &Fuel) -> bool {
-    let of = |answer: &Answer| match region::of_relation(answer, fuel) {
-        Some((label, region)) => Some((Some(label), region)),
-        None => region::of_set(answer, fuel).map(|region| (None, region)),
-    };
-    match (of(a), of(b)) {
-        (Some((my_label, mine)), Some((label, theirs))) => {
-            (my_label.is_none() || label.is_none() || my_label == label) && region::same(&mine, &theirs, fuel)
         }
-        _ => false,
     }
-}
 
-/// The values of `x = 1, x = 2` with the name, and whether it is the same name throughout; `x = 1, 2` has one name too.
-fn assigned(statements: &[Answer], fuel: &Fuel) -> Option<(Answer, bool, Vec<Answer>)> {
-    let (label, _) = value_of(statements.first()?, fuel)?;
-    let (mut one_name, mut values) = (true, Vec::new());
-    for statement in statements {
-        match value_of(statement, fuel) {
-            Some((other, value)) => {
-                one_name &= base_name(&other) == base_name(&label);
-                values.push(value);
+    /// Compares a list of statements with another answer: the values they assign, or the region they describe.
+    pub(super) fn same_statements(self, statements: &[Answer], other: &Answer) -> bool {
+        if let Answer::List(others) = other
+            && others.iter().any(|other| matches!(other, Answer::Relation { .. }))
+        {
+            let within = |some: &[Answer], others: &[Answer]| {
+                some.iter().all(|one| others.iter().any(|other| self.same(one, other)))
+            };
+            if statements.len().max(others.len()) <= 24 && within(statements, others) && within(others, statements) {
+                return true;
             }
-            None if matches!(statement, Answer::Relation { .. }) => return None,
-            None => values.push(statement.clone()),
+            return match (self.assigned(statements), self.assigned(others)) {
+                (Some((first, true, mine)), Some((second, true, theirs))) => {
+                    first == second && self.same(&Answer::List(mine), &Answer::List(theirs))
+                }
+                _ => self.same_region(&Answer::List(statements.to_vec()), other),
+            };
+        }
+        match self.assigned(statements) {
+            // One name: any of the values. Several names: a point.
+            Some((label, true, values)) => match other {
+                Answer::Relation { .. } => self.value_of(other).is_some_and(|(theirs, value)| {
+                    self.same(&theirs, &label) && self.same(&Answer::List(values), &value)
+                }),
+                // `x_1 = 1, x_2 = 2` beside a point: the coordinates by name.
+                Answer::Tuple { items, .. } => {
+                    let values = self.named(statements).map_or(values, in_order);
+                    self.same_in_order(&values, items)
+                }
+                _ => self.same(&Answer::List(values), other),
+            },
+            Some((_, false, values)) => match other {
+                Answer::List(items) | Answer::Tuple { items, .. } => {
+                    let values = self.named(statements).map_or(values, in_order);
+                    self.same_in_order(&values, items)
+                }
+                Answer::Relation { .. } => match (self.value_of(other), self.named(statements)) {
+                    (Some((Answer::Tuple { items: names, .. }, Answer::Tuple { items, .. })), Some(pairs)) => {
+                        let theirs: Vec<_> = names.into_iter().zip(items).collect();
+                        pairs.len() == theirs.len()
+                            && pairs.iter().all(|(name, value)| {
+                                theirs.iter().any(|(other, their_value)| other == name && self.same(value, their_value))
+                            })
+                    }
+                    _ => false,
+                },
+                _ => false,
+            },
+            None => self.same_region(&Answer::List(statements.to_vec()), other),
         }
     }
-    Some((label, one_name, values))
+
+    /// Compares two answers as subsets of the real line.
+    pub(super) fn same_region(self, a: &Answer, b: &Answer) -> bool {
+        let of = |answer: &Answer| match region::of_relation(answer, self.fuel) {
+            Some((label, region)) => Some((Some(label), region)),
+            None => region::of_set(answer, self.fuel).map(|region| (None, region)),
+        };
+        match (of(a), of(b)) {
+            (Some((my_label, mine)), Some((label, theirs))) => {
+                (my_label.is_none() || label.is_none() || my_label == label)
+                    && intervals::same(&mine, &theirs, self.fuel)
+            }
+            _ => false,
+        }
+    }
+
+    /// The values of `x = 1, x = 2` with the name, and whether it is the same name throughout; `x = 1, 2` has one name too.
+    pub(super) fn assigned(self, statements: &[Answer]) -> Option<(Answer, bool, Vec<Answer>)> {
+        let (label, _) = self.value_of(statements.first()?)?;
+        let (mut one_name, mut values) = (true, Vec::new());
+        for statement in statements {
+            match self.value_of(statement) {
+                Some((other, value)) => {
+                    one_name &= base_name(&other) == base_name(&label);
+                    values.push(value);
+                }
+                None if matches!(statement, Answer::Relation { .. }) => return None,
+                None => values.push(statement.clone()),
+            }
+        }
+        Some((label, one_name, values))
+    }
+
+    /// The names and values of `y = 2, x = 1`, where every statement has its own.
+    pub(super) fn named(self, statements: &[Answer]) -> Option<Vec<(Answer, Answer)>> {
+        statements.iter().map(|statement| self.value_of(statement)).collect()
+    }
 }
 
 /// `x_1` and `x_2` are two values of `x`.
@@ -181,7 +211,7 @@ fn names_value(label: &Answer, number: bool) -> bool {
             _ => false,
         },
         Answer::Tuple { items, .. } => items.iter().all(|item| names_value(item, false)),
-        Answer::Ratio(parts) => parts.iter().all(|part| names_value(&plain(part), number)),
+        Answer::Ratio { parts, .. } => parts.iter().all(|part| names_value(&plain(part), number)),
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! What the commands, characters and plain words mean that stand for one token.
+//! Commands, characters and plain words that stand for fixed tokens.
 
 use super::number::Function;
 use super::token::{Bracket, Relation, Token};
@@ -9,7 +9,15 @@ pub(super) fn command(name: &str) -> Option<Vec<Token>> {
         "displaystyle" | "textstyle" | "scriptstyle" | "limits" | "nolimits" | "quad" | "qquad" | "big" | "Big"
         | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" | "bigm"
         | "Bigm" | "thinspace" | "medspace" | "enspace" | "hfill" | "middle" | "space" | "nobreakspace"
-        | "negthinspace" | "hline" | "mathclose" | "mathopen" => return Some(Vec::new()),
+        | "negthinspace" | "hline" | "mathclose" | "mathopen" | "mathord" | "mathbin" | "mathrel" | "mathinner"
+        | "mathpunct" | "mathstrut" | "strut" | "smash" | "ensuremath" | "tiny" | "scriptsize" | "footnotesize"
+        | "small" | "normalsize" | "large" | "Large" | "LARGE" | "huge" | "Huge" | "scriptscriptstyle" | "sf"
+        | "tt" | "sl" | "sc" | "cal" | "em" | "boldmath" | "bfseries" | "itshape" | "rmfamily" | "sffamily"
+        | "ttfamily" | "null" | "relax" | "allowbreak" | "nobreak" | "noindent" | "nonumber" | "notag" | "par"
+        | "protect" | "enskip" | "thickspace" | "leavevmode" | "displaylimits" | "rlap" | "llap" | "clap"
+        | "displaylines" | "newline" | "linebreak" => {
+            return Some(Vec::new());
+        }
         "frac" | "dfrac" | "tfrac" | "cfrac" => Token::Command("frac".to_owned()),
         "binom" | "dbinom" | "tbinom" => Token::Command("binom".to_owned()),
         "cdot" | "times" | "ast" | "bullet" | "cdotp" => Token::Mark('*'),
@@ -27,6 +35,12 @@ pub(super) fn command(name: &str) -> Option<Vec<Token>> {
         "colon" => Token::Mark(':'),
         "prime" => Token::Mark('\''),
         "percent" => Token::Mark('%'),
+        "pounds" | "textsterling" => Token::Mark('£'),
+        "euro" | "texteuro" => Token::Mark('€'),
+        "yen" | "textyen" => Token::Mark('¥'),
+        "rupee" => Token::Mark('₹'),
+        "textdollar" => Token::Mark('$'),
+        "textcent" => Token::Mark('¢'),
         "lbrace" => Token::Open(Bracket::Curly),
         "rbrace" => Token::Close(Bracket::Curly),
         "lbrack" => Token::Open(Bracket::Square),
@@ -42,6 +56,7 @@ pub(super) fn command(name: &str) -> Option<Vec<Token>> {
         "ldots" | "cdots" | "dots" | "dotsc" | "dotsb" | "vdots" | "ddots" => Token::Mark('…'),
         "land" | "wedge" => Token::Word("and".to_owned()),
         "lor" | "vee" => Token::Word("or".to_owned()),
+        "R" | "Z" | "Q" | "N" => Token::Name(format!("bb {name}")),
         "imath" => Token::Name("i".to_owned()),
         "exp" | "ln" | "log" | "lg" => return logarithmic(name),
         _ => return relation(name).or_else(|| letter(name)).or_else(|| named(name)).map(|token| vec![token]),
@@ -82,7 +97,7 @@ pub(super) fn character(c: char) -> Option<Vec<Token>> {
         '⌉' => "rceil",
         '⟨' => "langle",
         '⟩' => "rangle",
-        '½' | '⅓' | '⅔' | '¼' | '¾' => return Some(vulgar(c)),
+        '¼'..='¾' | '⅐'..='⅞' => return vulgar(c),
         '°' => return Some(vec![Token::Mark('°')]),
         _ => return greek(c),
     };
@@ -114,7 +129,7 @@ pub(super) fn plain_word(run: &str) -> Option<Token> {
 pub(super) fn separator(word: &str) -> Option<Token> {
     Some(match word {
         "and" | "And" | "," | "or" | "Or" => Token::Word(word.to_lowercase()),
-        "degrees" | "degree" => Token::Mark('°'),
+        "degrees" | "degree" | "deg" => Token::Mark('°'),
         "percent" => Token::Mark('%'),
         "infinity" => Token::Mark('∞'),
         "in" => Token::Relation(Relation::In),
@@ -184,19 +199,33 @@ fn logarithmic(name: &str) -> Option<Vec<Token>> {
     Function::named(name).map(|function| vec![Token::Function(function)])
 }
 
-fn vulgar(c: char) -> Vec<Token> {
+fn vulgar(c: char) -> Option<Vec<Token>> {
     let (numerator, denominator) = match c {
+        '½' => ("1", "2"),
         '⅓' => ("1", "3"),
         '⅔' => ("2", "3"),
         '¼' => ("1", "4"),
         '¾' => ("3", "4"),
-        _ => ("1", "2"),
+        '⅐' => ("1", "7"),
+        '⅑' => ("1", "9"),
+        '⅒' => ("1", "10"),
+        '⅕' => ("1", "5"),
+        '⅖' => ("2", "5"),
+        '⅗' => ("3", "5"),
+        '⅘' => ("4", "5"),
+        '⅙' => ("1", "6"),
+        '⅚' => ("5", "6"),
+        '⅛' => ("1", "8"),
+        '⅜' => ("3", "8"),
+        '⅝' => ("5", "8"),
+        '⅞' => ("7", "8"),
+        _ => return None,
     };
     let number = |digits: &str| Token::Number(digits.to_owned());
-    vec![Token::Command("frac".to_owned()), number(numerator), number(denominator)]
+    Some(vec![Token::Command("frac".to_owned()), number(numerator), number(denominator)])
 }
 
-/// A small character with the mark that says where it stands.
+/// A superscript or subscript character as `^` or `_` with the plain character.
 pub(super) fn small(c: char) -> Option<(char, char)> {
     const ABOVE: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ";
     const BELOW: &str = "₀₁₂₃₄₅₆₇₈₉₊₋ₙ";
@@ -209,6 +238,9 @@ fn greek(c: char) -> Option<Vec<Token>> {
         "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
         "xi", "omicron", "pi", "rho", "sigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
     ];
+    if c == 'Ω' {
+        return Some(vec![Token::Name("Omega".to_owned())]);
+    }
     let at = (c as usize).checked_sub('α' as usize)?;
     NAMES.get(at).map(|name| vec![Token::Name((*name).to_owned())])
 }

@@ -1,4 +1,4 @@
-//! The words of the language that answers are written in.
+//! The tokens that answers are split into.
 
 use super::number::Function;
 
@@ -26,6 +26,17 @@ pub(super) enum Token {
 }
 
 impl Token {
+    /// Whether the token can begin a factor, so that it multiplies what stands before it.
+    pub(super) fn starts_factor(&self) -> bool {
+        match self {
+            Self::Number(_) | Self::Name(_) | Self::Function(_) | Self::Operator(_) => true,
+            Self::Open(bracket) => !matches!(bracket, Bracket::Curly | Bracket::Environment(_)),
+            Self::Command(name) => matches!(name.as_str(), "frac" | "sqrt" | "binom" | "sum" | "prod"),
+            Self::Mark(mark) => *mark == '∞',
+            _ => false,
+        }
+    }
+
     /// Whether the next characters are arguments, one by one.
     pub(super) fn takes_characters(&self) -> bool {
         matches!(self, Self::Command(name) if name == "frac" || name == "binom")

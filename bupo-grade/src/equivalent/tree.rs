@@ -1,4 +1,4 @@
-//! What an answer is, once it is read.
+//! The syntax tree of an answer.
 
 use super::number::{Exact, Function};
 use super::token::{Bracket, Relation};
@@ -39,9 +39,42 @@ pub(super) enum Answer {
         relations: Vec<Relation>,
     },
     /// `\text{(A)}\ 5`: the letter of a choice, and its value.
-    Choice(String, Expr),
-    /// `a:b:c`
-    Ratio(Vec<Expr>),
+    Choice(String, Box<Answer>),
+    /// `a:b:c`, which may also be a time of day.
+    Ratio {
+        parts: Vec<Expr>,
+        clock: Option<Clock>,
+    },
+    /// `3:45 \text{ PM}`
+    Clock(Clock),
+}
+
+/// Hours, minutes and perhaps seconds, as they are written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Clock {
+    pub(super) parts: Vec<u32>,
+    /// Whether it is after noon, where that is said.
+    pub(super) half: Option<bool>,
+    /// Whether minutes or seconds have a leading zero, as no ratio has.
+    pub(super) padded: bool,
+}
+
+impl Clock {
+    /// Whether there is such a time of day.
+    pub(super) fn is_valid(&self) -> bool {
+        let hours = if self.half.is_some() { 1..=12 } else { 0..=24 };
+        self.parts.first().is_some_and(|hour| hours.contains(hour)) && self.parts[1..].iter().all(|part| *part < 60)
+    }
+
+    /// The seconds since midnight.
+    pub(super) fn seconds(&self) -> u32 {
+        let mut parts = self.parts.clone();
+        if let (Some(afternoon), Some(hour)) = (self.half, parts.first_mut()) {
+            *hour = *hour % 12 + if afternoon { 12 } else { 0 };
+        }
+        parts.resize(3, 0);
+        parts.iter().fold(0, |sum, part| sum * 60 + part)
+    }
 }
 
 /// A formula.
@@ -92,6 +125,28 @@ pub(super) enum Constant {
 impl Expr {
     pub(super) fn integer(value: i64) -> Self {
         Self::Number(value.into())
+    }
+
+    /// The constant of that name, or a variable.
+    pub(super) fn named(name: &str) -> Self {
+        match name {
+            "pi" => Self::Constant(Constant::Pi),
+            "e" => Self::Constant(Constant::E),
+            "i" => Self::Constant(Constant::I),
+            name => Self::Variable(name.to_owned()),
+        }
+    }
+
+    /// All parts joined by `many`, or the only one as it is.
+    pub(super) fn of_parts(mut parts: Vec<Self>, many: fn(Vec<Self>) -> Self) -> Self {
+        match (parts.len(), parts.pop()) {
+            (1, Some(part)) => part,
+            (_, Some(last)) => {
+                parts.push(last);
+                many(parts)
+            }
+            _ => many(parts),
+        }
     }
 
     pub(super) fn children(&self) -> Vec<&Expr> {

@@ -15,6 +15,9 @@ pub(super) fn answer(text: &str) -> Answer {
         "all real numbers" | "all reals" | "the real numbers" | "real numbers" | "all real" => {
             Answer::Value { value: Expr::Variable("bb R".to_owned()), unit: None }
         }
+        "positive real numbers" | "all positive real numbers" | "all positive reals" | "positive reals" => {
+            Answer::Value { value: Expr::Variable("bb R^Mark('+')".to_owned()), unit: None }
+        }
         "dne" => Answer::Words("does not exist".to_owned()),
         "no solutions" => Answer::Words("no solution".to_owned()),
         "no real solutions" => Answer::Words("no real solution".to_owned()),

@@ -8,10 +8,16 @@ use std::time::Duration;
 use bupo_grade::{CommandScorer, GradedItem, Item, TimeLimits};
 use tempfile::TempDir;
 
-/// A loop over the lines of standard input, with the item's answer as `$answer`.
+/// A loop over the lines of standard input, with the item's answer as `$answer` and its id as `$id`.
 pub fn each_line(body: &str) -> String {
-    format!("while read -r line; do answer=${{line#*'\"answer\":\"'}}; answer=${{answer%%'\"'*}}\n{body}\ndone\n")
+    let answer = "answer=${line#*'\"answer\":\"'}; answer=${answer%%'\"'*}";
+    format!("while read -r line; do {answer}; id=${{line#*'\"id\":'}}; id=${{id%%,*}}\n{body}\ndone\n")
 }
+
+/// Writes the answer as the score, with the item's id.
+pub const NUMBERED: &str = "echo \"{\\\"id\\\": $id, \\\"score\\\": $answer, \\\"extracted\\\": \\\"x$answer\\\"}\"";
+/// Writes the answer as the score, without an id.
+pub const PLAIN: &str = "echo \"{\\\"score\\\": $answer, \\\"extracted\\\": \\\"x$answer\\\", \\\"more\\\": [1]}\"";
 
 /// A shell script, run by `sh` so that it need not be executable.
 pub struct Script {

@@ -1,4 +1,4 @@
-//! What was found, in words and numbers.
+//! Stages, boundary layer and convergence as text and as a table.
 
 use bupo_analysis::Analysis;
 
@@ -27,10 +27,10 @@ pub(super) fn section(analyses: &[Analysis]) -> Section {
         row("integration", &|a| stage(a, "integration")),
         row("convergence", &|a| stage(a, "convergence")),
         row("boundary layer", &|a| Some(a.boundary.as_ref()?.layer.map_or("none".into(), |layer| layer.to_string()))),
-        row("sure", &|a| Some(if a.boundary.as_ref()?.is_sure() { "yes" } else { "no" }.into())),
+        row("stable", &|a| Some(if a.boundary.as_ref()?.is_stable() { "yes" } else { "no" }.into())),
     ];
     let mut parts = vec![Part::Table(Table {
-        caption: "Stages by the entropy change of the feed-forward".into(),
+        caption: "Stages by the feed-forward entropy change".into(),
         header,
         rows: rows.into_iter().flatten().collect(),
     })];
@@ -45,17 +45,22 @@ pub(super) fn section(analyses: &[Analysis]) -> Section {
     Section { title: "Findings".into(), text: analyses.iter().map(text).collect::<Vec<_>>().join("\n\n"), parts }
 }
 
-/// A model in a paragraph.
+/// One paragraph per model.
 fn text(analysis: &Analysis) -> String {
     let model = &analysis.info.model;
     let (Some(boundary), Some(convergence)) = (&analysis.boundary, &analysis.convergence) else {
-        return format!("{model}: only its first layers were measured, so nothing is said of its stages.");
+        return format!("{model}: only the first layers were measured, so there are no stages.");
     };
     let layer = boundary.layer.map_or("no boundary layer".to_string(), |layer| format!("boundary layer {layer}"));
-    format!("{model}: {layer}: {} ({}). {}.", boundary.reason(), boundary.certainty(), capital(&convergence.describe()))
+    format!(
+        "{model}: {layer}: {} ({}). {}.",
+        boundary.reason(),
+        boundary.certainty(),
+        capitalized(&convergence.describe())
+    )
 }
 
-fn capital(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

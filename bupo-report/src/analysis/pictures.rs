@@ -1,4 +1,4 @@
-//! The pictures of an analysis.
+//! The charts of an analysis.
 
 use bupo_analysis::{Analysis, Estimate, Slice, Statistic};
 use bupo_chart::{LineChart, Mark, Point, Series, Shade, YScale};
@@ -26,7 +26,7 @@ impl Pictures<'_> {
                 y_range: Some((0.0, most)),
                 ..by_layer("entropy (nats)", kinds(analysis, Statistic::Entropy))
             };
-            let caption = format!("Mean entropy of each layer's three policies. ln V is {most:.2}.");
+            let caption = format!("Mean entropy of the layer, attention and feed-forward policies. ln V is {most:.2}.");
             Picture::new(format!("entropy-flow-{number}"), staged(chart, analysis), caption)
         })
     }
@@ -38,7 +38,7 @@ impl Pictures<'_> {
                 zero_line: true,
                 ..by_layer("entropy change (nats)", self.models(site, Statistic::EntropyChange))
             };
-            // One model's stages; those of several would lie on one another.
+            // The stages of several models would overlap.
             let chart = match self.analyses {
                 [only] if kind == "feed-forward" => staged(chart, only),
                 _ => chart,
@@ -49,21 +49,17 @@ impl Pictures<'_> {
             Picture::new(name, LineChart { band, ..chart }, caption)
         };
         vec![
-            picture("entropy-change-ffn", KINDS[2], "The stages are read off this picture."),
-            picture(
-                "entropy-change-attn",
-                KINDS[1],
-                "Families differ here: above zero for Qwen3, below for Qwen2.5-Math.",
-            ),
+            picture("entropy-change-ffn", KINDS[2], "The stages are fitted to these values."),
+            picture("entropy-change-attn", KINDS[1], "In the paper, positive for Qwen3 and negative for Qwen2.5-Math."),
             picture(
                 "entropy-change-layer",
                 KINDS[0],
-                "The stream from one layer to the next, both read without the module's norm.",
+                "Change of the residual stream's entropy from one layer to the next, without the modules' norms.",
             ),
         ]
     }
 
-    pub(super) fn distance(&self) -> Vec<Picture> {
+    pub(super) fn divergence(&self) -> Vec<Picture> {
         if !has(self.analyses, Statistic::Kl, Slice::All) {
             return Vec::new();
         }
@@ -81,43 +77,43 @@ impl Pictures<'_> {
                 title: format!("{}: divergence from the full policy", analysis.info.model),
                 ..by_layer("nats", divergences(analysis))
             };
-            Picture::new(format!("divergence-{number}"), chart, "Zero is the full policy itself.")
+            Picture::new(format!("divergence-{number}"), chart, "0 is the full policy.")
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
                 title: format!("{}: agreement with the full policy", analysis.info.model),
                 y_range: Some((0.0, 1.0)),
-                ..by_layer("share of tokens", kinds(analysis, Statistic::Agreement))
+                ..by_layer("fraction of tokens", kinds(analysis, Statistic::Agreement))
             };
             Picture::new(
                 format!("agreement-{number}"),
                 chart,
-                "Share of tokens whose most probable token is the full policy's.",
+                "Fraction of tokens with the same most probable token as the full policy.",
             )
         }));
         pictures
     }
 
-    pub(super) fn written(&self) -> Vec<Picture> {
+    pub(super) fn response_tokens(&self) -> Vec<Picture> {
         let mut pictures = self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: probability of the response's token", analysis.info.model),
+                title: format!("{}: probability of the response token", analysis.info.model),
                 y_range: Some((0.0, 1.0)),
                 ..by_layer("probability", kinds(analysis, Statistic::Probability))
             };
             Picture::new(
                 format!("probability-{number}"),
                 chart,
-                "What each policy alone would give to the token that was written.",
+                "Mean probability of the response token in each policy.",
             )
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: rank of the response's token", analysis.info.model),
+                title: format!("{}: rank of the response token", analysis.info.model),
                 y_scale: YScale::Log,
                 ..by_layer("mean rank", kinds(analysis, Statistic::Rank))
             };
-            Picture::new(format!("rank-{number}"), chart, "Means, so that a few far tokens weigh much.")
+            Picture::new(format!("rank-{number}"), chart, "Mean rank; a few tokens of high rank dominate it.")
         }));
         pictures
     }
@@ -129,29 +125,29 @@ impl Pictures<'_> {
                 y_scale: YScale::Log,
                 ..by_layer("Euclidean norm", kinds(analysis, Statistic::Norm))
             };
-            Picture::new(format!("norms-{number}"), chart, "The stream, and what is added to it.")
+            Picture::new(
+                format!("norms-{number}"),
+                chart,
+                "Norms of the residual stream and of the contributions to it.",
+            )
         });
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: cosines", analysis.info.model),
+                title: format!("{}: cosine similarity", analysis.info.model),
                 zero_line: true,
                 ..by_layer("cosine", kinds(analysis, Statistic::Cosine))
             };
             let caption =
-                "The stream against itself a layer before, attention against the state before the layer, feed-forward against the state between the halves.";
+                "Layer: H^l with H^(l-1). Attention: with the stream before it. Feed-forward: with the stream before it.";
             Picture::new(format!("cosines-{number}"), chart, caption)
         }));
         pictures.extend(self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: directions", analysis.info.model),
+                title: format!("{}: participation ratio", analysis.info.model),
                 zero_line: true,
                 ..by_layer("participation ratio", kinds(analysis, Statistic::Participation))
             };
-            Picture::new(
-                format!("directions-{number}"),
-                chart,
-                "Of the states of one response, averaged over responses.",
-            )
+            Picture::new(format!("directions-{number}"), chart, "Per response, averaged over responses.")
         }));
         pictures
     }
@@ -169,7 +165,7 @@ impl Pictures<'_> {
         self.sliced("score", |slice| matches!(slice, Slice::Correct | Slice::Incorrect))
     }
 
-    /// Layer entropy and feed-forward entropy change, a line a slice.
+    /// Layer entropy and feed-forward entropy change, with one line per slice.
     fn sliced(&self, name: &str, wanted: fn(&Slice) -> bool) -> Vec<Picture> {
         let pictures = |(title, label, site, statistic, zero_line, file): (&str, &str, Site, Statistic, bool, &str)| {
             self.each(|analysis, number| {
@@ -181,7 +177,11 @@ impl Pictures<'_> {
                     zero_line,
                     ..by_layer(label, lines.collect())
                 };
-                Picture::new(format!("{file}-by-{name}-{number}"), chart, "Bands are 95% intervals over responses.")
+                Picture::new(
+                    format!("{file}-by-{name}-{number}"),
+                    chart,
+                    "Bands are 95% confidence intervals over responses.",
+                )
             })
         };
         [
@@ -200,12 +200,12 @@ impl Pictures<'_> {
         .collect()
     }
 
-    /// A picture of each model, numbered from 1.
+    /// One chart per model, numbered from 1.
     fn each(&self, picture: impl Fn(&Analysis, usize) -> Picture) -> Vec<Picture> {
         self.analyses.iter().enumerate().map(|(index, analysis)| picture(analysis, index + 1)).collect()
     }
 
-    /// A line of each model.
+    /// One line per model.
     fn models(&self, site: Site, statistic: Statistic) -> Vec<Series> {
         let line = |analysis: &Analysis| series(&analysis.info.model, &analysis.by_layer(site, statistic, Slice::All));
         self.analyses.iter().map(line).collect()
@@ -229,7 +229,7 @@ fn series(name: &str, values: &[(usize, Estimate)]) -> Series {
     Series { name: name.to_string(), points: values.iter().map(point).collect() }
 }
 
-/// With the stages behind the lines and the boundary layer marked.
+/// Adds the stages as shades and the boundary layer as a mark.
 fn staged(chart: LineChart, analysis: &Analysis) -> LineChart {
     let Some(boundary) = &analysis.boundary else { return chart };
     let shade = |(name, first, last): (&str, usize, usize)| Shade {

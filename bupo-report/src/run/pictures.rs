@@ -1,4 +1,4 @@
-//! The pictures of training runs.
+//! The charts of training runs.
 
 use bupo_analysis::Statistic;
 use bupo_chart::{Chart, ColourScale, HeatMap, LineChart, Mark, Point, Series, YScale};
@@ -35,7 +35,7 @@ pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.rollout.truncated),
             "Truncated responses",
             "share",
-            "Share of responses cut by the length limit.",
+            "Fraction of responses truncated at the length limit.",
         )),
         curve(
             runs,
@@ -43,7 +43,7 @@ pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.update.entropy),
             "Entropy of the trained policy",
             "nats",
-            "At the response tokens, before each step's updates. It is of another policy in each phase.",
+            "Mean over the response tokens, before the step's updates. The trained policy depends on the phase.",
         ),
         share(curve(
             runs,
@@ -51,7 +51,7 @@ pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.rollout.frac_reward_zero_std),
             "Groups without reward variance",
             "share",
-            "Share of groups whose responses all have the same reward: their advantages are 0.",
+            "Fraction of groups whose responses all have the same reward. Their advantages are 0.",
         )),
         curve(
             runs,
@@ -59,7 +59,7 @@ pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.timing.tokens_per_second),
             "Speed",
             "tokens / s",
-            "Prompt and response tokens over the step's seconds.",
+            "Prompt and response tokens per second of the step.",
         ),
     ]
 }
@@ -81,15 +81,15 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.update.clip_ratio),
             "Clip fraction",
             "share of tokens",
-            "Share of tokens whose importance ratio was clipped.",
+            "Fraction of tokens whose importance ratio was clipped.",
         ),
         curve(
             runs,
             "kl",
             |m| Some(m.update.kl),
-            "Policy movement",
+            "KL to the sampling policy",
             "nats",
-            "Mean of old less new log-probs over the step's updates.",
+            "Mean of old minus new log-probs over the step's updates (k1 estimator).",
         ),
         curve(
             runs,
@@ -97,7 +97,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.update.extreme_ratio),
             "Most extreme importance ratio",
             "ratio",
-            "The ratio furthest from 1 in any update.",
+            "The ratio that is furthest from 1, over the step's updates.",
         ),
     ];
     if runs.iter().flat_map(|run| &run.metrics).any(|metrics| metrics.update.ref_kl.is_some()) {
@@ -105,15 +105,15 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
             runs,
             "ref-kl",
             |m| m.update.ref_kl,
-            "KL to the reference",
+            "KL to the reference policy",
             "nats",
-            "Estimated distance to the model before training.",
+            "Estimated divergence from the model before training.",
         ));
     }
     pictures
 }
 
-/// What training an internal policy does to the full one; nothing where none was trained.
+/// Effect of internal-policy training on the full policy; empty if no internal policy was trained.
 pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
     if !runs.iter().flat_map(|run| &run.metrics).any(|metrics| metrics.policy.drift.is_some()) {
         return Vec::new();
@@ -125,7 +125,7 @@ pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
             |m| Some(m.rollout.perplexity),
             "Perplexity of the full policy",
             "perplexity",
-            "On the responses it has just sampled. It rises where the policy no longer knows what to say.",
+            "Of the step's responses, which the full policy sampled.",
         ),
         curve(
             runs,
@@ -133,7 +133,7 @@ pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
             |m| m.policy.drift,
             "Drift of the full policy",
             "nats / token",
-            "How much less probable it finds its responses before training: an estimate of KL(before || now).",
+            "Mean decrease of its log-probs of responses sampled before training: an estimate of KL(before || now).",
         ),
         curve(
             runs,
@@ -141,30 +141,29 @@ pub(super) fn divergence(runs: &[Run]) -> Vec<Picture> {
             |m| m.policy.kl_to_full,
             "KL(trained || full)",
             "nats / token",
-            "How far the policy that is trained is from the full one, on the step's responses.",
+            "Divergence of the trained policy from the full policy, on the step's responses.",
         ),
     ]
 }
 
-/// Entropy, divergence and agreement by layer over steps, and what training did to the feed-forwards.
-pub(super) fn inside(runs: &[Run]) -> Vec<Picture> {
+/// Entropy and divergence by layer over steps, and the feed-forwards' entropy change and cosine before and after training.
+pub(super) fn internal_policies(runs: &[Run]) -> Vec<Picture> {
     let runs: Vec<&Run> = runs.iter().filter(|run| run.probe.len() > 1).collect();
     let mut pictures = Vec::new();
     for (statistic, file, title, label, caption) in [
         (
             Statistic::Entropy,
-            "inside-entropy",
+            "internal-entropy",
             "entropy by layer over steps",
             "entropy (nats)",
-            "Entropy of each layer's policy. Dark rows are layers that have decided.",
+            "Entropy of each layer's policy. Dark rows have low entropy.",
         ),
         (
             Statistic::Kl,
-            "inside-kl",
+            "internal-kl",
             "KL(layer || full) by layer over steps",
             "nats",
-            "How far each layer's policy is from the full policy of the same step. A trained layer that drives the two apart \
-             harms the model.",
+            "Divergence of each layer's policy from the full policy of the same step.",
         ),
     ] {
         pictures.extend(runs.iter().enumerate().map(|(index, run)| {
@@ -176,7 +175,7 @@ pub(super) fn inside(runs: &[Run]) -> Vec<Picture> {
     pictures
 }
 
-/// A line chart with something changed.
+/// Changes a line chart.
 fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
     if let Chart::Line(chart) = &mut picture.chart {
         change(chart);
@@ -184,7 +183,7 @@ fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
     picture
 }
 
-/// A metric over steps, a line a run.
+/// A metric over steps, with one line per run.
 fn curve(
     runs: &[Run],
     name: &str,
@@ -211,7 +210,7 @@ fn curve(
     Picture::new(name.to_string(), chart, caption)
 }
 
-/// Where any run's phase changes; runs that change alike share a mark.
+/// The starts of phases. Runs with the same phases share marks.
 fn phase_marks(runs: &[Run]) -> Vec<Mark> {
     let mut marks: Vec<Mark> = Vec::new();
     for run in runs {
@@ -227,7 +226,7 @@ fn phase_marks(runs: &[Run]) -> Vec<Mark> {
     marks
 }
 
-/// The layers a probe has.
+/// The number of layers of the probed model.
 fn layers(run: &Run) -> usize {
     let Some(line) = run.probe.first() else { return 0 };
     let sites = line.means.get(&Statistic::Entropy).into_iter().flat_map(|means| means.keys());
@@ -265,29 +264,29 @@ fn heat(run: &Run, statistic: Statistic, name: String, title: String, label: &st
     Picture { cells: Some(cells), ..Picture::new(name, chart, caption) }
 }
 
-/// The feed-forwards' entropy change before training and after it.
+/// The feed-forwards' entropy change before and after training.
 fn feed_forward(run: &Run, number: usize) -> Picture {
     before_and_after(
         run,
         Statistic::EntropyChange,
         PolicySite::Ffn,
-        format!("inside-change-{number}"),
+        format!("internal-change-{number}"),
         format!("{}: feed-forward entropy change", run.name),
         "entropy change (nats)",
-        "Above zero a layer opens possibilities, below it closes them: what training changed.",
+        "Positive values are exploration, negative values convergence.",
     )
 }
 
-/// Cosine of the feed-forwards with the stream before training and after it.
+/// The feed-forwards' cosine similarity with the stream, before and after training.
 fn similarity(run: &Run, number: usize) -> Picture {
     before_and_after(
         run,
         Statistic::Cosine,
         PolicySite::Ffn,
-        format!("inside-cosine-{number}"),
-        format!("{}: feed-forward and stream", run.name),
+        format!("internal-cosine-{number}"),
+        format!("{}: feed-forward cosine similarity", run.name),
         "cosine",
-        "Cosine of what the feed-forward adds with the state it is added to.",
+        "Cosine similarity of the feed-forward's output and the state it is added to.",
     )
 }
 
@@ -306,7 +305,7 @@ fn before_and_after(
             .map(|layer| Point { x: layer as f64, y: mean(line, statistic, site(layer)), interval: None })
             .collect(),
     };
-    // The first, the one in the middle, the last.
+    // The first, the middle and the last probe.
     let (middle, last) = (run.probe.len() / 2, run.probe.len() - 1);
     let shown = if middle == last { vec![0, last] } else { vec![0, middle, last] };
     let chart = LineChart {

@@ -1,4 +1,4 @@
-//! Reading a run's folder.
+//! Reads a run folder.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ReportError> {
     })
 }
 
-/// The folder's own name, also where it was written as `.` or with a slash at its end.
+/// The folder's name, also if the path is `.` or ends with a slash.
 fn name(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     whole.file_name().map_or_else(|| whole.display().to_string(), |name| name.to_string_lossy().into_owned())
@@ -55,7 +55,7 @@ fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> 
     serde_json::from_str(&text(path)?).map(Some).map_err(|error| wrong(path, &error.to_string()))
 }
 
-/// The lines of a file, none where there is no such file. The last line of a run that is going on may be unfinished.
+/// The lines of a log; empty if there is no such file. The last line of a running run can be incomplete.
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, ReportError> {
     if !path.is_file() {
         return Ok(Vec::new());

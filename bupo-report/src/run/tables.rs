@@ -10,16 +10,15 @@ use toml::Value as Setting;
 use super::Run;
 use crate::page::{Part, Table};
 
-const NOTHING: &str = "\u{2013}";
-/// Problems whose completions are shown of each run.
+const MISSING: &str = "\u{2013}";
+/// Completions shown per run.
 const SHOWN: usize = 4;
-/// Letters of a completion that are shown.
-const LONGEST: usize = 800;
+/// Characters shown per completion.
+const MAX_CHARACTERS: usize = 800;
 
 pub(super) fn subtitle(runs: &[Run]) -> String {
-    let model = |run: &Run| {
-        run.settings.get("model").and_then(Setting::as_str).unwrap_or("the model inside the program").to_string()
-    };
+    let model =
+        |run: &Run| run.settings.get("model").and_then(Setting::as_str).unwrap_or("the embedded model").to_string();
     let models: BTreeSet<String> = runs.iter().map(model).collect();
     format!("Trained from {}.", models.into_iter().collect::<Vec<_>>().join(", "))
 }
@@ -28,8 +27,9 @@ pub(super) fn outcome_text(runs: &[Run]) -> String {
     let text = |run: &Run| {
         let auto_layer = run.auto_layer.as_ref().map(|auto_layer| {
             let layer = auto_layer.boundary.layer;
-            let layer =
-                layer.map_or("the full policy, since no layer explores".into(), |layer| format!("layer {layer}"));
+            let layer = layer.map_or("the full policy, because there is no exploration stage".into(), |layer| {
+                format!("layer {layer}")
+            });
             format!(
                 " `layer = \"auto\"` chose {layer} from the first step's responses: {} ({}).",
                 auto_layer.reason, auto_layer.certainty
@@ -37,7 +37,7 @@ pub(super) fn outcome_text(runs: &[Run]) -> String {
         });
         let state = match &run.evaluation {
             Some(_) => "finished".to_string(),
-            None => format!("not finished: {} steps of it are here", run.metrics.len()),
+            None => format!("not finished, {} steps recorded", run.metrics.len()),
         };
         let auto_layer = auto_layer.unwrap_or_default();
         format!("{}: {state}.{auto_layer}{}{}", run.name, guard(run), warnings(run))
@@ -45,11 +45,11 @@ pub(super) fn outcome_text(runs: &[Run]) -> String {
     runs.iter().map(text).collect::<Vec<_>>().join("\n\n")
 }
 
-/// What the phase guard did.
+/// The actions of the phase guard.
 fn guard(run: &Run) -> String {
     let acted = |metrics: &StepMetrics| {
         let (done, reason) = match metrics.guard.as_ref()? {
-            GuardAction::Warned { reason } => ("would have ended the phase".to_string(), reason),
+            GuardAction::Warned { reason } => ("would have ended the phase (it only warns)".to_string(), reason),
             GuardAction::Switched { reason } => ("ended the phase".to_string(), reason),
             GuardAction::RolledBack { to_step, reason } => {
                 (format!("ended the phase and rolled its updates back to step {to_step}"), reason)
@@ -60,7 +60,7 @@ fn guard(run: &Run) -> String {
     run.metrics.iter().filter_map(acted).collect()
 }
 
-/// The first warning of each kind, and in how many steps there were such.
+/// The first warning of each kind, with the number of steps that have one.
 fn warnings(run: &Run) -> String {
     let mut kinds: Vec<(WarningKind, String, usize)> = Vec::new();
     for metrics in &run.metrics {
@@ -74,7 +74,7 @@ fn warnings(run: &Run) -> String {
     kinds.into_iter().map(|(_, first, steps)| format!(" Warning in {steps} steps, first {first}.")).collect()
 }
 
-/// A column a run.
+/// A table with one column per run.
 fn by_run(runs: &[Run], caption: &str, rows: &[(String, Vec<String>)]) -> Table {
     Table {
         caption: caption.into(),
@@ -85,7 +85,7 @@ fn by_run(runs: &[Run], caption: &str, rows: &[(String, Vec<String>)]) -> Table 
 
 pub(super) fn outcome(runs: &[Run]) -> Table {
     let row = |name: &str, value: &dyn Fn(&Run) -> Option<String>| {
-        (name.to_string(), runs.iter().map(|run| value(run).unwrap_or_else(|| NOTHING.into())).collect())
+        (name.to_string(), runs.iter().map(|run| value(run).unwrap_or_else(|| MISSING.into())).collect())
     };
     let text = |run: &Run, name: &str| run.settings.get(name).map(plain);
     let minutes = |run: &Run, seconds: fn(&StepMetrics) -> f64| -> Option<String> {
@@ -98,14 +98,14 @@ pub(super) fn outcome(runs: &[Run]) -> Table {
         row("seed", &|run| text(run, "seed")),
         row("phases", &|run| Some(phases(run))),
         row("steps", &|run| Some(run.metrics.len().to_string())),
-        row("minutes generating", &|run| minutes(run, |metrics| metrics.timing.seconds_rollout)),
-        row("minutes updating", &|run| minutes(run, |metrics| metrics.timing.seconds_update)),
-        row("updates skipped", &|run| Some(skipped(run).to_string())),
+        row("rollout minutes", &|run| minutes(run, |metrics| metrics.timing.seconds_rollout)),
+        row("update minutes", &|run| minutes(run, |metrics| metrics.timing.seconds_update)),
+        row("skipped updates", &|run| Some(skipped(run).to_string())),
     ];
-    by_run(runs, "What was run", &rows)
+    by_run(runs, "Run", &rows)
 }
 
-/// The phases as they were run: site and steps.
+/// The phases with their steps, as they were run.
 fn phases(run: &Run) -> String {
     let mut phases: Vec<(PolicySite, usize)> = Vec::new();
     for metrics in &run.metrics {
@@ -125,7 +125,7 @@ pub(super) fn evaluation(runs: &[Run]) -> Table {
             let (before, after) = (value(&outcome.before), value(outcome.after.as_ref()?));
             Some(format!("{before:.3} \u{2192} {after:.3} ({:+.3})", after - before))
         };
-        (label.to_string(), runs.iter().map(|run| cell(run).unwrap_or_else(|| NOTHING.into())).collect())
+        (label.to_string(), runs.iter().map(|run| cell(run).unwrap_or_else(|| MISSING.into())).collect())
     };
     let evaluations = || runs.iter().filter_map(|run| run.evaluation.as_ref()?.after.as_ref());
     let samples = evaluations().map(|evaluation| evaluation.samples).next().unwrap_or(0);
@@ -139,7 +139,7 @@ pub(super) fn evaluation(runs: &[Run]) -> Table {
     by_run(runs, "On held-out problems, before and after training", &rows)
 }
 
-/// What the model wrote to the same problems before and after.
+/// Responses to the same problems before and after training.
 pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
     let part = |run: &Run| {
         let lines: Vec<&KeptCompletion> = run.completions.iter().filter(|line| line.held_out).collect();
@@ -152,7 +152,7 @@ pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
                     format!("{} [{}]", shortened(&line.completion.response), line.completion.score)
                 };
                 let after = at(false).rfind(|line| line.completion.prompt == *prompt);
-                vec![shortened(prompt), shown(before), after.map_or(NOTHING.into(), |line| shown(line))]
+                vec![shortened(prompt), shown(before), after.map_or(MISSING.into(), |line| shown(line))]
             })
             .collect();
         (!rows.is_empty()).then(|| {
@@ -166,15 +166,15 @@ pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
     runs.iter().filter_map(part).collect()
 }
 
-/// The beginning and the end of a long text.
+/// A text, or the beginning and the end of a long one.
 fn shortened(text: &str) -> String {
-    let letters: Vec<char> = text.chars().collect();
-    if letters.len() <= LONGEST {
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() <= MAX_CHARACTERS {
         return text.to_string();
     }
-    let half = LONGEST / 2;
-    let part = |letters: &[char]| letters.iter().collect::<String>();
-    format!("{} \u{2026} {}", part(&letters[..half]), part(&letters[letters.len() - half..]))
+    let half = MAX_CHARACTERS / 2;
+    let part = |characters: &[char]| characters.iter().collect::<String>();
+    format!("{} \u{2026} {}", part(&characters[..half]), part(&characters[characters.len() - half..]))
 }
 
 pub(super) fn settings(runs: &[Run]) -> Vec<Part> {
@@ -186,7 +186,7 @@ pub(super) fn settings(runs: &[Run]) -> Vec<Part> {
     runs.iter().map(listing).collect()
 }
 
-/// Settings that not all runs share.
+/// Settings that differ between runs.
 pub(super) fn differences(runs: &[Run]) -> Table {
     let flat: Vec<Vec<(String, String)>> = runs
         .iter()
@@ -198,17 +198,17 @@ pub(super) fn differences(runs: &[Run]) -> Table {
         .collect();
     let names: BTreeSet<&String> = flat.iter().flatten().map(|(name, _)| name).collect();
     let value = |settings: &Vec<(String, String)>, name: &str| {
-        settings.iter().find(|(other, _)| other == name).map_or(NOTHING.to_string(), |(_, value)| value.clone())
+        settings.iter().find(|(other, _)| other == name).map_or(MISSING.to_string(), |(_, value)| value.clone())
     };
     let rows: Vec<(String, Vec<String>)> = names
         .into_iter()
         .map(|name| (name.clone(), flat.iter().map(|settings| value(settings, name)).collect::<Vec<_>>()))
         .filter(|(_, cells)| cells.iter().any(|cell| *cell != cells[0]))
         .collect();
-    by_run(runs, if rows.is_empty() { "All settings are the same" } else { "Settings" }, &rows)
+    by_run(runs, if rows.is_empty() { "The runs have the same settings" } else { "Settings" }, &rows)
 }
 
-/// Settings by dotted names.
+/// Collects settings under their dotted names.
 fn flatten(prefix: &str, setting: &Setting, flat: &mut Vec<(String, String)>) {
     let named = |name: &str| if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
     match setting {
@@ -220,7 +220,7 @@ fn flatten(prefix: &str, setting: &Setting, flat: &mut Vec<(String, String)>) {
     }
 }
 
-/// A setting without quotation marks.
+/// A setting's value, strings without quotation marks.
 fn plain(setting: &Setting) -> String {
     setting.as_str().map_or_else(|| setting.to_string(), String::from)
 }

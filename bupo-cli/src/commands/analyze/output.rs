@@ -1,4 +1,4 @@
-//! What an analysis leaves in its folder.
+//! The files of an analysis.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use bupo_rl::make_empty_folder;
 use bupo_runs::{JsonLinesWriter, write_atomically};
 use serde_json::json;
 
-use crate::commands::{free_folder, write_pictures};
 use crate::error::CliError;
+use crate::files::{free_folder, write_pictures};
 
 const COMPLETIONS: &str = "completions.jsonl";
-/// Its name until the analysis is written, so that an earlier one stays until then.
+/// The name of the completions until the analysis is written. Until then, the files of an earlier analysis stay.
 const UNFINISHED: &str = "completions.jsonl.new";
 const SUMMARY: &str = "summary.json";
 const PICTURES: &str = "pictures";
@@ -26,22 +26,24 @@ pub struct Output {
 }
 
 impl Output {
-    /// Makes the folder. One that holds anything is left alone, unless `force` is given and it holds an earlier analysis or none
-    /// of its files.
+    /// Creates the folder.
+    ///
+    /// # Errors
+    /// If the folder is not empty and `force` is not set, or if it has completions that are not of an analysis.
     pub fn open(out: Option<&Path>, force: bool) -> Result<Self, CliError> {
         let folder = out.map_or_else(|| free_folder("analysis"), Path::to_path_buf);
         if force {
             fs::create_dir_all(&folder).map_err(CliError::io("create", &folder))?;
             if !folder.join(SUMMARY).is_file() && folder.join(COMPLETIONS).exists() {
                 return Err(CliError::Message(format!(
-                    "{} holds {COMPLETIONS}, but not of an analysis; choose another --out",
+                    "{} has a {COMPLETIONS} that is not of an analysis; choose another --out",
                     folder.display()
                 )));
             }
         } else {
             make_empty_folder(&folder).map_err(|error| match error {
                 bupo_rl::RlError::FolderExists(path) => CliError::Message(format!(
-                    "{} exists and is not empty; choose another --out, or write over an earlier analysis with --force",
+                    "{} exists and is not empty; choose another --out, or overwrite an earlier analysis with --force",
                     path.display()
                 )),
                 other => other.into(),
@@ -54,17 +56,17 @@ impl Output {
         Ok(Self { completions: JsonLinesWriter::create(&unfinished)?, folder })
     }
 
-    /// Leaves nothing behind where nothing was measured; responses that were stay, under the unfinished file's name.
+    /// Removes the folder if nothing was measured. Responses that were sampled stay in the unfinished file.
     pub fn abandon(self) {
         let unfinished = self.folder.join(UNFINISHED);
         if fs::metadata(&unfinished).is_ok_and(|file| file.len() == 0) {
             fs::remove_file(&unfinished).ok();
         }
-        // Only an empty folder goes.
+        // Removes only an empty folder.
         fs::remove_dir(&self.folder).ok();
     }
 
-    /// Keeps a response, so that it can be analysed again as it is.
+    /// Records a response, so that `--completions` can analyze the same tokens again.
     pub fn completion(
         &mut self,
         model: &str,
@@ -83,11 +85,11 @@ impl Output {
         }))?)
     }
 
-    /// Writes numbers, pictures and the page, and says where they are.
+    /// Writes tables, charts and the page, and prints their paths.
     pub fn write(&self, analyses: &[Analysis], report: &Report, complete: bool) -> Result<(), CliError> {
         let place = |name: &str| self.folder.join(name);
         fs::rename(place(UNFINISHED), place(COMPLETIONS)).map_err(CliError::io("write", &place(COMPLETIONS)))?;
-        // What says most comes first, in case the disk fills.
+        // The summary and the page come first, in case the disk fills up.
         write_atomically(&place(SUMMARY), format!("{:#}\n", summary(analyses, complete)).as_bytes())?;
         write_atomically(&place("report.html"), report.html()?.as_bytes())?;
         let mut csv = Vec::new();
@@ -100,12 +102,12 @@ impl Output {
         write_pictures(report, &place(PICTURES))?;
         outln!();
         if !complete {
-            outln!("stopped early: this is of the responses measured so far");
+            outln!("stopped early: the results are of the responses measured so far");
         }
         for (name, file) in [
-            ("page", "report.html"),
-            ("pictures", PICTURES),
-            ("numbers", "measures.csv"),
+            ("report", "report.html"),
+            ("charts", PICTURES),
+            ("measures", "measures.csv"),
             ("", "measures.parquet"),
             ("summary", SUMMARY),
             ("responses", COMPLETIONS),
@@ -116,7 +118,7 @@ impl Output {
     }
 }
 
-/// Those of an earlier analysis, of which this one may not have all.
+/// Removes the charts of an earlier analysis, which may have other names.
 fn remove_pictures(folder: &Path) -> Result<(), CliError> {
     if !folder.is_dir() {
         return Ok(());

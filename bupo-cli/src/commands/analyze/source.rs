@@ -1,4 +1,4 @@
-//! Where the responses that are analysed come from.
+//! The responses to analyze: sampled, or read from a file.
 
 use std::fs;
 use std::path::Path;
@@ -9,28 +9,25 @@ use bupo_eval::{
     GradingInput, Group, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions, read_responses,
 };
 use bupo_grade::{Graded, Grader};
-use bupo_models::ScoredSequence;
-use bupo_models::{LoadedModel, ModelFiles, TextTokenizer};
+use bupo_models::{LoadedModel, ModelFiles, ScoredSequence, TextTokenizer};
 use bupo_rl::{ArithmeticQuestions, Questions, TaskConfig};
 use burn::tensor::backend::Backend;
 
-use super::super::grade::rewards;
-use super::super::prompt_options;
 use crate::args::AnalyzeArgs;
 use crate::error::CliError;
+use crate::grading::{rewards, warn_of_failures};
 
 pub enum Source {
-    /// Given.
-    Recorded { responses: Vec<ScoredSequence>, empty: usize, left: usize },
-    /// Sampled from the full policy.
-    Sampled { questions: Vec<Question>, grading: Grading, left: usize },
+    /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
+    Recorded { responses: Vec<ScoredSequence>, empty: usize, skipped: usize },
+    /// Sampled from the full policy. `skipped` prompts are beyond the limit.
+    Sampled { questions: Vec<Question>, grading: Grading, skipped: usize },
 }
 
-/// What responses are worth.
 pub enum Grading {
     Arithmetic(Box<ArithmeticQuestions>),
     Rule(Box<Grader>),
-    Unknown,
+    Ungraded,
 }
 
 impl Source {
@@ -43,17 +40,17 @@ impl Source {
     ) -> Result<Self, CliError> {
         if let Some(path) = &args.completions {
             let mut recorded = read_responses(path, tokenizer, eos_token_ids, vocab_size)?;
-            let left = recorded.responses.len().saturating_sub(args.limit);
+            let skipped = recorded.responses.len().saturating_sub(args.limit);
             recorded.responses.truncate(args.limit);
-            return Ok(Self::Recorded { responses: recorded.responses, empty: recorded.empty, left });
+            return Ok(Self::Recorded { responses: recorded.responses, empty: recorded.empty, skipped });
         }
         let (mut questions, grading) = questions(args, files, tokenizer)?;
-        let left = questions.len().saturating_sub(args.limit);
+        let skipped = questions.len().saturating_sub(args.limit);
         questions.truncate(args.limit);
-        Ok(Self::Sampled { questions, grading, left })
+        Ok(Self::Sampled { questions, grading, skipped })
     }
 
-    /// How many responses there will be.
+    /// The number of responses in total.
     pub fn len(&self, args: &AnalyzeArgs) -> usize {
         match self {
             Self::Recorded { responses, .. } => responses.len(),
@@ -62,22 +59,29 @@ impl Source {
     }
 
     pub fn describe(&self, args: &AnalyzeArgs) -> String {
-        let limited = |left: usize, what: &str| match left {
+        let limited = |skipped: usize, items: &str| match skipped {
             0 => String::new(),
-            left => format!("; {left} more {what} left out by --limit"),
+            skipped => format!("; {skipped} more {items} skipped by --limit"),
         };
         match self {
-            Self::Recorded { responses, empty, left } => {
-                let empty = if *empty > 0 { format!("; {empty} empty ones left out") } else { String::new() };
-                format!("{} given responses{}{empty}", responses.len(), limited(*left, "are"))
+            Self::Recorded { responses, empty, skipped } => {
+                let empty = if *empty > 0 { format!("; {empty} empty ones skipped") } else { String::new() };
+                format!("{} given responses{}{empty}", responses.len(), limited(*skipped, "responses"))
             }
-            Self::Sampled { questions, left, .. } => {
-                format!("{} prompts x {} responses{}", questions.len(), args.samples, limited(*left, "prompts are"))
+            Self::Sampled { questions, skipped, .. } => {
+                format!("{} prompts x {} responses{}", questions.len(), args.samples, limited(*skipped, "prompts"))
             }
         }
     }
 
-    /// The responses after the first `done`, about `--batch` of them where they are sampled.
+    /// Warns of responses that a scorer failed to score.
+    pub fn warn_of_failures(&self) {
+        if let Self::Sampled { grading: Grading::Rule(grader), .. } = self {
+            warn_of_failures(grader);
+        }
+    }
+
+    /// The responses after the first `done`, about `--batch` of them.
     pub fn next<B: Backend>(
         &self,
         done: usize,
@@ -97,15 +101,15 @@ impl Source {
                     site: PolicySite::Full,
                     norm: Norm::None,
                     samples: args.samples,
-                    temperature: args.temperature,
+                    temperature: args.sampling.temperature,
                     max_new_tokens: args.max_new_tokens,
                     batch: args.batch,
-                    seed: args.seed,
+                    seed: args.sampling.seed,
                 };
                 let sampler = Sampler::new(model, tokenizer);
                 let groups =
                     sampler.sample(&questions[first..last], first, &sampling, |answered| grading.grade(answered))?;
-                let scored = !matches!(grading, Grading::Unknown);
+                let scored = !matches!(grading, Grading::Ungraded);
                 Ok(groups
                     .iter()
                     .flat_map(Group::scored_sequences)
@@ -121,7 +125,7 @@ impl Grading {
         match self {
             Self::Arithmetic(questions) => questions.grade(answered),
             Self::Rule(grader) => grade_all(grader, answered),
-            Self::Unknown => answered.iter().map(|_| Graded { score: 0.0, extracted: None }).collect(),
+            Self::Ungraded => answered.iter().map(|_| Graded { score: 0.0, extracted: None }).collect(),
         }
     }
 }
@@ -131,20 +135,20 @@ fn questions(
     files: &ModelFiles,
     tokenizer: Option<&TextTokenizer>,
 ) -> Result<(Vec<Question>, Grading), CliError> {
-    let options = prompt_options(&args.chat);
+    let options = args.chat.options();
     let renderer = || PromptRenderer::new(files, &args.chat.chat_template, args.chat.thinking);
     let (prepared, grading) = if let Some(path) = &args.prompts {
         let prepared = renderer()?.prepare(prompts(path)?, options.max_prompt_tokens, options.overlong)?;
-        (prepared, Grading::Unknown)
+        (prepared, Grading::Ungraded)
     } else if !args.data.is_empty() {
         let prepared = read_questions(&args.data, &options, &renderer()?)?;
         (prepared, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?)))
     } else {
         return arithmetic(args, tokenizer);
     };
-    for (count, what) in [(prepared.dropped, "left out"), (prepared.truncated, "cut on the left")] {
+    for (count, action) in [(prepared.dropped, "dropped"), (prepared.truncated, "truncated on the left")] {
         if count > 0 {
-            outln!("{count} prompts of more than {} tokens {what}", options.max_prompt_tokens);
+            outln!("{count} prompts of more than {} tokens {action}", options.max_prompt_tokens);
         }
     }
     if prepared.questions.is_empty() {
@@ -156,20 +160,20 @@ fn questions(
     Ok((prepared.questions, grading))
 }
 
-/// The embedded problems.
+/// Problems of the embedded arithmetic task.
 fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(Vec<Question>, Grading), CliError> {
     let tokenizer = tokenizer.ok_or_else(|| CliError::Message("sampling needs the model's tokenizer.json".into()))?;
     let arithmetic = ArithmeticQuestions {
         task: TaskConfig::default().task(),
         tokenizer: tokenizer.clone(),
-        seed: args.seed,
+        seed: args.sampling.seed,
         per_draw: args.limit,
         held_out: args.limit,
     };
     Ok((arithmetic.held_out()?, Grading::Arithmetic(Box::new(arithmetic))))
 }
 
-/// A prompt a line, empty lines passed over.
+/// Reads one prompt per line. Empty lines are skipped.
 fn prompts(path: &Path) -> Result<Vec<Problem>, CliError> {
     let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
@@ -180,7 +184,7 @@ fn prompts(path: &Path) -> Result<Vec<Problem>, CliError> {
     };
     let problems: Vec<Problem> = lines.map(problem).collect();
     if problems.is_empty() {
-        return Err(CliError::Message(format!("{}: there are no prompts in it, one a line", path.display())));
+        return Err(CliError::Message(format!("{}: there are no prompts; write one per line", path.display())));
     }
     Ok(problems)
 }

@@ -1,4 +1,6 @@
 //! Rational numbers of bounded size.
+//!
+//! Own code: the operations of `num-rational` have no bound on their size or their work.
 
 use std::cmp::Ordering;
 

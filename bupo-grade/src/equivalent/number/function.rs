@@ -1,6 +1,9 @@
 //! The named functions that are evaluated.
 
-use super::{Ball, Complex, Number, Working};
+use super::ball::{Ball, Working};
+use super::complex::Complex;
+use super::exact::Exact;
+use super::value::Number;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
@@ -174,7 +177,7 @@ fn arctan(x: &Number, working: &Working) -> Option<Number> {
 fn floor(x: &Number, working: &Working) -> Option<Number> {
     match x {
         Number::Exact(value) => Some(Number::Exact(value.floor())),
-        Number::Near(z) => super::Exact::integer(z.as_real()?.floor(working)?).map(Number::Exact),
+        Number::Near(z) => Exact::integer(z.as_real()?.floor(working)?).map(Number::Exact),
     }
 }
 

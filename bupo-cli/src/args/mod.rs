@@ -1,0 +1,85 @@
+//! The command line: one file per command, as in `commands/`. Options that several commands share are in `device`, `model`,
+//! `prompt` and `sampling`.
+
+mod analyze;
+mod bench;
+mod config;
+mod data;
+mod device;
+mod eval;
+mod generate;
+mod grade;
+mod lens;
+mod memory;
+mod model;
+mod pretrain;
+mod prompt;
+mod replay;
+mod report;
+mod runs;
+mod sampling;
+mod settings;
+mod trace;
+mod train;
+
+use clap::{Parser, Subcommand};
+
+pub use analyze::AnalyzeArgs;
+pub use bench::{BenchArgs, BenchModeArg};
+pub use config::{CheckArgs, ConfigArgs, ConfigCommand};
+pub use data::DataArgs;
+pub use eval::EvalArgs;
+pub use generate::GenerateArgs;
+pub use grade::GradeArgs;
+pub use lens::LensArgs;
+pub use pretrain::PretrainArgs;
+pub use replay::ReplayArgs;
+pub use report::ReportArgs;
+pub use runs::RunsArgs;
+pub use trace::TraceArgs;
+pub use train::{AlgorithmArg, TrainArgs};
+
+/// Analyzes the internal policies of language models and trains them with Bottom-up Policy Optimization
+#[derive(Debug, Parser)]
+#[command(name = "bupo", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model with Bottom-up Policy Optimization or GRPO
+    Train(TrainArgs),
+    /// Write the residual stream states and the entropies of all policies for given token ids
+    Trace(TraceArgs),
+    /// Sample from the full policy or an internal policy
+    Generate(GenerateArgs),
+    /// Show the most probable next tokens of every layer at every position of a text (logit lens)
+    Lens(LensArgs),
+    /// Measure the internal policies of one or more models and write a report
+    Analyze(AnalyzeArgs),
+    /// Write the report of one or more training runs
+    Report(ReportArgs),
+    /// List training runs with their progress
+    Runs(RunsArgs),
+    /// Run policy updates on recorded rollouts, without generation
+    Replay(ReplayArgs),
+    /// Sample responses to benchmarks, grade them, and print Avg@K and Pass@K
+    Eval(EvalArgs),
+    /// Grade given responses
+    Grade(GradeArgs),
+    /// Show the contents of data files and the prompts rendered from them
+    Data(DataArgs),
+    /// Print the default settings with comments, or check a settings file
+    Config(ConfigArgs),
+    /// List the devices of this machine and the one that auto selects
+    Devices,
+    /// Run a small training on every device, compare the results with the CPU's, and time it
+    Doctor,
+    /// Train a small model from scratch on worked arithmetic solutions
+    #[command(alias = "warmup")]
+    Pretrain(PretrainArgs),
+    /// Time training, sampling and measuring with random weights, and compare with the roofline
+    Bench(BenchArgs),
+}

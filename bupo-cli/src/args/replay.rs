@@ -1,0 +1,34 @@
+//! Options of `bupo replay`.
+
+use std::path::PathBuf;
+
+use bupo_models::SaveDtype;
+use clap::Args;
+
+use super::model::{ModelArgs, PolicyArgs};
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Recorded rollouts: lines of {"group": 0, "prompt": [ids], "response": [ids], "reward": 1.0}
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub rollouts: PathBuf,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Number of updates, each on the whole file
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub updates: usize,
+    /// Learning rate of AdamW
+    #[arg(long, value_name = "X", default_value_t = 1e-6, allow_negative_numbers = true)]
+    pub lr: f64,
+    /// Output folder for the updated model and updates.jsonl; must not exist or be empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Tokens per micro-batch, padding included; affects memory and speed, not the update
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub max_tokens_per_batch: usize,
+    /// Dtype of the saved model: f32, bf16 or f16; only f32 keeps the exact parameters
+    #[arg(long, value_name = "DTYPE", default_value = "f32")]
+    pub save_dtype: SaveDtype,
+}

@@ -1,0 +1,68 @@
+//! Input and output files of the commands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bupo_report::{Report, ReportError};
+use bupo_runs::write_atomically;
+
+use crate::error::CliError;
+
+/// The first of `runs/NAME-1`, `runs/NAME-2`, ... that does not exist.
+pub fn free_folder(name: &str) -> PathBuf {
+    let numbered = |number: usize| Path::new("runs").join(format!("{name}-{number}"));
+    (1..).map(numbered).find(|folder| !folder.exists()).unwrap_or_else(|| numbered(0))
+}
+
+/// Reads `[[id, ...], ...]`.
+///
+/// # Errors
+/// If the file cannot be read or has another content.
+pub fn read_tokens(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
+    let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
+    serde_json::from_str(&text).map_err(|error| {
+        CliError::Message(format!("{}: not rows of token ids, [[id, ...], ...]: {error}", path.display()))
+    })
+}
+
+/// Checks that a file can be written, before the work whose result it will hold. An existing file is not touched.
+///
+/// # Errors
+/// If the path is not a regular file, its folder does not exist, or the folder is not writable.
+pub fn check_writable(path: &Path) -> Result<(), CliError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.exists() && !path.is_file() {
+        return Err(CliError::Message(format!("{} is not a regular file; give the path of a file", path.display())));
+    }
+    if !parent.is_dir() {
+        return Err(CliError::Message(format!("{}: there is no folder {}", path.display(), parent.display())));
+    }
+    tempfile::NamedTempFile::new_in(parent).map(drop).map_err(CliError::io("write", path))
+}
+
+/// Checks that a file does not exist, if it may not be overwritten.
+///
+/// # Errors
+/// If it exists and `force` is not set.
+pub fn check_overwrite(path: &Path, force: bool) -> Result<(), CliError> {
+    if force || !path.exists() {
+        return Ok(());
+    }
+    Err(CliError::Message(format!("{} exists; choose another --out, or overwrite it with --force", path.display())))
+}
+
+/// Writes a report's charts as SVG and PNG.
+///
+/// # Errors
+/// If a file cannot be written or a chart cannot be drawn.
+pub fn write_pictures(report: &Report, folder: &Path) -> Result<(), CliError> {
+    fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
+    for picture in report.pictures() {
+        write_atomically(&folder.join(format!("{}.svg", picture.name)), picture.chart.svg().as_bytes())?;
+        write_atomically(
+            &folder.join(format!("{}.png", picture.name)),
+            &picture.chart.png().map_err(ReportError::from)?,
+        )?;
+    }
+    Ok(())
+}

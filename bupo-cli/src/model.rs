@@ -1,0 +1,41 @@
+//! Models as the command line names them.
+
+use std::path::Path;
+
+use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
+use bupo_models::{DtypeChoice, LoadedModel, ModelError, ModelFiles, load_model};
+use burn::tensor::backend::Backend;
+
+use crate::embedded::EMBEDDED;
+use crate::error::CliError;
+use crate::screen::FetchScreen;
+
+/// The files of a model folder, of a Hub model (`wanted` files are downloaded), or of the embedded model.
+///
+/// # Errors
+/// If there is no such folder or Hub model, or the download fails.
+pub fn model_files(model: Option<&str>, wanted: Wanted) -> Result<ModelFiles, CliError> {
+    let Some(model) = model else { return Ok(EMBEDDED) };
+    let folder = Path::new(model);
+    if folder.exists() {
+        return Ok(ModelFiles::folder(folder)?);
+    }
+    let Ok(id) = model.parse::<HubId>() else { return Ok(ModelFiles::folder(folder)?) };
+    let settings = HubSettings::from_env().map_err(ModelError::from)?;
+    let fetched = fetch(&id, wanted, &settings, &mut FetchScreen::default()).map_err(ModelError::from)?;
+    Ok(ModelFiles::folder(&fetched)?)
+}
+
+/// Loads a model for inference: the layers' weights are kept only in the compute dtype.
+///
+/// # Errors
+/// If the model cannot be loaded, or the device does not support the dtype.
+pub fn load_for_inference<B: Backend>(
+    files: &ModelFiles,
+    dtype: DtypeChoice,
+    device: &B::Device,
+) -> Result<LoadedModel<B>, CliError> {
+    let dtype = dtype.for_model::<B>(files, device)?;
+    let model = load_model::<B>(files, device)?;
+    Ok(LoadedModel { decoder: model.decoder.with_compute_dtype(dtype).cast_weights(), ..model })
+}

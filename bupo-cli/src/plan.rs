@@ -1,0 +1,143 @@
+//! Prints what a training run would do: phases, tokens and memory.
+
+use std::path::PathBuf;
+
+use bupo_models::ModelConfig;
+use bupo_models::pretrained::hub::Wanted;
+use bupo_models::pretrained::load_config;
+use bupo_rl::{MemoryPlan, RunPlan, TrainConfig, shrink_to_memory};
+use bytesize::ByteSize;
+
+use crate::backend::{DeviceChoice, device_name, memory};
+use crate::embedded::EMBEDDED_NAME;
+use crate::error::CliError;
+use crate::model::model_files;
+
+/// The share of the free memory that a run may take by the estimate. The rest is for what the estimate leaves out and for other
+/// processes.
+const USABLE_SHARE: f64 = 0.9;
+
+/// The memory that a run may take on a device: `limit`, or a share of the free memory; nothing if that is unknown.
+pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u64> {
+    let usable = |free: u64| (free as f64 * USABLE_SHARE) as u64;
+    limit.map(|limit| limit.as_u64()).or_else(|| memory(device).map(|memory| usable(memory.free)))
+}
+
+/// Prints the plan of a run on a device.
+///
+/// # Errors
+/// If the model's config.json cannot be read, or the settings do not fit the model.
+pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<ByteSize>) -> Result<(), CliError> {
+    print_files(config);
+    let model = load_config(&model_files(config.model.as_deref(), Wanted::Config)?)?;
+    let plan = RunPlan::new(config, &model)?;
+    let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
+    outln!("model {name}: {} layers, {:.3} billion parameters", model.num_hidden_layers, billions(plan.parameters));
+    print_phases(&plan);
+    print_step(config, &plan);
+    print_memory(config, &plan.memory);
+    print_fit(config, &model, device, limit)
+}
+
+fn print_files(config: &TrainConfig) {
+    let print = |name: &str, files: &[PathBuf]| {
+        for file in files {
+            let missing = if file.is_file() { "" } else { "  (there is no such file)" };
+            outln!("{name} {}{missing}", file.display());
+        }
+    };
+    print("training data", &config.data.train);
+    print("validation data", &config.data.validation);
+    if config.data.train.is_empty() {
+        outln!("training data: the embedded arithmetic problems");
+    }
+}
+
+fn print_phases(plan: &RunPlan) {
+    for (index, phase) in plan.phases.iter().enumerate() {
+        let site = phase.phase.site;
+        outln!(
+            "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.3} billion parameters",
+            index + 1,
+            if phase.open { format!("auto, at most {site}") } else { site.to_string() },
+            phase.phase.norm,
+            phase.phase.steps,
+            phase.updates,
+            phase.layers,
+            billions(phase.trained)
+        );
+    }
+}
+
+fn print_step(config: &TrainConfig, plan: &RunPlan) {
+    outln!(
+        "each step: {} prompts x {} responses = {} responses, at most {} tokens; mini-batches of {} prompts, micro-batches of {} tokens",
+        config.rollout.prompts,
+        config.rollout.group_size,
+        plan.responses_per_step,
+        plan.most_tokens_per_step,
+        config.update.mini_batch_prompts,
+        config.update.max_tokens_per_batch
+    );
+    if config.rollout.max_draws > 1 {
+        outln!("dynamic sampling draws up to {} times as many responses", config.rollout.max_draws);
+    }
+}
+
+fn print_memory(config: &TrainConfig, memory: &MemoryPlan) {
+    outln!("estimated memory at the maximum sequence length, compute dtype {:?}", config.dtype);
+    for (name, bytes) in [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("optimizer", memory.optimizer),
+        ("reference", memory.reference),
+        ("activations", memory.activations),
+        ("logits", memory.logits),
+        ("KV cache", memory.cache),
+        ("prefill", memory.prefill),
+        ("bf16 weights", memory.lowered),
+        ("rollout", memory.rollout()),
+        ("update", memory.update()),
+        ("peak", memory.peak()),
+    ] {
+        outln!("  {name:<18} {:>12}", ByteSize(bytes).to_string());
+    }
+}
+
+/// Prints whether the run fits the device, and what `train` would reduce if it does not.
+fn print_fit(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    device: DeviceChoice,
+    limit: Option<ByteSize>,
+) -> Result<(), CliError> {
+    outln!("device {}", device_name(device));
+    let Some(usable) = usable_memory(limit, device) else {
+        outln!("the device does not report its free memory; give --memory-limit to check whether the run fits");
+        return Ok(());
+    };
+    match limit {
+        Some(limit) => outln!("memory limit {limit}"),
+        None => outln!("usable memory {}, {:.0}% of the free memory", ByteSize(usable), 100.0 * USABLE_SHARE),
+    }
+    if RunPlan::new(config, model)?.memory.peak() <= usable {
+        outln!("the run fits");
+        return Ok(());
+    }
+    let mut reduced = config.clone();
+    match shrink_to_memory(&mut reduced, model, usable) {
+        Ok(changes) => {
+            outln!("the run does not fit with these settings; train would reduce");
+            for change in changes {
+                outln!("  {change}");
+            }
+            outln!("to an estimated peak of {}", ByteSize(RunPlan::new(&reduced, model)?.memory.peak()));
+        }
+        Err(error) => outln!("the run does not fit, and train would refuse it: {error}"),
+    }
+    Ok(())
+}
+
+fn billions(count: u64) -> f64 {
+    count as f64 / 1e9
+}

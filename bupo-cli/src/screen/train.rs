@@ -1,0 +1,179 @@
+//! The progress and outcome of a training run.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use bupo_analysis::Boundary;
+use bupo_core::PolicySite;
+use bupo_eval::Evaluation;
+use bupo_models::ComputeDtype;
+use bupo_rl::{Outcome, Phase, Progress, RunHeader, StepMetrics, WarningKind};
+use bupo_runs::Damaged;
+
+use super::bar::StepBar;
+use crate::backend::{DeviceChoice, device_name, memory};
+use crate::embedded::EMBEDDED_NAME;
+
+/// The output of `bupo train`.
+pub struct TrainScreen {
+    device: DeviceChoice,
+    dtype: ComputeDtype,
+    started: Instant,
+    steps: usize,
+    bar: Option<StepBar>,
+    warned: HashSet<WarningKind>,
+}
+
+impl TrainScreen {
+    pub fn new(device: DeviceChoice, dtype: ComputeDtype) -> Self {
+        Self { device, dtype, started: Instant::now(), steps: 0, bar: None, warned: HashSet::new() }
+    }
+
+    /// Prints the evaluations before and after training, and the paths of the run's files.
+    pub fn outcome(&self, outcome: &Outcome) {
+        let Some(after) = &outcome.after else {
+            let folder = outcome.folder.display();
+            return outln!("stopped after step {}; resume with: bupo train --resume {folder}", outcome.steps);
+        };
+        let before = &outcome.before;
+        outln!();
+        outln!("{} held-out problems, {} samples each", after.problems, after.samples);
+        outln!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
+        for (name, before, after) in [
+            (format!("Avg@{}", after.samples), before.avg_at_k, after.avg_at_k),
+            (format!("Pass@{}", after.samples), before.pass_at_k, after.pass_at_k),
+            ("response length".to_string(), before.response_length, after.response_length),
+            ("truncated".to_string(), before.truncated, after.truncated),
+        ] {
+            outln!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
+        }
+        outln!();
+        outln!("took {:.0} s", self.started.elapsed().as_secs_f64());
+        let folder = outcome.folder.display();
+        outln!("settings     {folder}/config.toml");
+        outln!("metrics      {folder}/metrics.jsonl");
+        outln!("completions  {folder}/completions.jsonl");
+        outln!("evaluations  {folder}/evaluation.json");
+        outln!("model        {}", outcome.model.display());
+        if let Some(step) = outcome.best_step.filter(|step| *step > 0) {
+            outln!("best         {folder}/checkpoints/step-{step:06}/model, by the intermediate evaluations");
+        }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.line(line),
+            None => outln!("{line}"),
+        }
+    }
+}
+
+impl Progress for TrainScreen {
+    fn ready(&mut self, plan: &RunHeader<'_>) {
+        let config = plan.config;
+        let model = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
+        outln!(
+            "training {model}: {} layers, {:.2} M parameters, on {}, {}",
+            plan.num_layers,
+            plan.num_params as f64 / 1e6,
+            device_name(self.device),
+            self.dtype
+        );
+        outln!(
+            "{} steps of {} prompts x {} responses, seed {}, run folder {}",
+            plan.steps,
+            config.rollout.prompts,
+            config.rollout.group_size,
+            config.seed,
+            plan.folder.display()
+        );
+        outln!("{}", plan.questions);
+        self.steps = plan.steps;
+        if plan.done > 0 {
+            outln!("resuming after step {}", plan.done);
+        }
+    }
+
+    fn evaluating(&mut self, when: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish();
+        }
+        outln!("evaluating {when} training ...");
+    }
+
+    fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
+        outln!(
+            "{when}: Avg@{k} {:.3}, Pass@{k} {:.3}, mean length {:.1}, truncated {:.3}",
+            evaluation.avg_at_k,
+            evaluation.pass_at_k,
+            evaluation.response_length,
+            evaluation.truncated,
+            k = evaluation.samples
+        );
+    }
+
+    fn boundary(&mut self, boundary: &Boundary) {
+        let chosen = boundary.layer.map_or("the full policy".to_string(), |layer| format!("layer {layer}"));
+        self.line(&format!("layer = \"auto\": {chosen}: {}", boundary.reason()));
+        self.line(&format!("  {}", boundary.certainty()));
+    }
+
+    fn skipped_damaged(&mut self, damaged: &[Damaged]) {
+        for damaged in damaged {
+            eprintln!("warning: {damaged}; the previous checkpoint is used");
+        }
+    }
+
+    fn phase(&mut self, number: usize, phase: &Phase, steps: usize) {
+        // The phase guard can end a phase early, which reduces the number of steps.
+        self.steps = steps;
+        if let Some(bar) = &self.bar {
+            bar.set_steps(steps);
+        }
+        self.line(&format!(
+            "phase {number}: training the policy of {} for {} steps",
+            match phase.site {
+                PolicySite::Full => "the full model".to_string(),
+                site => format!("{site} (norm {})", phase.norm),
+            },
+            phase.steps
+        ));
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        self.line(&format!(
+            "step {:>4}/{}  {:<8} reward {:.3}  entropy {:.3}  kl {:+.5}  grad_norm {:.3}  clip {:.4}  length {:.1}  {:.0} tok/s",
+            metrics.step,
+            self.steps,
+            metrics.site.to_string(),
+            metrics.rollout.reward,
+            metrics.update.entropy,
+            metrics.update.kl,
+            metrics.update.grad_norm,
+            metrics.update.clip_ratio,
+            metrics.rollout.response_length,
+            metrics.timing.tokens_per_second,
+        ));
+        for warning in &metrics.warnings {
+            // Only the first warning of each kind is printed; the metrics have all of them.
+            if self.warned.insert(warning.kind) {
+                self.line(&format!("warning: step {}: {}", metrics.step, warning.text));
+            }
+        }
+        if let Some(action) = &metrics.guard {
+            self.line(&format!("phase guard: {action}"));
+        }
+        // An evaluation removes the bar, and a resumed run starts in the middle.
+        let (steps, done) = (self.steps, metrics.step - 1);
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = StepBar::new(steps);
+            bar.advance(done);
+            bar
+        });
+        bar.step();
+    }
+
+    fn memory_free(&mut self) -> Option<f64> {
+        memory(self.device).map(|memory| memory.free as f64 / memory.total as f64)
+    }
+}
