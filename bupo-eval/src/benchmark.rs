@@ -1,8 +1,10 @@
 //! Benchmarks, sampled, graded and saved problem by problem, so that a stopped evaluation can resume.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bupo_data::chat::TemplateDate;
 use bupo_grade::{Grader, Item};
 use bupo_runs::{JsonLinesOptions, JsonLinesWriter, read_json_lines, write_atomically};
 use burn::tensor::backend::Backend;
@@ -16,6 +18,8 @@ use crate::sampler::{Completion, Sampler, Sampling};
 
 /// The file of completions within an evaluation's folder.
 pub const COMPLETIONS: &str = "completions.jsonl";
+/// The setting of an evaluation's folder that holds the date in its prompts, if the chat template writes one.
+pub const TEMPLATE_DATE: &str = "template_date";
 const SETTINGS: &str = "settings.json";
 const RESULTS: &str = "results.json";
 
@@ -43,7 +47,7 @@ pub struct BenchmarkCompletion {
 }
 
 /// The result of a benchmark.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkResult {
     /// The benchmark's name.
     pub benchmark: String,
@@ -116,6 +120,13 @@ impl EvaluationFolder {
     }
 }
 
+/// The date in the prompts of an evaluation to resume; `None` if there is no such folder, or its prompts have no date.
+pub fn recorded_template_date(folder: &Path) -> Option<TemplateDate> {
+    let text = fs::read_to_string(folder.join(SETTINGS)).ok()?;
+    let settings: Value = serde_json::from_str(&text).ok()?;
+    settings[TEMPLATE_DATE].as_str()?.parse().ok()
+}
+
 /// Samples and grades the problems that an evaluation's folder does not have yet, about `sampling.batch` responses at a time, and
 /// returns the result of each benchmark. `report` gets the number of problems done since its last call.
 ///
@@ -182,11 +193,11 @@ pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>,
     Ok(results(&lines))
 }
 
-/// In the order in which benchmarks first occur.
+/// One result per benchmark, in the order in which benchmarks first occur. The order of a benchmark's lines does not matter.
 fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
-    /// A problem's number with its responses.
-    type Problem = (usize, Vec<ResponseOutcome>);
-    let mut benchmarks: Vec<(&str, Vec<Problem>)> = Vec::new();
+    /// Outcomes with their sample numbers, by problem number.
+    type Problems = BTreeMap<usize, Vec<(usize, ResponseOutcome)>>;
+    let mut benchmarks: Vec<(&str, Problems)> = Vec::new();
     for line in lines {
         let outcome = ResponseOutcome {
             score: line.completion.score,
@@ -194,19 +205,22 @@ fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
             finished: line.completion.finished,
         };
         let index = benchmarks.iter().position(|(name, _)| *name == line.benchmark).unwrap_or_else(|| {
-            benchmarks.push((&line.benchmark, Vec::new()));
+            benchmarks.push((&line.benchmark, Problems::new()));
             benchmarks.len() - 1
         });
-        let problems = &mut benchmarks[index].1;
-        match problems.last_mut() {
-            Some((problem, outcomes)) if *problem == line.problem => outcomes.push(outcome),
-            _ => problems.push((line.problem, vec![outcome])),
-        }
+        benchmarks[index].1.entry(line.problem).or_default().push((line.sample, outcome));
     }
     benchmarks
         .into_iter()
         .map(|(name, problems)| {
-            let outcomes: Vec<Vec<ResponseOutcome>> = problems.into_iter().map(|(_, outcomes)| outcomes).collect();
+            let outcomes: Vec<Vec<ResponseOutcome>> = problems
+                .into_values()
+                .map(|mut outcomes| {
+                    // Sums in one order, so that rounding does not depend on the order of lines.
+                    outcomes.sort_by_key(|(sample, _)| *sample);
+                    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+                })
+                .collect();
             BenchmarkResult { benchmark: name.to_string(), evaluation: Evaluation::of(&outcomes) }
         })
         .collect()
@@ -282,6 +296,7 @@ mod tests {
         let last = EvaluationFolder::open(&path, &settings, 2)?;
         assert_eq!(last.resumed(2), 2);
         assert_eq!(results(&last.done)[0].evaluation.avg_at_k, 0.5);
+        assert_eq!(recorded_template_date(&path), None);
         let other = EvaluationFolder::open(&path, &json!({"samples": 2, "seed": 1}), 2).err();
         assert!(other.is_some_and(|error| error.to_string().contains("another seed")));
         Ok(())
@@ -298,6 +313,16 @@ mod tests {
         assert_eq!(again.resumed(2), 0);
         again.lines.append(&completion("a", 1, 1, 1.0))?;
         assert_eq!(fs::read_dir(&path)?.count(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn the_date_of_prompts_is_recorded() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("eval");
+        EvaluationFolder::open(&path, &json!({"samples": 2, (TEMPLATE_DATE): "2024-02-29T00:00:00"}), 2)?;
+        assert_eq!(recorded_template_date(&path), Some("2024-02-29".parse()?));
+        assert_eq!(recorded_template_date(folder.path()), None);
         Ok(())
     }
 
@@ -319,5 +344,23 @@ mod tests {
             .map(|result| (result.benchmark.as_str(), result.evaluation.problems, result.evaluation.avg_at_k))
             .collect();
         assert_eq!(shown, [("a", 2, 0.25), ("b", 1, 1.0)]);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_order_of_lines() {
+        let mut lines: Vec<_> = (0..12)
+            .map(|i| completion(["a", "b"][i % 2], i / 2 % 3 + 1, i / 6 + 1, [0.1, 0.2, 0.7, 1.0, 0.0][i % 5]))
+            .collect();
+        let in_order = results(&lines);
+        assert_eq!(in_order.iter().map(|result| result.evaluation.problems).collect::<Vec<_>>(), [3, 3]);
+        assert!(in_order.iter().all(|result| result.evaluation.samples == 2));
+        // Sample by sample in place of problem by problem, and reversed within each benchmark.
+        for reorder in [
+            |line: &BenchmarkCompletion| (line.sample, 0),
+            |line: &BenchmarkCompletion| (0, 99 - 10 * line.problem - line.sample),
+        ] {
+            lines.sort_by_key(|line| (line.benchmark.clone(), reorder(line)));
+            assert_eq!(results(&lines), in_order);
+        }
     }
 }

@@ -74,6 +74,35 @@ impl Evaluation {
     }
 }
 
+impl Evaluation {
+    /// The unweighted mean over benchmarks; `problems` is their sum, and CI half-widths are those of a mean of independent
+    /// estimates. Equal to the evaluation itself for a single benchmark.
+    pub fn mean(benchmarks: &[Self]) -> Self {
+        let [first, rest @ ..] = benchmarks else { return Self::of(&[]) };
+        if rest.is_empty() {
+            return first.clone();
+        }
+        let count = benchmarks.len() as f64;
+        let samples = benchmarks.iter().map(|evaluation| evaluation.samples).min().unwrap_or(0);
+        let mean = |value: &dyn Fn(&Self) -> f64| benchmarks.iter().map(value).sum::<f64>() / count;
+        let half_width = |value: &dyn Fn(&Self) -> f64| {
+            benchmarks.iter().map(|evaluation| value(evaluation).powi(2)).sum::<f64>().sqrt() / count
+        };
+        let pass_at: Vec<f64> = (0..samples).map(|k| mean(&|evaluation| evaluation.pass_at[k])).collect();
+        Self {
+            problems: benchmarks.iter().map(|evaluation| evaluation.problems).sum(),
+            samples,
+            avg_at_k: mean(&|evaluation| evaluation.avg_at_k),
+            avg_half_width: half_width(&|evaluation| evaluation.avg_half_width),
+            pass_at_k: pass_at.last().copied().unwrap_or(0.0),
+            pass_at,
+            pass_half_widths: (0..samples).map(|k| half_width(&|evaluation| evaluation.pass_half_widths[k])).collect(),
+            response_length: mean(&|evaluation| evaluation.response_length),
+            truncated: mean(&|evaluation| evaluation.truncated),
+        }
+    }
+}
+
 /// `1 - C(n - c, k) / C(n, k)`: the unbiased estimate of Pass@k from n responses of which c are correct.
 pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
     if k > n - c {
@@ -136,6 +165,19 @@ mod tests {
         assert!((evaluation.pass_at[0] - 0.5).abs() < 1e-12 && (evaluation.pass_at[1] - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(evaluation.pass_at_k, evaluation.pass_at[1]);
         assert!((evaluation.truncated - 0.5).abs() < 1e-12 && evaluation.response_length == 3.0);
+    }
+
+    #[test]
+    fn the_mean_over_benchmarks_is_not_weighted_by_problems() {
+        let large = Evaluation::of(&[outcomes(&[1.0, 0.0]), outcomes(&[0.0, 0.0]), outcomes(&[1.0, 1.0])]);
+        let small = Evaluation::of(&[outcomes(&[1.0, 1.0])]);
+        let mean = Evaluation::mean(&[large.clone(), small.clone()]);
+        assert_eq!((mean.problems, mean.samples), (4, 2));
+        assert!((mean.avg_at_k - (0.5 + 1.0) / 2.0).abs() < 1e-12);
+        assert!((mean.pass_at_k - (2.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12);
+        assert!((mean.avg_half_width - large.avg_half_width / 2.0).abs() < 1e-12);
+        assert_eq!(Evaluation::mean(std::slice::from_ref(&large)), large);
+        assert_eq!(Evaluation::mean(&[]), Evaluation::of(&[]));
     }
 
     #[test]

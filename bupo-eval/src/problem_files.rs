@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bupo_data::{Columns, read_problems};
 
 use crate::EvalError;
+use crate::answers::{AnswerCounts, extract_answers};
 use crate::prompt::{Overlong, Prepared, PromptRenderer};
 
 /// How rows of data files are made into prompts.
@@ -16,6 +17,8 @@ pub struct PromptOptions {
     pub max_prompt_tokens: usize,
     /// What happens to longer prompts.
     pub overlong: Overlong,
+    /// Whether the answer is extracted from reference answers that hold a whole solution; see [`bupo_grade::right_answer`].
+    pub extract_answers: bool,
 }
 
 /// Reads files and makes their rows into questions.
@@ -27,9 +30,10 @@ pub fn read_questions(
     options: &PromptOptions,
     renderer: &PromptRenderer,
 ) -> Result<Prepared, EvalError> {
-    let problems = read_problems(paths, &options.columns)?;
+    let mut problems = read_problems(paths, &options.columns)?;
     let rows = problems.len();
-    let prepared = renderer.prepare(problems, options.max_prompt_tokens, options.overlong)?;
+    let answers = if options.extract_answers { extract_answers(&mut problems) } else { AnswerCounts::default() };
+    let prepared = Prepared { answers, ..renderer.prepare(problems, options.max_prompt_tokens, options.overlong)? };
     if prepared.questions.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(EvalError::Config(format!(

@@ -1,6 +1,6 @@
 //! Questions and the grading of responses to them.
 
-use bupo_grade::{Graded, Grader, Item};
+use bupo_grade::{GradedItem, Grader, Item};
 
 /// A tokenized question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct GradingInput<'a> {
 }
 
 /// Grades responses by the rule of each question's data source.
-pub fn grade_all(grader: &Grader, answered: &[GradingInput<'_>]) -> Vec<Graded> {
+pub fn grade_all(grader: &Grader, answered: &[GradingInput<'_>]) -> Vec<GradedItem> {
     let items: Vec<Item<'_>> = answered
         .iter()
         .map(|answer| Item {
@@ -37,5 +37,5 @@ pub fn grade_all(grader: &Grader, answered: &[GradingInput<'_>]) -> Vec<Graded> 
             prompt: Some(&answer.question.prompt),
         })
         .collect();
-    grader.grade(&items).into_iter().map(|item| item.graded).collect()
+    grader.grade(&items)
 }

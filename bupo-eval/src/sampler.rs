@@ -1,7 +1,7 @@
 //! Responses sampled from a policy and graded, in groups by prompt.
 
 use bupo_core::{Norm, PolicySite};
-use bupo_grade::Graded;
+use bupo_grade::{Graded, GradedItem};
 use bupo_models::{Decoder, GenerateOptions, LoadedModel, ScoredSequence, Sequence, TextTokenizer, generate};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,10 @@ pub struct ScoredResponse {
     pub log_probs: Vec<f32>,
     /// Their text without special tokens.
     pub text: String,
-    /// The grade.
+    /// The grade; its score is 0 if an external scorer failed.
     pub graded: Graded,
+    /// Why an external scorer could not grade the response; such a score is not a measurement.
+    pub failure: Option<String>,
     /// Whether an end-of-sequence id ended it.
     pub finished: bool,
 }
@@ -88,9 +90,9 @@ impl Group {
         self.responses.iter().map(|response| Sequence { prompt: prompt.clone(), response: response.tokens.clone() })
     }
 
-    /// The same with each response's score.
+    /// The same with each response's score, `None` if a scorer failed.
     pub fn scored_sequences(&self) -> impl Iterator<Item = ScoredSequence> + '_ {
-        let scores = self.responses.iter().map(|response| Some(response.graded.score));
+        let scores = self.responses.iter().map(|response| response.failure.is_none().then_some(response.graded.score));
         self.sequences().zip(scores).map(|(sequence, score)| ScoredSequence { sequence, score })
     }
 
@@ -99,9 +101,9 @@ impl Group {
         self.responses.iter().map(ScoredResponse::outcome).collect()
     }
 
-    /// The score of each response.
-    pub fn scores(&self) -> Vec<f64> {
-        self.responses.iter().map(|response| response.graded.score).collect()
+    /// The score of each response, `None` if a scorer failed.
+    pub fn scores(&self) -> Vec<Option<f64>> {
+        self.responses.iter().map(|response| response.failure.is_none().then_some(response.graded.score)).collect()
     }
 
     /// One of its responses as text.
@@ -146,7 +148,7 @@ impl<'a, B: Backend> Sampler<'a, B> {
         questions: &[Question],
         first: usize,
         sampling: &Sampling,
-        grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<Graded>,
+        grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<GradedItem>,
     ) -> Result<Vec<Group>, EvalError> {
         let rows: Vec<Vec<u32>> = questions
             .iter()
@@ -179,11 +181,12 @@ impl<'a, B: Backend> Sampler<'a, B> {
             .iter()
             .zip(&texts)
             .zip(grade(&answered))
-            .map(|((response, text), graded)| ScoredResponse {
+            .map(|((response, text), GradedItem { graded, failure })| ScoredResponse {
                 tokens: response.tokens.clone(),
                 log_probs: response.log_probs.clone(),
                 text: text.clone(),
                 graded,
+                failure,
                 finished: response.finished,
             })
             .collect::<Vec<_>>()

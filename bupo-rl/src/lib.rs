@@ -14,8 +14,8 @@ mod update;
 
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RolloutConfig,
-    TaskConfig, TrainConfig, UpdateConfig, resumed_config,
+    Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RewardConfig,
+    RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task};
 pub use error::RlError;

@@ -168,6 +168,10 @@ mod tests {
             ("loss=ppo", "ppo"),
             ("reward.rule=nice", "nice"),
             ("rollout.overlong_share=1.0", "overlong_share"),
+            ("rollout.overlong_share=0.01", "rounds to 0 tokens"),
+            ("objective.dual_clip=0.5", "at least 1"),
+            ("reward.truncated=drop", "drop"),
+            ("reward.trunc=zero", "trunc"),
             ("data.validation=['a.parquet']", "data.train"),
             ("seed", "key=value"),
             ("dtype=f16", "f16"),
@@ -193,6 +197,7 @@ mod tests {
             let config = load(&pairs)?;
             assert_eq!((config.objective.clip_high, config.rollout.max_draws), (0.3, dapo.rollout.max_draws));
         }
+        assert_eq!(dapo.rollout.overlong_penalty, 0.5);
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("config.toml");
         fs::write(&path, "loss = \"gspo\"\n[objective]\nclip_low = 0.1\n")?;

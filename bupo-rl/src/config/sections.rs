@@ -1,9 +1,12 @@
 //! The tables of a settings file, with their defaults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bupo_data::Columns;
+use bupo_data::chat::TemplateDate;
 use bupo_eval::{ChatChoice, Overlong, PromptOptions};
+use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Arithmetic;
@@ -42,11 +45,45 @@ pub struct DataConfig {
     pub overlong: Overlong,
     /// Whether rows are shuffled anew each epoch. The rows at an epoch's end that do not fill a step are dropped.
     pub shuffle: bool,
+    /// Whether the answer is extracted from reference answers that hold a whole solution (`... #### 72`). Not with external
+    /// scorers, which get reference answers as they are.
+    pub extract_answers: bool,
     /// The chat template.
     pub chat_template: ChatChoice,
     /// `enable_thinking` of the chat template; `None` for the template's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<bool>,
+    /// The date that the chat template writes as today's, if it writes one: set when a run starts, so that a resumed run has
+    /// the same prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_date: Option<TemplateDate>,
+}
+
+/// The reward of a response.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// The reward of problems from data sources that `by_source` does not name.
+    pub rule: Reward,
+    /// Rewards by data source: its name, or a prefix and `*`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_source: BTreeMap<String, Reward>,
+    /// How truncated responses are treated; `None` for `grade` with problems from files and `zero` with the embedded task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<TruncatedReward>,
+}
+
+/// How responses that reach `rollout.max_new_tokens` are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TruncatedReward {
+    /// Graded as they are (the reference implementation of arXiv 2512.19673, verl).
+    Grade,
+    /// Reward 0.
+    Zero,
+    /// Graded as they are and part of the group's mean and standard deviation, but not of the loss (TRL's
+    /// `mask_truncated_completions`).
+    Mask,
 }
 
 /// How responses are sampled from the full policy.
@@ -160,8 +197,10 @@ impl Default for DataConfig {
             max_prompt_tokens: 1024,
             overlong: Overlong::Drop,
             shuffle: true,
+            extract_answers: true,
             chat_template: ChatChoice::Auto,
             thinking: None,
+            template_date: None,
         }
     }
 }
@@ -177,7 +216,33 @@ impl DataConfig {
             },
             max_prompt_tokens: self.max_prompt_tokens,
             overlong: self.overlong,
+            extract_answers: self.extract_answers,
         }
+    }
+}
+
+impl RolloutConfig {
+    /// The number of tokens before `max_new_tokens` in which the over-long penalty applies.
+    pub(crate) fn overlong_tokens(&self) -> usize {
+        (self.overlong_share * self.max_new_tokens as f64).round() as usize
+    }
+}
+
+impl RewardConfig {
+    /// Every rule that occurs.
+    pub(crate) fn rules(&self) -> Vec<&Rule> {
+        let rewards = [&self.rule].into_iter().chain(self.by_source.values());
+        rewards
+            .flat_map(|reward| match reward {
+                Reward::Rule(rule) => vec![rule],
+                Reward::Mix(rules) => rules.iter().map(|weighted| &weighted.rule).collect(),
+            })
+            .collect()
+    }
+
+    /// The grading rules.
+    pub fn rewards(&self) -> Rewards {
+        Rewards { rule: self.rule.clone(), by_source: self.by_source.clone() }
     }
 }
 

@@ -1,12 +1,12 @@
 //! All settings of a run. The defaults are for the embedded arithmetic task.
 
 use bupo_core::PolicySite;
-use bupo_grade::Rewards;
 use bupo_models::{DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
 use super::sections::{
-    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RolloutConfig, TaskConfig, UpdateConfig,
+    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig, RolloutConfig, TaskConfig,
+    TruncatedReward, UpdateConfig,
 };
 use crate::RlError;
 use crate::loss::{LossPreset, Objective};
@@ -48,8 +48,8 @@ pub struct TrainConfig {
     pub task: TaskConfig,
     /// Problems from files.
     pub data: DataConfig,
-    /// The reward rule of problems from files.
-    pub reward: Rewards,
+    /// The reward rule of problems from files, and how truncated responses are treated.
+    pub reward: RewardConfig,
     /// Sampling of responses.
     pub rollout: RolloutConfig,
     /// Mini-batches and micro-batches.
@@ -83,7 +83,7 @@ impl Default for TrainConfig {
             phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],
             task: TaskConfig::default(),
             data: DataConfig::default(),
-            reward: Rewards::default(),
+            reward: RewardConfig::default(),
             rollout: RolloutConfig::default(),
             update: UpdateConfig::default(),
             objective: Objective::default(),
@@ -99,6 +99,13 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// How truncated responses are treated.
+    pub fn truncated_reward(&self) -> TruncatedReward {
+        let is_embedded_task = self.data.train.is_empty();
+        let default = if is_embedded_task { TruncatedReward::Zero } else { TruncatedReward::Grade };
+        self.reward.truncated.unwrap_or(default)
+    }
+
     /// The phases as `algorithm` interprets them, for a model of `num_layers` layers.
     ///
     /// # Errors

@@ -64,7 +64,19 @@ impl TrainConfig {
                 "rollout.overlong_share is {share}; it must be at least 0 and below 1"
             )));
         }
-        self.reward.check()?;
+        if self.rollout.overlong_share > 0.0 && self.rollout.overlong_tokens() == 0 {
+            return Err(RlError::Config(format!(
+                "rollout.overlong_share {} of rollout.max_new_tokens {} rounds to 0 tokens; raise one of them, or set the share to 0",
+                self.rollout.overlong_share, self.rollout.max_new_tokens
+            )));
+        }
+        let dual_clip = self.objective.dual_clip;
+        if dual_clip > 0.0 && dual_clip < 1.0 {
+            return Err(RlError::Config(format!(
+                "objective.dual_clip is {dual_clip}; it must be at least 1, or 0 to disable it: below 1 it would clip at a ratio of 1"
+            )));
+        }
+        self.reward.rewards().check()?;
         if self.data.train.is_empty() && !self.data.validation.is_empty() {
             return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
         }

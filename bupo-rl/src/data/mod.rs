@@ -5,14 +5,15 @@ mod arithmetic_questions;
 mod files;
 mod synthetic;
 
-use bupo_eval::{GradingInput, Question};
-use bupo_grade::{Failures, Graded};
+use bupo_eval::{Benchmark, GradingInput, Question};
+use bupo_grade::{Failures, GradedItem};
 
 use crate::RlError;
 
 pub use arithmetic::Arithmetic;
 pub use arithmetic_questions::ArithmeticQuestions;
 pub use files::FileQuestions;
+pub(crate) use files::prompt_renderer;
 pub use synthetic::{SyntheticProblem, Task};
 
 /// Training and held-out questions with a reward rule.
@@ -23,18 +24,24 @@ pub trait Questions {
     /// If a prompt cannot be encoded.
     fn training(&self, draw: usize) -> Result<Vec<Question>, RlError>;
 
-    /// Questions that training never draws; the same at every call.
+    /// Questions that training never draws, by benchmark; the same at every call.
     ///
     /// # Errors
     /// If a prompt cannot be encoded.
-    fn held_out(&self) -> Result<Vec<Question>, RlError>;
+    fn held_out(&self) -> Result<Vec<Benchmark>, RlError>;
 
-    /// Grades responses, in their order. One that a scorer fails to grade has score 0.
-    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded>;
+    /// Grades responses, in their order. One that a scorer fails to grade has score 0 and a failure.
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem>;
 
     /// The failures of scorers so far.
     fn failures(&self) -> Failures {
         Failures::default()
+    }
+
+    /// A warning about the model's end-of-sequence ids, if its responses may never end.
+    fn end_of_turn_warning(&self, eos_token_ids: &[u32]) -> Option<String> {
+        let _ = eos_token_ids;
+        None
     }
 
     /// A one-line description.

@@ -37,10 +37,11 @@ impl LossPreset {
             Self::Rloo => toml! { objective = { advantage = "rloo" } },
             Self::ReinforcePlusPlus => toml! { objective = { advantage = "reinforce++" } },
             Self::ReinforcePlusPlusBaseline => toml! { objective = { advantage = "reinforce++-baseline" } },
-            // The paper's buffer is 4,096 of 20,480 tokens.
+            // The paper's buffer is 4,096 of 20,480 tokens. Its penalty of up to 1 is half the range of its rewards, -1 and 1; here
+            // rewards are 0 and 1.
             Self::Dapo => toml! {
                 objective = { clip_high = 0.28 }
-                rollout = { max_draws = 10, overlong_share = 0.2, overlong_penalty = 1.0 }
+                rollout = { max_draws = 10, overlong_share = 0.2, overlong_penalty = 0.5 }
             },
             Self::Gspo => toml! {
                 objective = { ratio = "sequence", clip_low = 3e-4, clip_high = 4e-4, dual_clip = 0.0, aggregation = "seq-mean-token-mean" }

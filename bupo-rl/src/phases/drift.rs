@@ -20,6 +20,8 @@ pub(crate) struct SamplingLogpDifference {
     pub(crate) mean: f64,
     /// The maximum.
     pub(crate) max: f64,
+    /// The full policy's mean entropy at these tokens, in nats.
+    pub(crate) entropy: f64,
 }
 
 /// Responses of the policy before training and its log-probs of their tokens.
@@ -39,7 +41,7 @@ pub(crate) fn first_responses(groups: &[Group]) -> (Vec<Sequence>, Vec<Vec<f32>>
     first.unzip()
 }
 
-/// Compares the log-probs at sampling, `sampled`, with those of the training forward pass.
+/// Compares the log-probs at sampling, `sampled`, with those of the training forward pass; `None` without tokens.
 ///
 /// # Errors
 /// As [`response_stats`].
@@ -49,14 +51,17 @@ pub(crate) fn sampling_logp_difference<B: Backend>(
     sampled: &[Vec<f32>],
     temperature: f64,
     max_tokens_per_batch: usize,
-) -> Result<SamplingLogpDifference, RlError> {
+) -> Result<Option<SamplingLogpDifference>, RlError> {
     let stats = response_stats(decoder, sequences, &full_policy(temperature), max_tokens_per_batch)?;
     let differences: Vec<f64> =
         log_prob_differences(sampled, stats.iter().map(|stats| &stats.log_probs)).map(f64::abs).collect();
-    Ok(SamplingLogpDifference {
-        mean: differences.iter().sum::<f64>() / differences.len().max(1) as f64,
+    let entropies = stats.iter().flat_map(|stats| &stats.entropy).copied().map(f64::from);
+    let tokens = differences.len() as f64;
+    Ok((!differences.is_empty()).then(|| SamplingLogpDifference {
+        mean: differences.iter().sum::<f64>() / tokens,
         max: differences.iter().copied().fold(0.0, f64::max),
-    })
+        entropy: entropies.sum::<f64>() / tokens,
+    }))
 }
 
 impl InitialPolicy {

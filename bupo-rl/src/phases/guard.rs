@@ -7,8 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of steps whose means are compared: the mean of a single step varies with its prompts.
-pub(crate) const WINDOW: usize = 10;
+/// The largest number of steps whose means are compared: the mean of a single step varies with its prompts.
+const WINDOW: usize = 10;
+/// The smallest. A phase is judged from its step `2 * MIN_WINDOW` on, so that the guard can act in a phase of 20 steps.
+const MIN_WINDOW: usize = 5;
 /// The fall of the mean reward below the phase's best window, in standard errors, that raises an alarm. The best of many windows
 /// is biased upwards: without any change, 2 of 100 phases of 100 steps raise an alarm at 4.
 const REWARD_ERRORS: f64 = 4.0;
@@ -94,7 +96,7 @@ pub(crate) struct Observation {
 /// An alarm: the last window compared with the phase's first or best window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Alarm {
-    Reward { best: f64, until: usize, now: f64, errors: f64 },
+    Reward { best: f64, until: usize, now: f64, errors: f64, length: usize },
     Perplexity { first: f64, now: f64 },
     Truncated { first: f64, now: f64 },
     Length { first: f64, now: f64 },
@@ -149,21 +151,23 @@ impl PhaseGuard {
 
 /// The rule, on a phase's observations so far.
 fn judge(observations: &[Observation]) -> Option<Alarm> {
-    if observations.len() < 2 * WINDOW {
+    // As long as two windows that do not overlap allow.
+    let length = WINDOW.min(observations.len() / 2);
+    if length < MIN_WINDOW {
         return None;
     }
-    let (first, now) = (&observations[..WINDOW], &observations[observations.len() - WINDOW..]);
+    let (first, now) = (&observations[..length], &observations[observations.len() - length..]);
     let both = |value: fn(&Observation) -> f64| (mean(first, value), mean(now, value));
-    let error = |window: &[Observation]| (mean(window, |seen| seen.reward_error.powi(2)) / WINDOW as f64).sqrt();
+    let error = |window: &[Observation]| (mean(window, |seen| seen.reward_error.powi(2)) / length as f64).sqrt();
     let reward = mean(now, |seen| seen.reward);
-    let best = observations[..observations.len() - WINDOW]
-        .windows(WINDOW)
+    let best = observations[..observations.len() - length]
+        .windows(length)
         .max_by(|a, b| mean(a, |seen| seen.reward).total_cmp(&mean(b, |seen| seen.reward)))?;
     let fallen = mean(best, |seen| seen.reward) - reward;
     let errors = fallen / error(best).hypot(error(now)).max(1e-9);
     if errors > REWARD_ERRORS {
         let until = best.last().map_or(0, |seen| seen.step);
-        return Some(Alarm::Reward { best: reward + fallen, until, now: reward, errors });
+        return Some(Alarm::Reward { best: reward + fallen, until, now: reward, errors, length });
     }
     let (first, now) = both(|seen| seen.perplexity);
     if now > PERPLEXITY_RISE * first {
@@ -188,9 +192,9 @@ fn mean(window: &[Observation], value: impl Fn(&Observation) -> f64) -> f64 {
 impl fmt::Display for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reward { best, until, now, errors } => write!(
+            Self::Reward { best, until, now, errors, length } => write!(
                 f,
-                "the full policy's mean reward over {WINDOW} steps fell from {best:.3} (up to step {until}) to {now:.3}, \
+                "the full policy's mean reward over {length} steps fell from {best:.3} (up to step {until}) to {now:.3}, \
                  {errors:.1} standard errors"
             ),
             Self::Perplexity { first, now } => {
@@ -311,9 +315,25 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_is_not_judged_before_two_windows() {
-        let steps = (1..=2 * WINDOW).map(|step| steady(step, if step <= WINDOW { 1.0 } else { 0.0 }));
-        assert_eq!(alarm(steps).map(|(step, _)| step), Some(2 * WINDOW));
+    fn a_phase_is_not_judged_before_two_windows_of_the_least_length() {
+        let falls_after = |last| (1..=2 * WINDOW).map(move |step| steady(step, if step <= last { 1.0 } else { 0.0 }));
+        assert_eq!(alarm(falls_after(MIN_WINDOW)).map(|(step, _)| step), Some(2 * MIN_WINDOW));
+        // A phase of 20 steps that degrades in its second half is ended before its end.
+        let step = alarm(falls_after(WINDOW)).map(|(step, _)| step).unwrap_or_default();
+        assert!((WINDOW + 1..WINDOW + 5).contains(&step), "{step}");
+    }
+
+    #[test]
+    fn a_phase_of_20_steps_seldom_raises_a_false_alarm_and_is_ended_in_time() {
+        let alarms = |mean: fn(usize) -> f64| -> Vec<usize> {
+            (0..400).filter_map(|seed| alarm(noisy(seed, 20, mean))).map(|(step, _)| step).collect()
+        };
+        let false_alarms = alarms(|_| 0.5).len();
+        assert!(false_alarms <= 4, "{false_alarms} of 400");
+        // The reward halves from step 9 to 16.
+        let found = alarms(|step| 0.5 - 0.25 * (step.saturating_sub(8) as f64 / 8.0).min(1.0));
+        let in_time = found.iter().filter(|step| **step < 20).count();
+        assert!(in_time >= 360, "{in_time} of 400");
     }
 
     #[test]

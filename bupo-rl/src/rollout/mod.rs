@@ -5,6 +5,6 @@ mod reward_shaping;
 mod sample_groups;
 
 pub use metrics::RolloutMetrics;
-pub(crate) use reward_shaping::advantages;
+pub(crate) use reward_shaping::{StepAdvantages, advantages};
 pub use reward_shaping::{has_reward_variance, overlong_penalty};
 pub(crate) use sample_groups::{Rollout, rollout};

@@ -5,7 +5,7 @@ use bupo_eval::{Group, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 
 use super::metrics::RolloutMetrics;
-use super::reward_shaping::has_reward_variance;
+use super::reward_shaping::has_variance;
 use crate::RlError;
 use crate::config::RolloutConfig;
 use crate::data::Questions;
@@ -45,7 +45,7 @@ pub(crate) fn rollout<B: Backend>(
         };
         let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| questions.grade(answered))?;
         let dynamic = settings.max_draws > 1;
-        groups.extend(drawn.iter().filter(|group| !dynamic || has_reward_variance(&group.scores())).cloned());
+        groups.extend(drawn.iter().filter(|group| !dynamic || has_variance(group)).cloned());
         sampled.extend(drawn);
         if groups.len() >= settings.prompts {
             groups.truncate(settings.prompts);

@@ -9,8 +9,9 @@ use burn::tensor::backend::Backend;
 use serde::Deserialize;
 
 use crate::RlError;
+use crate::config::TrainConfig;
 use crate::loss::RewardedLength;
-use crate::update::{DecoderOptimizer, LossSpec, Sample, UpdateStats, response_stats, update};
+use crate::update::{DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats, response_stats, update};
 
 /// Larger rewards are taken for errors; their squares could overflow.
 const MAX_REWARD: f64 = 1e9;
@@ -53,6 +54,39 @@ pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, 
         return Err(RlError::NoData { path: path.to_path_buf(), reason: "the file has no rollouts".into() });
     }
     Ok(rollouts)
+}
+
+impl LossSpec {
+    /// The loss of `bupo replay`: the default objective, changed by pairs such as `loss=gspo` or `objective.clip_high=0.3`, of
+    /// `policy`, whose temperature is that of the log-probs. `rollout.max_new_tokens` sets what `seq-mean-token-sum-norm` divides by;
+    /// otherwise it divides by the longest response.
+    ///
+    /// # Errors
+    /// If a pair is of another setting, or has an invalid value.
+    pub fn for_replay(pairs: &[String], policy: PolicySpec, max_tokens_per_batch: usize) -> Result<Self, RlError> {
+        const NORM_LENGTH: &str = "rollout.max_new_tokens=";
+        let applies =
+            |pair: &&String| !["loss=", "objective.", NORM_LENGTH].iter().any(|start| pair.starts_with(start));
+        if let Some(pair) = pairs.iter().find(applies) {
+            return Err(RlError::Config(format!(
+                "{pair} has no effect on a replay; give loss, objective.* or rollout.max_new_tokens"
+            )));
+        }
+        if !(policy.temperature.is_finite() && policy.temperature > 0.0) {
+            return Err(RlError::Config(format!(
+                "the temperature is {}; it must be a positive number",
+                policy.temperature
+            )));
+        }
+        let config = TrainConfig::load(None, pairs)?;
+        let sets_norm_length = pairs.iter().any(|pair| pair.starts_with(NORM_LENGTH));
+        Ok(Self {
+            norm_length: sets_norm_length.then_some(config.rollout.max_new_tokens),
+            max_tokens_per_batch,
+            recompute: false,
+            ..Self::from_config(&config, policy)
+        })
+    }
 }
 
 /// Makes `updates` updates, each on all rollouts as one mini-batch. `report` gets each one's number and statistics.
@@ -113,4 +147,32 @@ fn samples<B: Backend>(
             old_log_probs: Some(stats.log_probs),
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use bupo_core::{Norm, PolicySite};
+
+    use super::*;
+    use crate::loss::{Objective, Ratio};
+
+    #[test]
+    fn a_replay_takes_settings_of_the_loss_only() -> Result<(), RlError> {
+        let policy = PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature: 0.7 };
+        let spec = |pairs: &[&str]| {
+            LossSpec::for_replay(&pairs.iter().map(ToString::to_string).collect::<Vec<_>>(), policy, 64)
+        };
+        let default = spec(&[])?;
+        assert_eq!((default.objective, default.norm_length, default.policy), (Objective::default(), None, policy));
+        let changed = spec(&["loss=gspo", "objective.clip_high=0.3", "rollout.max_new_tokens=100"])?;
+        assert_eq!((changed.objective.ratio, changed.objective.clip_high), (Ratio::Sequence, 0.3));
+        assert_eq!((changed.objective.clip_low, changed.norm_length), (3e-4, Some(100)));
+        for (pair, expected) in
+            [("seed=1", "no effect"), ("objective.clip=1", "clip"), ("objective.dual_clip=0.5", "at least 1")]
+        {
+            let error = spec(&[pair]).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(expected), "{pair}: {error}");
+        }
+        Ok(())
+    }
 }

@@ -2,13 +2,14 @@
 
 use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite};
-use bupo_eval::{Completion, Evaluation, Group, Sampler, Sampling};
+use bupo_eval::{BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::Trainer;
 use super::probe::Probe;
 use super::progress::Progress;
+use super::state::Evaluated;
 use crate::RlError;
 use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
@@ -43,23 +44,22 @@ pub struct AutoLayer {
 impl<B: Backend> Trainer<B> {
     /// Whether `evaluation.patience` evaluations in a row brought no higher Avg@K.
     pub(super) fn early_stopped(&self) -> bool {
-        let patience = self.config.evaluation.patience;
-        patience > 0 && self.state.without_gain >= patience
+        self.state.early_stopped(self.config.evaluation.patience)
     }
 
     pub(super) fn evaluate_during(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
         let when = format!("step {step}");
         progress.evaluating(&when);
         let evaluation = self.evaluate(step)?;
-        progress.evaluated(&when, &evaluation);
+        progress.evaluated(&when, &evaluation.mean);
         self.record_evaluation(step, evaluation);
         Ok(())
     }
 
     /// Records an evaluation and whether it is the best so far.
-    pub(super) fn record_evaluation(&mut self, step: usize, evaluation: Evaluation) {
-        if self.state.best.is_none_or(|(_, best)| evaluation.avg_at_k > best) {
-            self.state.best = Some((step, evaluation.avg_at_k));
+    pub(super) fn record_evaluation(&mut self, step: usize, evaluation: Evaluated) {
+        if self.state.best.is_none_or(|(_, best)| evaluation.mean.avg_at_k > best) {
+            self.state.best = Some((step, evaluation.mean.avg_at_k));
             self.state.without_gain = 0;
         } else {
             self.state.without_gain += 1;
@@ -68,7 +68,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Evaluates on the same problems with the same random numbers each time.
-    pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluation, RlError> {
+    pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluated, RlError> {
         let settings = self.config.evaluation.clone();
         let sampling = Sampling {
             site: PolicySite::Full,
@@ -80,10 +80,11 @@ impl<B: Backend> Trainer<B> {
             seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),
         };
         let sampler = Sampler::new(&self.model, &self.tokenizer);
-        let questions = self.questions.held_out()?;
+        let benchmarks = self.questions.held_out()?;
+        let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
         let groups = sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?;
         self.keep_completions(&groups, step, true)?;
-        if step == 0 {
+        if self.state.initial_policy.is_none() {
             let (sequences, _) = first_responses(&groups);
             let at_once = self.config.update.max_tokens_per_batch;
             self.state.initial_policy =
@@ -91,10 +92,18 @@ impl<B: Backend> Trainer<B> {
             self.state.probe = Some(Probe::new(&groups, self.config.probe.prompts));
             self.probe(step)?;
         }
-        let outcomes: Vec<Vec<_>> = groups.iter().map(Group::outcomes).collect();
-        let evaluation = Evaluation::of(&outcomes);
-        self.run.evaluated(step, evaluation.avg_at_k, evaluation.pass_at_k)?;
-        Ok(evaluation)
+        let mut outcomes = groups.iter().map(Group::outcomes);
+        let benchmarks: Vec<BenchmarkResult> = benchmarks
+            .into_iter()
+            .map(|benchmark| {
+                let outcomes: Vec<Vec<_>> = outcomes.by_ref().take(benchmark.questions.len()).collect();
+                BenchmarkResult { benchmark: benchmark.name, evaluation: Evaluation::of(&outcomes) }
+            })
+            .collect();
+        let each: Vec<Evaluation> = benchmarks.iter().map(|result| result.evaluation.clone()).collect();
+        let mean = Evaluation::mean(&each);
+        self.run.evaluated(step, mean.avg_at_k, mean.pass_at_k)?;
+        Ok(Evaluated { mean, benchmarks })
     }
 
     /// Logs the first response to each of the first questions.

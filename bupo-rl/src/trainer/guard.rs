@@ -19,9 +19,11 @@ impl<B: Backend> Trainer<B> {
         let (decoder, max_tokens) = (&self.model.decoder, self.config.update.max_tokens_per_batch);
         let (sequences, sampled) = first_responses(groups);
         let difference = sampling_logp_difference(decoder, &sequences, &sampled, trained.temperature, max_tokens)?;
+        let is_internal = trained.site != PolicySite::Full;
         let mut metrics = PolicyMetrics {
-            sampling_logp_difference: difference.mean,
-            sampling_logp_difference_max: difference.max,
+            sampling_logp_difference: difference.map(|difference| difference.mean),
+            sampling_logp_difference_max: difference.map(|difference| difference.max),
+            entropy_full: difference.map(|difference| difference.entropy).filter(|_| is_internal),
             kl_to_full: None,
             drift: None,
         };
@@ -53,7 +55,7 @@ impl<B: Backend> Trainer<B> {
         rollout: &RolloutMetrics,
         policy: &PolicyMetrics,
     ) -> Result<Option<GuardAction>, RlError> {
-        let Some(drift) = policy.drift else { return Ok(None) };
+        let Some(drift) = policy.drift.filter(|_| rollout.reward.is_finite()) else { return Ok(None) };
         let alarm = self.state.guard.observe(Observation {
             step,
             reward: rollout.reward,

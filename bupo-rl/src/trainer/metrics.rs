@@ -48,54 +48,52 @@ pub struct StepMetrics {
     pub timing: Timing,
 }
 
-/// Means over a step's updates, each before it was made.
+/// Means over a step's updates, each before it was made. `None` in a step without updates, null in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UpdateMetrics {
     /// Mean entropy in nats of the trained policy at the response tokens, before the step.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub entropy: f64,
-    /// Mean of `logp_old - logp` over the step's updates.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub kl: f64,
-    /// Mean of the estimated KL to the frozen reference, if the loss has one.
+    pub entropy: Option<f64>,
+    /// Mean of `logp_old - logp` at the trained site over the step's updates. In a phase on the full policy it estimates
+    /// KL(old || new); in a phase on an internal policy it does not, because the tokens are samples of the full policy.
+    pub kl: Option<f64>,
+    /// Mean of the estimated KL to the frozen reference at the trained site, if the loss has one; an estimate in the same cases as
+    /// `kl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ref_kl: Option<f64>,
     /// Mean loss.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub loss: f64,
+    pub loss: Option<f64>,
     /// Mean global norm of the gradients before clipping.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub grad_norm: f64,
+    pub grad_norm: Option<f64>,
     /// Share of tokens whose ratio was clipped.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub clip_ratio: f64,
+    pub clip_ratio: Option<f64>,
     /// Share of tokens bounded by the dual clip.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub dual_clip_ratio: f64,
+    pub dual_clip_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in the first update, where every ratio is 1 exactly.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub first_ratio: f64,
+    pub first_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in any update.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub extreme_ratio: f64,
+    pub extreme_ratio: Option<f64>,
     /// Updates skipped because their loss or gradient was not finite.
     pub skipped_updates: usize,
 }
 
-/// The full policy and the trained internal policy on a few of the step's responses, before its updates.
+/// The full policy and the trained internal policy on a few of the step's responses, before its updates. `None` if there are no
+/// responses to train on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyMetrics {
     /// Mean absolute difference in nats between the log-probs of the same tokens at sampling and in the training forward pass;
     /// both are of the full policy, so only rounding should differ.
-    #[serde(alias = "sampling_gap", deserialize_with = "nan_if_null")]
-    pub sampling_logp_difference: f64,
+    #[serde(alias = "sampling_gap")]
+    pub sampling_logp_difference: Option<f64>,
     /// The largest such difference.
-    #[serde(alias = "sampling_gap_max", deserialize_with = "nan_if_null")]
-    pub sampling_logp_difference_max: f64,
-    /// KL(trained policy || full policy) in nats per token, where an internal policy is trained.
+    #[serde(alias = "sampling_gap_max")]
+    pub sampling_logp_difference_max: Option<f64>,
+    /// Mean entropy in nats of the full policy, if an internal policy is trained; otherwise the full policy is the trained one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy_full: Option<f64>,
+    /// KL(trained policy || full policy) in nats per token, exact over the vocabulary, if an internal policy is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_to_full: Option<f64>,
-    /// Estimate of KL(full policy before training || now) in nats per token, where an internal policy is trained: how much less
+    /// Estimate of KL(full policy before training || now) in nats per token, if an internal policy is trained: how much less
     /// probable the full policy finds its responses before training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<f64>,

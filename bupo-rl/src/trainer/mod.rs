@@ -3,6 +3,7 @@
 mod checkpoints;
 mod evaluations;
 mod guard;
+mod inputs;
 mod memory;
 mod memory_plan;
 mod metrics;
@@ -10,6 +11,7 @@ mod mini_batch;
 mod outcome;
 mod probe;
 mod progress;
+mod rounding;
 mod run_folder;
 mod setup;
 mod snapshot;
@@ -22,16 +24,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use bupo_eval::Evaluation;
-use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, TextTokenizer};
+use bupo_models::decoder::named_tensors;
+use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveDtype, SaveOptions, TextTokenizer};
 use bupo_runs::Status;
 use burn::tensor::backend::Backend;
 
 use crate::RlError;
 use crate::config::TrainConfig;
-use crate::data::Questions;
+use crate::data::{Questions, prompt_renderer};
 use crate::update::DecoderOptimizer;
-use state::TrainerState;
+use rounding::WeightSample;
+use setup::finished_run;
+use state::{Evaluated, TrainerState};
 
 pub use evaluations::{AutoLayer, KeptCompletion};
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
@@ -62,7 +66,20 @@ pub fn train<B: Backend>(
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RlError> {
     let dtype = config.dtype.for_model::<B>(files, device)?;
-    let config = TrainConfig { dtype: dtype.into(), ..config.clone() };
+    let mut config = TrainConfig { dtype: dtype.into(), ..config.clone() };
+    if config.data.template_date.is_none() && !config.data.train.is_empty() {
+        config.data.template_date = prompt_renderer(&config.data, files)?.date();
+    }
+    if *start == Start::Resume
+        && let Some(outcome) = finished_run(&config, files, folder)?
+    {
+        progress.warning(&format!(
+            "the run in {} is finished: all {} steps are done and nothing is left to do; raise phases.*.steps to continue it",
+            folder.display(),
+            outcome.steps
+        ));
+        return Ok(outcome);
+    }
     let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
     progress.ready(&trainer.header());
     let outcome = trainer.run(stop, progress);
@@ -93,6 +110,8 @@ struct Trainer<B: Backend> {
     /// model, not copied.
     reference: Option<Decoder<B>>,
     run: RunFolder,
+    /// A sample of the weights before training, to count what rounding to the saved dtype sets back.
+    initial_weights: WeightSample,
     /// Warnings about reduced batches since the last step's metrics.
     memory_warnings: Vec<Warning>,
 }
@@ -113,9 +132,10 @@ impl<B: Backend> Trainer<B> {
     fn run(&mut self, stop: &AtomicBool, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
         if self.state.before.is_none() {
             progress.evaluating("before");
-            let before = self.evaluate(0)?;
-            progress.evaluated("before", &before);
-            self.state.best = Some((0, before.avg_at_k));
+            // In a fork with other evaluation settings, after the parent's steps.
+            let before = self.evaluate(self.state.step)?;
+            progress.evaluated("before", &before.mean);
+            self.state.best = Some((self.state.step, before.mean.avg_at_k));
             self.state.before = Some(before);
         }
         let every = self.config.evaluation.every;
@@ -147,13 +167,11 @@ impl<B: Backend> Trainer<B> {
                 self.evaluate(last)?
             }
         };
-        progress.evaluated("after", &after);
+        progress.evaluated("after", &after.mean);
         self.record_evaluation(last, after.clone());
         self.checkpoint()?;
         self.join_checkpoint_writer()?;
-        let options = SaveOptions { dtype: self.config.save_dtype, ..SaveOptions::default() };
-        let model = self.run.model(&self.model, options)?;
-        let outcome = self.outcome(Some(after), model);
+        let outcome = self.save_model(after, progress)?;
         self.run.evaluations(&outcome)?;
         Ok(outcome)
     }
@@ -164,10 +182,32 @@ impl<B: Backend> Trainer<B> {
         Ok(self.outcome(None, self.run.path().join("model")))
     }
 
-    fn outcome(&self, after: Option<Evaluation>, model: PathBuf) -> Outcome {
+    /// Saves the model, in f32 if its own dtype would set back more than a twentieth of the changed weights.
+    fn save_model(&self, after: Evaluated, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
+        let weights = named_tensors(&self.model.decoder);
+        let asked = self.config.save_dtype;
+        let dtype = |name: &str| asked.or(self.model.assets.stored_dtype(name)).unwrap_or(SaveDtype::F32);
+        let rounded_away = self.initial_weights.rounded_away(&weights, dtype);
+        let is_large = rounded_away.is_some_and(|share| share > rounding::MAX_SHARE);
+        let save_dtype = (is_large && asked.is_none()).then_some(SaveDtype::F32);
+        if let (Some(share), true) = (rounded_away, is_large) {
+            progress.warning(&rounding::warning(share, save_dtype.is_some()));
+        }
+        let options = SaveOptions { dtype: asked.or(save_dtype), ..SaveOptions::default() };
+        let model = self.run.model(weights, &self.model.assets, options)?;
+        Ok(Outcome { rounded_away, save_dtype, ..self.outcome(Some(after), model) })
+    }
+
+    fn outcome(&self, after: Option<Evaluated>, model: PathBuf) -> Outcome {
+        let before = self.state.before.clone().unwrap_or_default();
+        let (after, after_by_benchmark) = after.map(|after| (after.mean, after.benchmarks)).unzip();
         Outcome {
-            before: self.state.before.clone().unwrap_or_else(|| Evaluation::of(&[])),
+            before: before.mean,
             after,
+            before_by_benchmark: before.benchmarks,
+            after_by_benchmark: after_by_benchmark.unwrap_or_default(),
+            rounded_away: None,
+            save_dtype: None,
             steps: self.state.step,
             best_step: self.state.best.map(|(step, _)| step).filter(|_| self.config.evaluation.every > 0),
             folder: self.run.path().to_path_buf(),

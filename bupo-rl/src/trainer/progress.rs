@@ -26,6 +26,8 @@ pub trait Progress {
     fn phase(&mut self, number: usize, phase: &Phase, steps: usize);
     /// A step is done.
     fn step(&mut self, metrics: &StepMetrics);
+    /// A problem that does not stop the run, or the reason why nothing is done: what it is and how to fix it.
+    fn warning(&mut self, text: &str);
     /// The free share of the device's memory, in [0, 1]; `None` if unknown. When it is low, batches are made smaller.
     fn memory_free(&mut self) -> Option<f64> {
         None

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bupo_models::{LoadedModel, SaveOptions, save_checkpoint};
+use bupo_models::decoder::NamedTensor;
+use bupo_models::{ModelAssets, SaveOptions, save_tensors};
 use bupo_runs::{CheckpointStore, EventWriter, JsonLinesWriter, RunLock, RunState, Status, write_atomically};
-use burn::tensor::backend::Backend;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -223,17 +223,22 @@ impl RunFolder {
         Ok(write_atomically(&path, format!("{text}\n").as_bytes())?)
     }
 
-    /// Saves the trained model as a Hugging Face folder, replacing an earlier one.
+    /// Saves the trained model's parameters as a Hugging Face folder, replacing an earlier one.
     ///
     /// # Errors
     /// If something cannot be written.
-    pub fn model<B: Backend>(&self, model: &LoadedModel<B>, options: SaveOptions) -> Result<PathBuf, RlError> {
+    pub fn model(
+        &self,
+        weights: Vec<NamedTensor>,
+        assets: &ModelAssets,
+        options: SaveOptions,
+    ) -> Result<PathBuf, RlError> {
         let (folder, fresh) = (self.path.join("model"), self.path.join(".model"));
         // Left by a process that was killed while saving.
         if fresh.exists() {
             fs::remove_dir_all(&fresh).map_err(RlError::io("write", &fresh))?;
         }
-        save_checkpoint(&fresh, &model.decoder, &model.assets, options)?;
+        save_tensors(&fresh, weights, assets, options)?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(RlError::io("write", &folder))?;
         }

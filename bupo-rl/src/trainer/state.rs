@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bupo_eval::Evaluation;
+use bupo_eval::{BenchmarkResult, Evaluation};
 use serde::{Deserialize, Serialize};
 
+use super::inputs::Inputs;
 use super::probe::Probe;
 use crate::phases::{InitialPolicy, PhaseGuard, Schedule};
 
@@ -22,9 +23,9 @@ pub(crate) struct TrainerState {
     /// The phases, with `auto` layers resolved.
     pub(crate) schedule: Schedule,
     /// The evaluation before training.
-    pub(crate) before: Option<Evaluation>,
+    pub(crate) before: Option<Evaluated>,
     /// The newest evaluation and its step.
-    pub(crate) newest: Option<(usize, Evaluation)>,
+    pub(crate) newest: Option<(usize, Evaluated)>,
     /// The step and Avg@K of the best evaluation.
     pub(crate) best: Option<(usize, f64)>,
     /// Evaluations since the best.
@@ -38,4 +39,64 @@ pub(crate) struct TrainerState {
     pub(crate) guard: PhaseGuard,
     /// AdamW's step count by parameter.
     pub(crate) optimizer_steps: BTreeMap<u64, usize>,
+    /// The input files; empty in checkpoints of earlier versions.
+    #[serde(default)]
+    pub(crate) inputs: Inputs,
+}
+
+impl TrainerState {
+    /// The state before the first step.
+    pub(crate) fn new(schedule: Schedule, inputs: Inputs) -> Self {
+        Self {
+            step: 0,
+            draws: 0,
+            grading_failures: 0,
+            skipped_in_row: 0,
+            schedule,
+            before: None,
+            newest: None,
+            best: None,
+            without_gain: 0,
+            probe: None,
+            initial_policy: None,
+            guard: PhaseGuard::default(),
+            optimizer_steps: BTreeMap::new(),
+            inputs,
+        }
+    }
+
+    /// The state of a checkpoint, with the schedule and inputs of the run that continues it.
+    pub(crate) fn continued(self, saved: Self) -> Self {
+        let mut schedule = self.schedule;
+        schedule.restore(&saved.schedule);
+        Self { schedule, inputs: self.inputs, ..saved }
+    }
+
+    /// Drops what belongs to the parent of a fork: its checkpoints, and its evaluations unless the fork evaluates alike.
+    pub(crate) fn forked(&mut self, evaluates_alike: bool) {
+        self.guard.best = None;
+        if !evaluates_alike {
+            (self.before, self.newest, self.best, self.without_gain) = (None, None, None, 0);
+        }
+    }
+
+    /// Whether `patience` evaluations in a row brought no higher Avg@K; never for 0.
+    pub(crate) fn early_stopped(&self, patience: usize) -> bool {
+        patience > 0 && self.without_gain >= patience
+    }
+}
+
+/// An evaluation: the unweighted mean over benchmarks, and each of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Evaluated {
+    #[serde(flatten)]
+    pub(crate) mean: Evaluation,
+    #[serde(default)]
+    pub(crate) benchmarks: Vec<BenchmarkResult>,
+}
+
+impl Default for Evaluated {
+    fn default() -> Self {
+        Self { mean: Evaluation::of(&[]), benchmarks: Vec::new() }
+    }
 }

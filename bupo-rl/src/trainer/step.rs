@@ -8,10 +8,10 @@ use burn::tensor::backend::Backend;
 use super::Trainer;
 use super::memory_plan::{cut_rollout, cut_update};
 use super::metrics::{StepMetrics, Timing};
-use super::mini_batch::{MiniBatch, mini_batches};
+use super::mini_batch::{MiniBatch, MiniBatches, mini_batches};
 use super::progress::Progress;
 use super::updates::Updates;
-use super::warnings::policy_warnings;
+use super::warnings::{policy_warnings, reward_warnings};
 use crate::RlError;
 use crate::phases::Phase;
 use crate::rollout::{Rollout, rollout};
@@ -32,19 +32,21 @@ impl<B: Backend> Trainer<B> {
             self.resolve_auto_layer(&groups, progress)?;
         }
         let (number, phase) = self.enter_phase(step, progress);
-        let loss = self.loss(&phase);
+        let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature };
+        let loss = LossSpec::from_config(&self.config, policy);
         let policy = self.policy_metrics(&groups, &loss.policy)?;
         let learning_rate = self.set_learning_rate(step);
 
-        let updates = self.within_memory(cut_update, progress, |trainer| {
-            let batches = mini_batches(trainer, &groups, &loss)?;
-            trainer.update(step, &batches, &loss)
+        let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
+            let MiniBatches { batches, advantages_vary } = mini_batches(trainer, &groups, &loss)?;
+            Ok((trainer.update(step, &batches, &loss)?, advantages_vary))
         })?;
         let update = updates.metrics(self.reference.is_some());
         let guard = self.guard_phase(step, &rollout, &policy)?;
 
         let seconds = started.elapsed().as_secs_f64();
-        let mut warnings = policy_warnings(&policy, &update);
+        let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary);
+        warnings.append(&mut policy_warnings(&policy, &update));
         warnings.append(&mut self.memory_warnings);
         let timing = Timing {
             tokens_per_second: rollout.tokens as f64 / seconds,
@@ -89,17 +91,6 @@ impl<B: Backend> Trainer<B> {
         (number, phase)
     }
 
-    fn loss(&self, phase: &Phase) -> LossSpec {
-        let rollout = &self.config.rollout;
-        LossSpec {
-            policy: PolicySpec { site: phase.site, norm: phase.norm, temperature: rollout.temperature },
-            objective: self.config.objective,
-            norm_length: Some(rollout.max_new_tokens),
-            max_tokens_per_batch: self.config.update.max_tokens_per_batch,
-            recompute: self.config.update.recompute,
-        }
-    }
-
     fn set_learning_rate(&mut self, step: usize) -> f64 {
         let factor = self.config.learning_rate_schedule.factor(step, self.state.schedule.steps());
         let learning_rate = self.config.optimizer.learning_rate * factor;
@@ -125,7 +116,7 @@ impl<B: Backend> Trainer<B> {
         state.steps = self.state.schedule.steps();
         state.phase = Some(metrics.phase.to_string());
         state.site = Some(metrics.site.to_string());
-        state.last_reward = Some(metrics.rollout.reward);
+        state.last_reward = Some(metrics.rollout.reward).filter(|reward| reward.is_finite());
         self.run.save_state()
     }
 }

@@ -12,7 +12,8 @@ pub struct LearningRateSchedule {
     pub warmup_steps: usize,
     /// The decay after it.
     pub decay: Decay,
-    /// The learning rate at the end of the decay, as a share of the highest.
+    /// The learning rate at the last step, as a share of the highest. With 0, the decay ends one step after the last, so that the
+    /// last step still trains.
     pub final_share: f64,
 }
 
@@ -40,7 +41,8 @@ impl LearningRateSchedule {
         if step <= self.warmup_steps {
             return step as f64 / self.warmup_steps as f64;
         }
-        let falling = steps.saturating_sub(self.warmup_steps + 1).max(1);
+        let end = if self.final_share > 0.0 { steps } else { steps + 1 };
+        let falling = end.saturating_sub(self.warmup_steps + 1).max(1);
         let done = ((step - self.warmup_steps - 1) as f64 / falling as f64).min(1.0);
         let left = match self.decay {
             Decay::Constant => return 1.0,
@@ -68,5 +70,18 @@ mod tests {
             assert!(factors[5..].windows(2).all(|pair| pair[1] <= pair[0]));
         }
         assert_eq!(LearningRateSchedule::default().factor(7, 7), 1.0);
+    }
+
+    #[test]
+    fn a_decay_to_zero_leaves_a_rate_for_the_last_step() {
+        for (decay, warmup_steps) in [(Decay::Linear, 0), (Decay::Cosine, 0), (Decay::Linear, 3), (Decay::Cosine, 4)] {
+            let schedule = LearningRateSchedule { warmup_steps, decay, final_share: 0.0 };
+            for steps in 1..=10 {
+                let factors: Vec<f64> = (1..=steps).map(|step| schedule.factor(step, steps)).collect();
+                assert!(factors.iter().all(|factor| *factor > 0.0 && *factor <= 1.0), "{schedule:?} {factors:?}");
+            }
+        }
+        let linear = LearningRateSchedule { decay: Decay::Linear, ..Default::default() };
+        assert_eq!([1, 2, 3, 4].map(|step| linear.factor(step, 4)), [1.0, 0.75, 0.5, 0.25]);
     }
 }

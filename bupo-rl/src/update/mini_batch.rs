@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::adamw::DecoderOptimizer;
 use super::policy_stats::{PolicySpec, policy};
 use crate::RlError;
+use crate::config::TrainConfig;
 use crate::loss::{BatchSize, Objective, ResponseLoss, ResponseValues};
 
 /// A response with the inputs of its loss.
@@ -38,6 +39,19 @@ pub struct LossSpec {
     pub max_tokens_per_batch: usize,
     /// Whether layers are recomputed in the backward pass instead of saving their activations.
     pub recompute: bool,
+}
+
+impl LossSpec {
+    /// The loss of a run's settings for a policy.
+    pub fn from_config(config: &TrainConfig, policy: PolicySpec) -> Self {
+        Self {
+            policy,
+            objective: config.objective,
+            norm_length: Some(config.rollout.max_new_tokens),
+            max_tokens_per_batch: config.update.max_tokens_per_batch,
+            recompute: config.update.recompute,
+        }
+    }
 }
 
 /// Statistics of an update. Means are over the mini-batch's response tokens.
