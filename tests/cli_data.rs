@@ -190,7 +190,7 @@ fn unusable_files_are_refused_before_training() {
     arithmetic(&sums, 40);
     let data = format!("data.train=['{}']", text(&sums));
     for (setting, expected) in [
-        ("evaluation.problems=40", "set apart"),
+        ("evaluation.problems=40", "hold them out"),
         ("rollout.prompts=64", "64"),
         ("data.answer_column=nothing", "nothing"),
         ("data.max_prompt_tokens=1", "data.max_prompt_tokens"),

@@ -59,7 +59,7 @@ fn print_phases(plan: &RunPlan) {
         outln!(
             "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.2} M parameters",
             index + 1,
-            if phase.open { format!("auto, at most {site}") } else { site.to_string() },
+            if phase.auto { format!("auto, at most {site}") } else { site.to_string() },
             phase.phase.norm,
             phase.phase.steps,
             phase.updates,

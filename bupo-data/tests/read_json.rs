@@ -4,10 +4,7 @@
 
 use std::path::PathBuf;
 
-use bupo_data::{
-    Columns, DataError, Problem, Prompt, describe, describe_jsonl_bytes,
-    read_jsonl_bytes, read_problems,
-};
+use bupo_data::{Columns, DataError, Problem, Prompt, describe, describe_jsonl_bytes, read_jsonl_bytes, read_problems};
 
 fn json(text: &str) -> Result<Vec<Problem>, String> {
     read_jsonl_bytes(text.as_bytes(), &Columns::default(), "f").map_err(|error| error.to_string())

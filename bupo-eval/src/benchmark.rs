@@ -1,8 +1,10 @@
-//! Benchmarks: sampled, graded and kept problem by problem, so that an evaluation that was stopped goes on.
+//! Benchmarks, sampled, graded and saved problem by problem, so that a stopped evaluation can resume.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bupo_data::chat::TemplateDate;
 use bupo_grade::{Grader, Item};
 use bupo_runs::{JsonLinesOptions, JsonLinesWriter, read_json_lines, write_atomically};
 use burn::tensor::backend::Backend;
@@ -16,13 +18,15 @@ use crate::sampler::{Completion, Sampler, Sampling};
 
 /// The file of completions within an evaluation's folder.
 pub const COMPLETIONS: &str = "completions.jsonl";
+/// The setting of an evaluation's folder that holds the date in its prompts, if the chat template writes one.
+pub const TEMPLATE_DATE: &str = "template_date";
 const SETTINGS: &str = "settings.json";
 const RESULTS: &str = "results.json";
 
-/// Questions under a name.
+/// A named list of questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Benchmark {
-    /// How tables and completions call it.
+    /// The name in tables and completions.
     pub name: String,
     /// Its questions, in order.
     pub questions: Vec<Question>,
@@ -42,8 +46,8 @@ pub struct BenchmarkCompletion {
     pub completion: Completion,
 }
 
-/// What came of a benchmark.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// The result of a benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkResult {
     /// The benchmark's name.
     pub benchmark: String,
@@ -61,11 +65,11 @@ pub struct EvaluationFolder {
 }
 
 impl EvaluationFolder {
-    /// Makes the folder, or opens one that an evaluation with the same settings left. A problem whose responses were not
-    /// all written is taken as not done.
+    /// Creates the folder, or opens that of an evaluation with the same settings to resume it. A problem whose responses were
+    /// not all written is done again.
     ///
     /// # Errors
-    /// If the folder holds anything else, or cannot be written.
+    /// If the folder has other contents or another evaluation's settings, or cannot be written.
     pub fn open(path: &Path, settings: &Value, samples: usize) -> Result<Self, EvalError> {
         fs::create_dir_all(path).map_err(EvalError::io("create", path))?;
         let (settings_path, lines_path) = (path.join(SETTINGS), path.join(COMPLETIONS));
@@ -89,16 +93,16 @@ impl EvaluationFolder {
                 path.display()
             )));
         }
-        // An evaluation that was stopped at its very beginning has no completions yet.
+        // An evaluation that was stopped at its start may have no completions yet.
         let lines = if lines_path.exists() { read_lines(&lines_path)? } else { Vec::new() };
-        let done = whole_problems(lines, samples);
+        let done = complete_problems(lines, samples);
         let kept: String =
             done.iter().map(line).collect::<Result<_, _>>().map_err(EvalError::io("read", &lines_path))?;
         write_atomically(&lines_path, kept.as_bytes())?;
         Ok(Self { path: path.to_path_buf(), lines: JsonLinesWriter::open(&lines_path)?, done })
     }
 
-    /// Problems done when it was opened.
+    /// The number of problems that were done when the folder was opened.
     pub fn resumed(&self, samples: usize) -> usize {
         self.done.len() / samples.max(1)
     }
@@ -116,11 +120,18 @@ impl EvaluationFolder {
     }
 }
 
-/// Samples and grades what an evaluation's folder does not hold yet, about `sampling.batch` responses at a time, and says
-/// what came of each benchmark. `report` sees how many problems were done.
+/// The date in the prompts of an evaluation to resume; `None` if there is no such folder, or its prompts have no date.
+pub fn recorded_template_date(folder: &Path) -> Option<TemplateDate> {
+    let text = fs::read_to_string(folder.join(SETTINGS)).ok()?;
+    let settings: Value = serde_json::from_str(&text).ok()?;
+    settings[TEMPLATE_DATE].as_str()?.parse().ok()
+}
+
+/// Samples and grades the problems that an evaluation's folder does not have yet, about `sampling.batch` responses at a time, and
+/// returns the result of each benchmark. `report` gets the number of problems done since its last call.
 ///
 /// # Errors
-/// If the policy's logits are not finite, or something cannot be written.
+/// If the policy's logits are not finite, or a file cannot be written.
 pub fn run_benchmarks<B: Backend>(
     sampler: &Sampler<'_, B>,
     benchmarks: &[Benchmark],
@@ -156,14 +167,14 @@ pub fn run_benchmarks<B: Backend>(
     Ok(results(&folder.done))
 }
 
-/// Grades completions again and says what came of each benchmark.
+/// Grades the completions of a file again and returns the result of each benchmark.
 ///
 /// # Errors
 /// If the file cannot be read or a line is not a completion.
 pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>, EvalError> {
     let mut lines = read_lines(path)?;
     if lines.is_empty() {
-        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "there are no completions in it".into() });
+        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "the file has no completions".into() });
     }
     let items: Vec<Item<'_>> = lines
         .iter()
@@ -182,11 +193,11 @@ pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>,
     Ok(results(&lines))
 }
 
-/// In the order in which benchmarks first occur.
+/// One result per benchmark, in the order in which benchmarks first occur. The order of a benchmark's lines does not matter.
 fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
-    /// A problem's number with its responses.
-    type Problem = (usize, Vec<ResponseOutcome>);
-    let mut benchmarks: Vec<(&str, Vec<Problem>)> = Vec::new();
+    /// Outcomes with their sample numbers, by problem number.
+    type Problems = BTreeMap<usize, Vec<(usize, ResponseOutcome)>>;
+    let mut benchmarks: Vec<(&str, Problems)> = Vec::new();
     for line in lines {
         let outcome = ResponseOutcome {
             score: line.completion.score,
@@ -194,27 +205,30 @@ fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
             finished: line.completion.finished,
         };
         let index = benchmarks.iter().position(|(name, _)| *name == line.benchmark).unwrap_or_else(|| {
-            benchmarks.push((&line.benchmark, Vec::new()));
+            benchmarks.push((&line.benchmark, Problems::new()));
             benchmarks.len() - 1
         });
-        let problems = &mut benchmarks[index].1;
-        match problems.last_mut() {
-            Some((problem, outcomes)) if *problem == line.problem => outcomes.push(outcome),
-            _ => problems.push((line.problem, vec![outcome])),
-        }
+        benchmarks[index].1.entry(line.problem).or_default().push((line.sample, outcome));
     }
     benchmarks
         .into_iter()
         .map(|(name, problems)| {
-            let outcomes: Vec<Vec<ResponseOutcome>> = problems.into_iter().map(|(_, outcomes)| outcomes).collect();
+            let outcomes: Vec<Vec<ResponseOutcome>> = problems
+                .into_values()
+                .map(|mut outcomes| {
+                    // Sums in one order, so that rounding does not depend on the order of lines.
+                    outcomes.sort_by_key(|(sample, _)| *sample);
+                    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+                })
+                .collect();
             BenchmarkResult { benchmark: name.to_string(), evaluation: Evaluation::of(&outcomes) }
         })
         .collect()
 }
 
-/// The problems all of whose responses are there, as they stand at the file's beginning.
-fn whole_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<BenchmarkCompletion> {
-    let whole = lines.chunks(samples.max(1)).take_while(|responses| {
+/// The lines at the file's beginning that form complete problems.
+fn complete_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<BenchmarkCompletion> {
+    let complete = lines.chunks(samples.max(1)).take_while(|responses| {
         responses.len() == samples
             && responses.iter().enumerate().all(|(index, line)| {
                 line.sample == index + 1
@@ -222,12 +236,12 @@ fn whole_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec<Be
                     && line.benchmark == responses[0].benchmark
             })
     });
-    let kept = whole.count() * samples;
+    let kept = complete.count() * samples;
     lines.truncate(kept);
     lines
 }
 
-/// Lines that are completions; the last one may be unfinished.
+/// Reads completions; an unfinished last line is skipped.
 fn read_lines(path: &Path) -> Result<Vec<BenchmarkCompletion>, EvalError> {
     let options = JsonLinesOptions { skip_unfinished_line: true, ..JsonLinesOptions::default() };
     Ok(read_json_lines(path, options)?.into_iter().map(|line| line.value).collect())
@@ -237,7 +251,7 @@ fn line(line: &BenchmarkCompletion) -> std::io::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(line)?))
 }
 
-/// The first setting whose value is another.
+/// The name of the first setting that differs.
 fn difference(earlier: &Value, now: &Value) -> Option<String> {
     let (Some(earlier), Some(now)) = (earlier.as_object(), now.as_object()) else { return Some("kind".into()) };
     let names = earlier.keys().chain(now.keys());
@@ -265,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_goes_on_after_the_last_whole_problem() -> Result<(), Box<dyn std::error::Error>> {
+    fn an_evaluation_resumes_after_the_last_complete_problem() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("eval");
         let settings = json!({"samples": 2, "seed": 0});
@@ -282,13 +296,14 @@ mod tests {
         let last = EvaluationFolder::open(&path, &settings, 2)?;
         assert_eq!(last.resumed(2), 2);
         assert_eq!(results(&last.done)[0].evaluation.avg_at_k, 0.5);
+        assert_eq!(recorded_template_date(&path), None);
         let other = EvaluationFolder::open(&path, &json!({"samples": 2, "seed": 1}), 2).err();
         assert!(other.is_some_and(|error| error.to_string().contains("another seed")));
         Ok(())
     }
 
     #[test]
-    fn an_evaluation_goes_on_that_was_stopped_at_its_beginning() -> Result<(), Box<dyn std::error::Error>> {
+    fn an_evaluation_stopped_at_its_start_resumes() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("eval");
         let settings = json!({"samples": 2, "seed": 0});
@@ -302,7 +317,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_something_else_is_left_alone() -> Result<(), Box<dyn std::error::Error>> {
+    fn the_date_of_prompts_is_recorded() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("eval");
+        EvaluationFolder::open(&path, &json!({"samples": 2, (TEMPLATE_DATE): "2024-02-29T00:00:00"}), 2)?;
+        assert_eq!(recorded_template_date(&path), Some("2024-02-29".parse()?));
+        assert_eq!(recorded_template_date(folder.path()), None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_with_other_contents_is_refused() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("thesis.tex"), "all of it")?;
         assert!(matches!(EvaluationFolder::open(folder.path(), &json!({}), 1), Err(EvalError::FolderExists(_))));
@@ -319,5 +344,23 @@ mod tests {
             .map(|result| (result.benchmark.as_str(), result.evaluation.problems, result.evaluation.avg_at_k))
             .collect();
         assert_eq!(shown, [("a", 2, 0.25), ("b", 1, 1.0)]);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_order_of_lines() {
+        let mut lines: Vec<_> = (0..12)
+            .map(|i| completion(["a", "b"][i % 2], i / 2 % 3 + 1, i / 6 + 1, [0.1, 0.2, 0.7, 1.0, 0.0][i % 5]))
+            .collect();
+        let in_order = results(&lines);
+        assert_eq!(in_order.iter().map(|result| result.evaluation.problems).collect::<Vec<_>>(), [3, 3]);
+        assert!(in_order.iter().all(|result| result.evaluation.samples == 2));
+        // Sample by sample in place of problem by problem, and reversed within each benchmark.
+        for reorder in [
+            |line: &BenchmarkCompletion| (line.sample, 0),
+            |line: &BenchmarkCompletion| (0, 99 - 10 * line.problem - line.sample),
+        ] {
+            lines.sort_by_key(|line| (line.benchmark.clone(), reorder(line)));
+            assert_eq!(results(&lines), in_order);
+        }
     }
 }

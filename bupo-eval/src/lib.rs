@@ -1,5 +1,6 @@
 //! Prompts, sampled and graded responses, Avg@K and Pass@K: what evaluation, analysis and training share.
 
+mod answers;
 mod benchmark;
 mod error;
 mod metrics;
@@ -9,8 +10,10 @@ mod question;
 mod recorded;
 mod sampler;
 
+pub use answers::AnswerCounts;
 pub use benchmark::{
-    Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, grade_again, run_benchmarks,
+    Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, TEMPLATE_DATE, grade_again,
+    recorded_template_date, run_benchmarks,
 };
 pub use error::EvalError;
 pub use metrics::{Evaluation, ResponseOutcome, mean_and_std, pass_at_k};

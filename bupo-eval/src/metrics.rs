@@ -5,43 +5,43 @@ use serde::{Deserialize, Serialize};
 /// The normal distribution's 97.5% quantile.
 const Z: f64 = 1.959_963_985;
 
-/// What a model did on a set of problems. Means come with the half width of their 95% interval: the normal one, over
-/// problems.
+/// A model's results on a set of problems. Means have the half-width of their 95% confidence interval (normal approximation,
+/// over problems).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// How many problems.
+    /// The number of problems.
     pub problems: usize,
-    /// How many responses to each, n.
+    /// Responses per problem, n.
     pub samples: usize,
-    /// Mean reward over all responses: Avg@K for every K up to n.
+    /// Avg@K: the mean score of all responses.
     pub avg_at_k: f64,
-    /// Of the above.
+    /// 95% CI half-width of `avg_at_k`.
     pub avg_half_width: f64,
-    /// Pass@n: the mean over problems of whether one of n responses is right.
+    /// Pass@n: the share of problems with at least one correct response.
     pub pass_at_k: f64,
-    /// Pass@K for K = 1, 2, ..., n: the mean over problems of the unbiased chance that one of K responses is right.
+    /// Pass@K for K = 1, 2, ..., n: the mean over problems of the unbiased estimate.
     pub pass_at: Vec<f64>,
-    /// Of each of the above.
+    /// 95% CI half-width of each `pass_at`.
     pub pass_half_widths: Vec<f64>,
     /// Mean response length in tokens.
     pub response_length: f64,
-    /// Share of responses cut by the length limit.
+    /// Share of responses truncated at the length limit.
     pub truncated: f64,
 }
 
-/// What came of one response.
+/// One response in an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResponseOutcome {
-    /// What it is worth.
+    /// The score.
     pub score: f64,
-    /// Its length.
+    /// The length in tokens.
     pub tokens: usize,
-    /// Whether it ended by itself within the length limit.
+    /// Whether an end-of-sequence token ended it within the length limit.
     pub finished: bool,
 }
 
 impl Evaluation {
-    /// Of problems with the outcomes of as many responses each. A response worth more than 0.5 is right.
+    /// Evaluates problems with the same number of responses each. A response with a score above 0.5 is correct.
     pub fn of(problems: &[Vec<ResponseOutcome>]) -> Self {
         let samples = problems.iter().map(Vec::len).min().unwrap_or(0);
         let all = || problems.iter().flatten();
@@ -74,7 +74,36 @@ impl Evaluation {
     }
 }
 
-/// `1 - C(n - c, k) / C(n, k)`: the unbiased estimate of the chance that k draws hold a right one, c of n being right.
+impl Evaluation {
+    /// The unweighted mean over benchmarks; `problems` is their sum, and CI half-widths are those of a mean of independent
+    /// estimates. Equal to the evaluation itself for a single benchmark.
+    pub fn mean(benchmarks: &[Self]) -> Self {
+        let [first, rest @ ..] = benchmarks else { return Self::of(&[]) };
+        if rest.is_empty() {
+            return first.clone();
+        }
+        let count = benchmarks.len() as f64;
+        let samples = benchmarks.iter().map(|evaluation| evaluation.samples).min().unwrap_or(0);
+        let mean = |value: &dyn Fn(&Self) -> f64| benchmarks.iter().map(value).sum::<f64>() / count;
+        let half_width = |value: &dyn Fn(&Self) -> f64| {
+            benchmarks.iter().map(|evaluation| value(evaluation).powi(2)).sum::<f64>().sqrt() / count
+        };
+        let pass_at: Vec<f64> = (0..samples).map(|k| mean(&|evaluation| evaluation.pass_at[k])).collect();
+        Self {
+            problems: benchmarks.iter().map(|evaluation| evaluation.problems).sum(),
+            samples,
+            avg_at_k: mean(&|evaluation| evaluation.avg_at_k),
+            avg_half_width: half_width(&|evaluation| evaluation.avg_half_width),
+            pass_at_k: pass_at.last().copied().unwrap_or(0.0),
+            pass_at,
+            pass_half_widths: (0..samples).map(|k| half_width(&|evaluation| evaluation.pass_half_widths[k])).collect(),
+            response_length: mean(&|evaluation| evaluation.response_length),
+            truncated: mean(&|evaluation| evaluation.truncated),
+        }
+    }
+}
+
+/// `1 - C(n - c, k) / C(n, k)`: the unbiased estimate of Pass@k from n responses of which c are correct.
 pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
     if k > n - c {
         return 1.0;
@@ -106,7 +135,7 @@ mod tests {
         scores.iter().map(|score| ResponseOutcome { score: *score, tokens: 3, finished: *score > 0.0 }).collect()
     }
 
-    /// The share of the subsets of k draws that hold a right one, counted one by one.
+    /// The share of the subsets of k responses with a correct one, by enumeration.
     fn counted(n: usize, c: usize, k: usize) -> f64 {
         let subsets = (0_u32..1 << n).filter(|subset| subset.count_ones() as usize == k);
         let right = subsets.clone().filter(|subset| subset & ((1 << c) - 1) != 0).count();
@@ -114,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn pass_at_k_counts_the_draws() {
+    fn pass_at_k_equals_enumeration() {
         for n in 1..=9 {
             for c in 0..=n {
                 for k in 1..=n {
@@ -139,7 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_worth_nothing() {
+    fn the_mean_over_benchmarks_is_not_weighted_by_problems() {
+        let large = Evaluation::of(&[outcomes(&[1.0, 0.0]), outcomes(&[0.0, 0.0]), outcomes(&[1.0, 1.0])]);
+        let small = Evaluation::of(&[outcomes(&[1.0, 1.0])]);
+        let mean = Evaluation::mean(&[large.clone(), small.clone()]);
+        assert_eq!((mean.problems, mean.samples), (4, 2));
+        assert!((mean.avg_at_k - (0.5 + 1.0) / 2.0).abs() < 1e-12);
+        assert!((mean.pass_at_k - (2.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12);
+        assert!((mean.avg_half_width - large.avg_half_width / 2.0).abs() < 1e-12);
+        assert_eq!(Evaluation::mean(std::slice::from_ref(&large)), large);
+        assert_eq!(Evaluation::mean(&[]), Evaluation::of(&[]));
+    }
+
+    #[test]
+    fn an_evaluation_without_problems_is_zero() {
         let evaluation = Evaluation::of(&[]);
         assert_eq!((evaluation.problems, evaluation.avg_at_k, evaluation.pass_at_k), (0, 0.0, 0.0));
     }

@@ -5,20 +5,23 @@ use std::path::PathBuf;
 use bupo_data::{Columns, read_problems};
 
 use crate::EvalError;
+use crate::answers::{AnswerCounts, extract_answers};
 use crate::prompt::{Overlong, Prepared, PromptRenderer};
 
-/// How the rows of data files become prompts.
+/// How rows of data files are made into prompts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptOptions {
-    /// The columns to read; nothing for the well-known names.
+    /// The columns to read; `None` for the usual names.
     pub columns: Columns,
-    /// Prompts of more tokens are over-long.
+    /// The longest prompt, in tokens.
     pub max_prompt_tokens: usize,
-    /// What becomes of over-long prompts.
+    /// What happens to longer prompts.
     pub overlong: Overlong,
+    /// Whether the answer is extracted from reference answers that hold a whole solution; see [`bupo_grade::right_answer`].
+    pub extract_answers: bool,
 }
 
-/// Reads files and makes questions of their rows.
+/// Reads files and makes their rows into questions.
 ///
 /// # Errors
 /// If a file cannot be read, a column is missing, or no row fits the length limit.
@@ -27,13 +30,14 @@ pub fn read_questions(
     options: &PromptOptions,
     renderer: &PromptRenderer,
 ) -> Result<Prepared, EvalError> {
-    let problems = read_problems(paths, &options.columns)?;
+    let mut problems = read_problems(paths, &options.columns)?;
     let rows = problems.len();
-    let prepared = renderer.prepare(problems, options.max_prompt_tokens, options.overlong)?;
+    let answers = if options.extract_answers { extract_answers(&mut problems) } else { AnswerCounts::default() };
+    let prepared = Prepared { answers, ..renderer.prepare(problems, options.max_prompt_tokens, options.overlong)? };
     if prepared.questions.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(EvalError::Config(format!(
-            "none of the {rows} prompts of {} fits data.max_prompt_tokens {}",
+            "all {rows} prompts of {} are longer than data.max_prompt_tokens {}; raise it, or set data.overlong = \"truncate-left\"",
             names.join(", "),
             options.max_prompt_tokens
         )));

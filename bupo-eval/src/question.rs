@@ -1,33 +1,33 @@
-//! Questions as a model is given them, and the grading of responses to them.
+//! Questions and the grading of responses to them.
 
-use bupo_grade::{Graded, Grader, Item};
+use bupo_grade::{GradedItem, Grader, Item};
 
-/// A question as a model gets it.
+/// A tokenized question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Its text, chat template applied.
+    /// The prompt, with the chat template applied.
     pub prompt: String,
-    /// Its tokens, at least one.
+    /// The prompt's token ids, at least one.
     pub tokens: Vec<u32>,
-    /// The right answer.
+    /// The reference answer.
     pub answer: String,
-    /// Where it comes from; its answers may be graded by that.
+    /// The data source, by which a grading rule can be chosen.
     pub data_source: String,
 }
 
-/// A response to a question.
+/// A response to grade.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GradingInput<'a> {
     /// The question.
     pub question: &'a Question,
-    /// The response's text, special tokens left out.
+    /// The response's text without special tokens.
     pub response: &'a str,
-    /// Whether it ended by itself within the length limit.
+    /// Whether an end-of-sequence token ended it within the length limit.
     pub finished: bool,
 }
 
-/// Grades responses by the rule of each one's source.
-pub fn grade_all(grader: &Grader, answered: &[GradingInput<'_>]) -> Vec<Graded> {
+/// Grades responses by the rule of each question's data source.
+pub fn grade_all(grader: &Grader, answered: &[GradingInput<'_>]) -> Vec<GradedItem> {
     let items: Vec<Item<'_>> = answered
         .iter()
         .map(|answer| Item {
@@ -37,5 +37,5 @@ pub fn grade_all(grader: &Grader, answered: &[GradingInput<'_>]) -> Vec<Graded> 
             prompt: Some(&answer.question.prompt),
         })
         .collect();
-    grader.grade(&items).into_iter().map(|item| item.graded).collect()
+    grader.grade(&items)
 }

@@ -1,20 +1,20 @@
 //! Responses recorded in a JSON-lines file.
 
-use std::fs;
 use std::path::Path;
 
 use bupo_models::generate::check_tokens;
 use bupo_models::{ScoredSequence, Sequence, TextTokenizer};
+use bupo_runs::{JsonLine, JsonLinesOptions, read_json_lines};
 use serde::Deserialize;
 
 use crate::EvalError;
 
-/// What a file of responses holds.
+/// The responses of a file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecordedResponses {
-    /// In the file's order.
+    /// The responses in the file's order.
     pub responses: Vec<ScoredSequence>,
-    /// Lines whose response has no tokens, which no policy says anything of.
+    /// The number of skipped responses without tokens.
     pub empty: usize,
 }
 
@@ -37,24 +37,24 @@ enum TextOrTokens {
     Tokens(Vec<u32>),
 }
 
-/// Reads JSON lines with `prompt` and `response`, each a text or a list of token ids, and perhaps `prompt_tokens` and
-/// `response_tokens` (which win over texts), `score` or `reward`, and `finished`. A response ends with its first end-of-sequence
-/// id; one of text that is `finished` gets the first of `eos_token_ids`, which text does not show.
+/// Reads JSON lines with `prompt` and `response`, each a text or a list of token ids, and optionally `prompt_tokens` and
+/// `response_tokens` (which take precedence), `score` or `reward`, and `finished`. A response is cut after its first
+/// end-of-sequence id; the first of `eos_token_ids` is appended to a text response that is `finished`.
 ///
 /// # Errors
-/// If the file cannot be read or holds no responses; or, with its number, if a line is not such an object, has no prompt, or
-/// has an id outside the vocabulary.
+/// If the file cannot be read or has no responses; with the line's number, if a line is not such an object, has no prompt, or
+/// has a token id outside the vocabulary.
 pub fn read_responses(
     path: &Path,
     tokenizer: Option<&TextTokenizer>,
     eos_token_ids: &[u32],
     vocab_size: usize,
 ) -> Result<RecordedResponses, EvalError> {
-    let text = fs::read_to_string(path).map_err(EvalError::io("read", path))?;
+    let options = JsonLinesOptions { skip_empty_lines: true, ..JsonLinesOptions::default() };
     let mut recorded = RecordedResponses::default();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let at = |reason: String| EvalError::Line { path: path.to_path_buf(), line: index + 1, reason };
-        let response = read_line(line, tokenizer, eos_token_ids).map_err(at)?;
+    for JsonLine { number, value } in read_json_lines::<Line>(path, options)? {
+        let at = |reason: String| EvalError::Line { path: path.to_path_buf(), line: number, reason };
+        let response = tokenize(value, tokenizer, eos_token_ids).map_err(at)?;
         let Sequence { prompt, response: tokens } = &response.sequence;
         for (name, ids) in [("prompt", prompt), ("response", tokens)] {
             if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_size) {
@@ -71,31 +71,29 @@ pub fn read_responses(
         recorded.responses.push(response);
     }
     if recorded.responses.is_empty() {
-        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "there are no responses in it".into() });
+        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "the file has no responses".into() });
     }
     Ok(recorded)
 }
 
-fn read_line(line: &str, tokenizer: Option<&TextTokenizer>, eos: &[u32]) -> Result<ScoredSequence, String> {
-    let line: Line = serde_json::from_str(line).map_err(|error| {
-        format!("not a response: {error}; a line is {{\"prompt\": \"...\", \"response\": \"...\"}}")
-    })?;
+fn tokenize(line: Line, tokenizer: Option<&TextTokenizer>, eos: &[u32]) -> Result<ScoredSequence, String> {
     let tokenizer = tokenizer.ok_or("the model has no tokenizer.json, so responses must be token ids");
-    let as_it_stands = |text: &str| tokenizer?.encode_rendered(text).map_err(|error| error.to_string());
-    // A prompt that a chat template made may begin with the token that the tokenizer would put before it.
-    let as_prompt = |text: &str| -> Result<Vec<u32>, String> {
-        let (plain, whole) = (as_it_stands(text)?, tokenizer?.encode(text).map_err(|error| error.to_string())?);
-        Ok(if plain.first() == whole.first() { plain } else { whole })
+    let encode_rendered = |text: &str| tokenizer?.encode_rendered(text).map_err(|error| error.to_string());
+    // A rendered prompt may already start with the special token that the tokenizer would add.
+    let encode_prompt = |text: &str| -> Result<Vec<u32>, String> {
+        let (rendered, with_special_tokens) =
+            (encode_rendered(text)?, tokenizer?.encode(text).map_err(|error| error.to_string())?);
+        Ok(if rendered.first() == with_special_tokens.first() { rendered } else { with_special_tokens })
     };
     let prompt = match (line.prompt_tokens, line.prompt) {
         (Some(ids), _) | (None, TextOrTokens::Tokens(ids)) => ids,
-        (None, TextOrTokens::Text(text)) => as_prompt(&text)?,
+        (None, TextOrTokens::Text(text)) => encode_prompt(&text)?,
     };
     let mut response = match (line.response_tokens, line.response) {
         (Some(ids), _) | (None, TextOrTokens::Tokens(ids)) => ids,
         (None, TextOrTokens::Text(text)) => {
             let end = eos.first().filter(|_| line.finished == Some(true));
-            as_it_stands(&text)?.into_iter().chain(end.copied()).collect()
+            encode_rendered(&text)?.into_iter().chain(end.copied()).collect()
         }
     };
     if let Some(end) = response.iter().position(|id| eos.contains(id)) {
@@ -111,12 +109,12 @@ mod tests {
     fn read(text: &str) -> Result<RecordedResponses, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = folder.path().join("responses.jsonl");
-        fs::write(&path, text).map_err(|error| error.to_string())?;
+        std::fs::write(&path, text).map_err(|error| error.to_string())?;
         read_responses(&path, None, &[2, 3], 10).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn responses_end_with_their_first_end_and_count_their_own_tokens() -> Result<(), String> {
+    fn responses_are_cut_after_their_first_end_of_sequence_id() -> Result<(), String> {
         let recorded = read(
             "{\"prompt\": [1, 4], \"response\": [5, 6, 3, 2, 2], \"reward\": 1}\n\n\
              {\"prompt\": [1], \"response\": [5, 6, 7]}\n\
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_with_its_line() {
+    fn errors_name_the_line() {
         for (text, wanted) in [
             ("", "no responses"),
             ("\n\n", "no responses"),
@@ -145,9 +143,9 @@ mod tests {
             ("{\"prompt\": [1], \"response\": [4]}\n{\"prompt\": [1], \"response\": [40]}", "line 2: token id 40"),
             ("{\"prompt\": [11], \"response\": [4]}", "line 1: token id 11 of the prompt"),
             ("{\"prompt\": [], \"response\": [4]}", "line 1: the prompt has no tokens"),
-            ("{\"prompt\": [1]}", "line 1: not a response"),
+            ("{\"prompt\": [1]}", "line 1: missing field `response`"),
             ("{\"prompt\": 1, \"response\": [4]}", "a text or a list of token ids"),
-            ("[1]", "line 1: not a response"),
+            ("[1]", "line 1: "),
             ("{\"prompt\": \"text\", \"response\": [4]}", "no tokenizer.json"),
         ] {
             let error = read(text).err().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Responses sampled from a policy and graded, in groups by prompt.
 
 use bupo_core::{Norm, PolicySite};
-use bupo_grade::Graded;
+use bupo_grade::{Graded, GradedItem};
 use bupo_models::{Decoder, GenerateOptions, LoadedModel, ScoredSequence, Sequence, TextTokenizer, generate};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
@@ -13,48 +13,50 @@ use crate::question::{GradingInput, Question};
 /// How responses are sampled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// The policy sampled from.
+    /// The site of the policy sampled from.
     pub site: PolicySite,
-    /// The norm between its state and the unembedding.
+    /// The norm before the unembedding.
     pub norm: Norm,
     /// Responses per question.
     pub samples: usize,
-    /// Divides the logits.
+    /// The temperature, which divides the logits.
     pub temperature: f64,
     /// The longest response, in tokens.
     pub max_new_tokens: usize,
     /// Responses generated at once.
     pub batch: usize,
-    /// Seeds the random numbers.
+    /// The seed.
     pub seed: u64,
 }
 
-/// A question with its responses.
+/// A question and its responses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     /// The question.
     pub question: Question,
-    /// The responses to it.
+    /// Its responses.
     pub responses: Vec<ScoredResponse>,
 }
 
-/// A response with what it is worth.
+/// A graded response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredResponse {
-    /// The generated ids, an end-of-sequence id included.
+    /// The generated ids, including the end-of-sequence id.
     pub tokens: Vec<u32>,
-    /// Their log-probs under the policy that was sampled.
+    /// Their log-probs at sampling.
     pub log_probs: Vec<f32>,
-    /// Their text, special tokens left out.
+    /// Their text without special tokens.
     pub text: String,
-    /// The grade.
+    /// The grade; its score is 0 if an external scorer failed.
     pub graded: Graded,
+    /// Why an external scorer could not grade the response; such a score is not a measurement.
+    pub failure: Option<String>,
     /// Whether an end-of-sequence id ended it.
     pub finished: bool,
 }
 
 impl ScoredResponse {
-    /// What counts in an evaluation.
+    /// The values that count in an evaluation.
     pub fn outcome(&self) -> ResponseOutcome {
         ResponseOutcome { score: self.graded.score, tokens: self.tokens.len(), finished: self.finished }
     }
@@ -63,21 +65,21 @@ impl ScoredResponse {
 /// A prompt with a response as text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// What the model was given.
+    /// The prompt.
     pub prompt: String,
-    /// What it wrote.
+    /// The response's text.
     pub response: String,
-    /// The right answer.
+    /// The reference answer.
     pub answer: String,
-    /// Where the question comes from.
+    /// The question's data source.
     pub data_source: String,
-    /// What the response is worth.
+    /// The score.
     pub score: f64,
-    /// What was taken from the response as its answer.
+    /// The answer extracted from the response.
     pub extracted: Option<String>,
     /// The response's length in tokens.
     pub tokens: usize,
-    /// Whether it ended by itself within the length limit.
+    /// Whether an end-of-sequence token ended it within the length limit.
     pub finished: bool,
 }
 
@@ -88,20 +90,20 @@ impl Group {
         self.responses.iter().map(|response| Sequence { prompt: prompt.clone(), response: response.tokens.clone() })
     }
 
-    /// The same with the score of each.
+    /// The same with each response's score, `None` if a scorer failed.
     pub fn scored_sequences(&self) -> impl Iterator<Item = ScoredSequence> + '_ {
-        let scores = self.responses.iter().map(|response| Some(response.graded.score));
+        let scores = self.responses.iter().map(|response| response.failure.is_none().then_some(response.graded.score));
         self.sequences().zip(scores).map(|(sequence, score)| ScoredSequence { sequence, score })
     }
 
-    /// What counts of each response in an evaluation.
+    /// The values of each response that count in an evaluation.
     pub fn outcomes(&self) -> Vec<ResponseOutcome> {
         self.responses.iter().map(ScoredResponse::outcome).collect()
     }
 
-    /// The score of each response.
-    pub fn scores(&self) -> Vec<f64> {
-        self.responses.iter().map(|response| response.graded.score).collect()
+    /// The score of each response, `None` if a scorer failed.
+    pub fn scores(&self) -> Vec<Option<f64>> {
+        self.responses.iter().map(|response| response.failure.is_none().then_some(response.graded.score)).collect()
     }
 
     /// One of its responses as text.
@@ -119,25 +121,25 @@ impl Group {
     }
 }
 
-/// What samples: a decoder with its tokenizer and the ids that end a response.
+/// A decoder with its tokenizer and end-of-sequence ids.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampler<'a, B: Backend> {
     /// The weights.
     pub decoder: &'a Decoder<B>,
-    /// Turns responses into text.
+    /// The tokenizer.
     pub tokenizer: &'a TextTokenizer,
     /// Ids that end a response.
     pub eos_token_ids: &'a [u32],
 }
 
 impl<'a, B: Backend> Sampler<'a, B> {
-    /// Of a loaded model.
+    /// A sampler of a loaded model.
     pub fn new(model: &'a LoadedModel<B>, tokenizer: &'a TextTokenizer) -> Self {
         Self { decoder: &model.decoder, tokenizer, eos_token_ids: &model.eos_token_ids }
     }
 
-    /// Samples responses to each question and grades them. `first` is the number of the first question, for questions
-    /// that are a part of more: a question's responses depend on its number, not on what is sampled beside it.
+    /// Samples responses to each question and grades them. A question's responses depend on its index in the whole, which for
+    /// the first of `questions` is `first`, not on how questions are batched.
     ///
     /// # Errors
     /// If the site is outside the model, the policy's logits are not finite, or a response cannot be decoded.
@@ -146,7 +148,7 @@ impl<'a, B: Backend> Sampler<'a, B> {
         questions: &[Question],
         first: usize,
         sampling: &Sampling,
-        grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<Graded>,
+        grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<GradedItem>,
     ) -> Result<Vec<Group>, EvalError> {
         let rows: Vec<Vec<u32>> = questions
             .iter()
@@ -179,11 +181,12 @@ impl<'a, B: Backend> Sampler<'a, B> {
             .iter()
             .zip(&texts)
             .zip(grade(&answered))
-            .map(|((response, text), graded)| ScoredResponse {
+            .map(|((response, text), GradedItem { graded, failure })| ScoredResponse {
                 tokens: response.tokens.clone(),
                 log_probs: response.log_probs.clone(),
                 text: text.clone(),
                 graded,
+                failure,
                 finished: response.finished,
             })
             .collect::<Vec<_>>()

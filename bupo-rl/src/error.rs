@@ -1,4 +1,4 @@
-//! What can be wrong with settings, rollouts and run folders.
+//! Errors of training.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use bupo_grade::GradeError;
 use bupo_models::ModelError;
 use bupo_runs::RunsError;
 
-/// Errors of the learning crate. Each says what is wrong, where, and how to mend it.
+/// Errors of this crate. Each says what is wrong, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum RlError {
     /// A file could not be read or written.
@@ -21,7 +21,7 @@ pub enum RlError {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Settings that cannot be read or do not fit together.
@@ -37,7 +37,7 @@ pub enum RlError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file has nothing to learn from.
+    /// A file or folder has no usable content.
     #[error("{}: {reason}", path.display())]
     NoData {
         /// The file.
@@ -45,24 +45,24 @@ pub enum RlError {
         /// What is missing.
         reason: String,
     },
-    /// The folder to write to is taken.
+    /// The output folder is not empty.
     #[error("{} exists and is not empty; choose another --out, or remove it", .0.display())]
     FolderExists(PathBuf),
-    /// Too many updates in a row were left out.
+    /// Too many updates in a row were skipped.
     #[error(
-        "no finite gradient in {updates} updates in a row, the last in step {step}: what they were made of is in {}; \
-         lower optimizer.learning_rate, and go on from the newest checkpoint with --resume or --fork",
+        "{updates} updates in a row had a loss or gradient that is not finite, the last in step {step}; their batches are \
+         saved in {}; lower optimizer.learning_rate, and continue from the newest checkpoint with --resume or --fork",
         folder.display()
     )]
     Diverged {
-        /// How many.
+        /// The number of skipped updates in a row.
         updates: usize,
-        /// The last one's step.
+        /// The step of the last one.
         step: usize,
-        /// Where their batches are.
+        /// The folder with their batches.
         folder: PathBuf,
     },
-    /// Prompts, responses and evaluations.
+    /// A prompt, a response or an evaluation.
     #[error(transparent)]
     Eval(#[from] EvalError),
     /// A run's files.
@@ -80,7 +80,7 @@ pub enum RlError {
     /// A grading rule or a scorer.
     #[error(transparent)]
     Grade(#[from] GradeError),
-    /// Measuring the internal policies.
+    /// A measurement of the internal policies.
     #[error(transparent)]
     Analysis(#[from] AnalysisError),
     /// A policy site or a policy's values.

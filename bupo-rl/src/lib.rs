@@ -1,5 +1,5 @@
-//! Reinforcement learning of full and internal policies: GRPO, internal-policy GRPO, and the phase schedule that makes
-//! Bottom-up Policy Optimization (arXiv 2512.19673).
+//! Reinforcement learning of full and internal policies: GRPO, internal-policy GRPO, and Bottom-up Policy Optimization
+//! (arXiv 2512.19673), which runs them one after the other as phases.
 
 mod config;
 mod data;
@@ -14,8 +14,8 @@ mod update;
 
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RolloutConfig,
-    TaskConfig, TrainConfig, UpdateConfig, resumed_config,
+    Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RewardConfig,
+    RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task};
 pub use error::RlError;
@@ -26,7 +26,7 @@ pub use loss::{
 pub use phases::{GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Schedule};
 pub use rollout::{RolloutMetrics, has_reward_variance, overlong_penalty};
 pub use tools::{
-    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Floor, Machine, PretrainConfig, RecordedRollout,
+    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, PretrainConfig, RecordedRollout, Roofline,
     bench, pretrain, read_rollouts, replay,
 };
 pub use trainer::{

@@ -1,12 +1,12 @@
 //! Seeded random numbers on the host, one independent stream per purpose and step.
 //!
-//! A stream depends on the run's seed, its purpose and the step alone, never on what was drawn before, so that a run
-//! can start anywhere and every backend sees the same numbers.
+//! A stream depends only on the run's seed, its purpose and the step, not on earlier draws, so that a run can resume at any
+//! step and every backend gets the same numbers.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What random numbers are for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Drawing training problems.
@@ -17,7 +17,7 @@ pub enum Purpose {
     HeldOut = 3,
     /// Sampling evaluation responses.
     Evaluation = 4,
-    /// Fresh weights.
+    /// Initial weights.
     Weights = 5,
 }
 
@@ -28,7 +28,7 @@ pub fn stream(seed: u64, purpose: Purpose, step: usize) -> ChaCha8Rng {
     rng
 }
 
-/// A seed drawn from that generator, for what seeds its own streams.
+/// A seed drawn from that generator, for code that makes its own streams.
 pub fn stream_seed(seed: u64, purpose: Purpose, step: usize) -> u64 {
     stream(seed, purpose, step).next_u64()
 }

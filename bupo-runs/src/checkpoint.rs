@@ -7,7 +7,7 @@ mod pending;
 use std::path::Path;
 
 use folder::Folder;
-pub use manifest::{Checkpoint, MANIFEST_FORMAT, Manifest, ManifestFile};
+pub use manifest::{Checkpoint, MANIFEST_FORMAT, Manifest, ManifestFile, digest};
 pub use pending::PendingCheckpoint;
 
 use crate::{Damage, Damaged, RunsError};

@@ -56,7 +56,9 @@ mod state;
 mod tensorboard;
 
 pub use atomic_write::write_atomically;
-pub use checkpoint::{Checkpoint, CheckpointStore, MANIFEST_FORMAT, Manifest, ManifestFile, Newest, PendingCheckpoint};
+pub use checkpoint::{
+    Checkpoint, CheckpointStore, MANIFEST_FORMAT, Manifest, ManifestFile, Newest, PendingCheckpoint, digest,
+};
 pub use error::{Damage, Damaged, RunsError};
 pub use json_lines::JsonLinesWriter;
 pub use lock::{RunLock, is_locked};

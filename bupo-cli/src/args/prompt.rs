@@ -50,6 +50,7 @@ impl PromptArgs {
                 OverlongArg::Drop => Overlong::Drop,
                 OverlongArg::TruncateLeft => Overlong::TruncateLeft,
             },
+            extract_answers: true,
         }
     }
 }

@@ -138,10 +138,10 @@ fn print(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_
     if let Some(peak) = gpu_mb {
         outln!("  peak GPU memory {peak:.0} MB");
     }
-    let roofline = &result.floor;
+    let roofline = &result.roofline;
     outln!(
         "  {:.0}% of the roofline: {:.1} GFLOP at {:.1} GFLOP/s take {:.3} s, {:.2} GB at {:.1} GB/s take {:.3} s",
-        100.0 * result.of_floor,
+        100.0 * result.of_roofline,
         roofline.operations * 1e-9,
         result.machine.gflops,
         roofline.operation_seconds,

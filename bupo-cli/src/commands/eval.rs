@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bupo_data::chat::TemplateDate;
 use bupo_eval::{
-    Benchmark, BenchmarkResult, COMPLETIONS, EvaluationFolder, PromptRenderer, Sampler, Sampling, grade_again,
-    read_questions, run_benchmarks,
+    AnswerCounts, Benchmark, BenchmarkResult, COMPLETIONS, EvaluationFolder, PromptOptions, PromptRenderer, Sampler,
+    Sampling, TEMPLATE_DATE, grade_again, read_questions, recorded_template_date, run_benchmarks,
 };
-use bupo_grade::Grader;
+use bupo_grade::{Grader, Rule};
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{ComputeDtype, ModelFiles, TextTokenizer};
 use burn::tensor::backend::Backend;
@@ -33,12 +34,19 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     }
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+    let out = args.out.clone().unwrap_or_else(|| free_folder("eval"));
     let renderer = PromptRenderer::new(&files, &args.prompts.chat_template, args.prompts.thinking)?;
+    // A resumed evaluation has the prompts of the day it was started.
+    let renderer = match recorded_template_date(&out) {
+        Some(date) => renderer.with_date(date),
+        None => renderer,
+    };
+    let date = renderer.date();
     let benchmarks = read_benchmarks(args, &renderer)?;
     let num_layers = bupo_models::pretrained::load_config(&files)?.num_hidden_layers;
     args.policy.policy.depth(num_layers).map_err(bupo_models::ModelError::from)?;
-    let out = args.out.clone().unwrap_or_else(|| free_folder("eval"));
-    let (folder, results) = run_on(device, Eval { args, files, benchmarks: &benchmarks, grader: &grader, out: &out })?;
+    let (folder, results) =
+        run_on(device, Eval { args, files, benchmarks: &benchmarks, date, grader: &grader, out: &out })?;
     print_results(&results, &args.rule.to_string());
     warn_of_failures(&grader);
     outln!("results      {}", folder.write_results(&results)?.display());
@@ -50,6 +58,8 @@ struct Eval<'a> {
     args: &'a EvalArgs,
     files: ModelFiles,
     benchmarks: &'a [Benchmark],
+    /// The date in prompts, if the chat template writes one.
+    date: Option<TemplateDate>,
     grader: &'a Grader,
     out: &'a Path,
 }
@@ -75,7 +85,11 @@ impl Job for Eval<'_> {
 impl Eval<'_> {
     fn open_folder(&self, dtype: ComputeDtype) -> Result<EvaluationFolder, CliError> {
         let samples = self.args.samples;
-        let folder = EvaluationFolder::open(self.out, &settings(self.args, dtype, self.benchmarks), samples)?;
+        let mut settings = settings(self.args, dtype, self.benchmarks);
+        if let Some(date) = self.date {
+            settings[TEMPLATE_DATE] = date.to_string().into();
+        }
+        let folder = EvaluationFolder::open(self.out, &settings, samples)?;
         let resumed = folder.resumed(samples);
         if resumed > 0 {
             outln!("{resumed} problems are already done in {}", self.out.display());
@@ -105,12 +119,17 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
                 "--data has two files with the name {name}; each benchmark needs its own name"
             )));
         }
-        let options = args.prompts.options();
+        // A scorer gets reference answers as they are.
+        let extract_answers = !matches!(args.rule, Rule::Command(_));
+        let options = PromptOptions { extract_answers, ..args.prompts.options() };
         let mut prepared = read_questions(std::slice::from_ref(path), &options, renderer)?;
         for (count, action) in [(prepared.dropped, "dropped"), (prepared.truncated, "truncated on the left")] {
             if count > 0 {
                 outln!("{name}: {count} prompts of more than {} tokens {action}", options.max_prompt_tokens);
             }
+        }
+        if prepared.answers != AnswerCounts::default() {
+            outln!("{name}: {}", prepared.answers);
         }
         prepared.questions.truncate(args.limit.unwrap_or(usize::MAX));
         benchmarks.push(Benchmark { name, questions: prepared.questions });

@@ -147,10 +147,10 @@ impl Progress for TrainScreen {
             self.steps,
             metrics.site.to_string(),
             metrics.rollout.reward,
-            metrics.update.entropy,
-            metrics.update.kl,
-            metrics.update.grad_norm,
-            metrics.update.clip_ratio,
+            metrics.update.entropy.unwrap_or(f64::NAN),
+            metrics.update.kl.unwrap_or(f64::NAN),
+            metrics.update.grad_norm.unwrap_or(f64::NAN),
+            metrics.update.clip_ratio.unwrap_or(f64::NAN),
             metrics.rollout.response_length,
             metrics.timing.tokens_per_second,
         ));
@@ -171,6 +171,10 @@ impl Progress for TrainScreen {
             bar
         });
         bar.step();
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.line(&format!("warning: {text}"));
     }
 
     fn memory_free(&mut self) -> Option<f64> {

@@ -53,6 +53,11 @@ impl ModelAssets {
         Self { dtypes, ..self }
     }
 
+    /// The dtype in which a tensor of the loaded checkpoint is stored; `None` if the checkpoint has no such tensor.
+    pub fn stored_dtype(&self, tensor: &str) -> Option<SaveDtype> {
+        self.dtypes.get(tensor).copied()
+    }
+
     /// Writes them into a folder; the config says the dtype the weights are in, where that has changed.
     pub(super) fn write(&self, folder: &Path, dtype: Option<SaveDtype>) -> Result<(), ModelError> {
         match dtype {

@@ -40,7 +40,7 @@ pub(super) fn learning(runs: &[Run]) -> Vec<Picture> {
         curve(
             runs,
             "entropy",
-            |m| Some(m.update.entropy),
+            |m| m.update.entropy,
             "Entropy of the trained policy",
             "nats",
             "Mean over the response tokens, before the step's updates. The trained policy depends on the phase.",
@@ -68,7 +68,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
     let gradient = curve(
         runs,
         "grad-norm",
-        |m| Some(m.update.grad_norm),
+        |m| m.update.grad_norm,
         "Gradient norm",
         "global norm",
         "Mean over the step's updates, before clipping.",
@@ -78,7 +78,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
         curve(
             runs,
             "clip-ratio",
-            |m| Some(m.update.clip_ratio),
+            |m| m.update.clip_ratio,
             "Clip fraction",
             "share of tokens",
             "Fraction of tokens whose importance ratio was clipped.",
@@ -86,7 +86,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
         curve(
             runs,
             "kl",
-            |m| Some(m.update.kl),
+            |m| m.update.kl,
             "KL to the sampling policy",
             "nats",
             "Mean of old minus new log-probs over the step's updates (k1 estimator).",
@@ -94,7 +94,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
         curve(
             runs,
             "extreme-ratio",
-            |m| Some(m.update.extreme_ratio),
+            |m| m.update.extreme_ratio,
             "Most extreme importance ratio",
             "ratio",
             "The ratio that is furthest from 1, over the step's updates.",

@@ -10,15 +10,15 @@ use crate::RlError;
 use crate::loss::LossPreset;
 
 impl TrainConfig {
-    /// The defaults, changed by a TOML file if one is given, then by `key=value` pairs such as
+    /// The defaults, overridden by a TOML file if one is given, then by `key=value` pairs such as
     /// `rollout.prompts=64` or `phases.0.steps=5`.
     ///
     /// # Errors
-    /// If the file cannot be read, a key is unknown, or a value is of another kind or does not fit the others.
+    /// If the file cannot be read, a key is unknown, or a value has the wrong type, is out of range, or contradicts another.
     pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self, RlError> {
         let mut settings = Table::try_from(Self::default()).map_err(|error| RlError::Config(error.to_string()))?;
         let changes = file.map_or(Ok(Table::new()), read_table)?;
-        // The loss's own defaults come before everything said of single settings, wherever it is named.
+        // The preset's defaults are applied first, so that single settings override them wherever `loss` is set.
         let mut named = Table::new();
         named.extend(changes.get("loss").map(|name| ("loss".to_string(), name.clone())));
         for pair in pairs.iter().filter(|pair| pair.starts_with("loss=")) {
@@ -38,10 +38,10 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// The text of a file that loads as these settings.
+    /// These settings as TOML text, which [`Self::load`] reads back.
     ///
     /// # Errors
-    /// If they cannot be written as TOML.
+    /// If they cannot be represented in TOML.
     pub fn to_toml(&self) -> Result<String, RlError> {
         toml::to_string(self).map_err(|error| RlError::Config(error.to_string()))
     }
@@ -50,7 +50,7 @@ impl TrainConfig {
 fn read_table(path: &Path) -> Result<Table, RlError> {
     let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
     let table = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
-    // Alone, for the parser's own message with line and column.
+    // Deserialized alone for an error message with line and column.
     toml::from_str::<TrainConfig>(&text).map_err(|error| in_file(path, &error))?;
     Ok(table)
 }
@@ -71,7 +71,7 @@ fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
     let (path, text) = pair
         .split_once('=')
         .ok_or_else(|| RlError::Config(format!("`{pair}` is not key=value, such as rollout.prompts=64")))?;
-    // What does not read as TOML is a bare string: site=layer:3.
+    // A value that is not TOML is a bare string: site=layer:3.
     let value = format!("value = {text}")
         .parse::<Table>()
         .ok()
@@ -92,7 +92,7 @@ fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
             _ => return Err(unknown()),
         };
     }
-    // The other name of a phase's site.
+    // `layer` is an alias of `site`.
     let last = if last == "layer" && path.starts_with("phases.") { "site" } else { last };
     place.insert(last.to_string(), value);
     Ok(())
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_reach_every_place() -> Result<(), String> {
+    fn pairs_set_nested_keys() -> Result<(), String> {
         let config = load(&["seed=7", "phases.0.site=layer:2", "phases.1.steps=5", "objective.clip_high=0.28"])?;
         assert_eq!(
             (config.seed, config.phases[0].site, config.phases[1].steps),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_loads_the_same() -> Result<(), Box<dyn std::error::Error>> {
+    fn written_settings_load_unchanged() -> Result<(), Box<dyn std::error::Error>> {
         let config = load(&["algorithm=grpo", "model=some/folder"])?;
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("config.toml");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for (pair, expected) in [
             ("rollout.promts=4", "promts"),
             ("nothing.at.all=4", "nothing.at.all"),
@@ -168,6 +168,10 @@ mod tests {
             ("loss=ppo", "ppo"),
             ("reward.rule=nice", "nice"),
             ("rollout.overlong_share=1.0", "overlong_share"),
+            ("rollout.overlong_share=0.01", "rounds to 0 tokens"),
+            ("objective.dual_clip=0.5", "at least 1"),
+            ("reward.truncated=drop", "drop"),
+            ("reward.trunc=zero", "trunc"),
             ("data.validation=['a.parquet']", "data.train"),
             ("seed", "key=value"),
             ("dtype=f16", "f16"),
@@ -178,27 +182,28 @@ mod tests {
     }
 
     #[test]
-    fn grpo_has_one_phase_of_as_many_steps() -> Result<(), Box<dyn std::error::Error>> {
+    fn grpo_has_one_phase_with_the_steps_of_all() -> Result<(), Box<dyn std::error::Error>> {
         let schedule = load(&["algorithm=grpo", "phases.0.steps=3", "phases.1.steps=4"])?.schedule(4)?;
         assert_eq!((schedule.steps(), schedule.at(1).1.site), (7, PolicySite::Full));
         Ok(())
     }
 
     #[test]
-    fn a_loss_sets_defaults_that_single_settings_change() -> Result<(), Box<dyn std::error::Error>> {
+    fn single_settings_override_a_loss_preset() -> Result<(), Box<dyn std::error::Error>> {
         let dapo = load(&["loss=dapo"])?;
         assert_eq!((dapo.objective.clip_high, dapo.rollout.max_draws > 1), (0.28, true));
-        // Whichever comes first.
+        // In either order.
         for pairs in [["loss=dapo", "objective.clip_high=0.3"], ["objective.clip_high=0.3", "loss=dapo"]] {
             let config = load(&pairs)?;
             assert_eq!((config.objective.clip_high, config.rollout.max_draws), (0.3, dapo.rollout.max_draws));
         }
+        assert_eq!(dapo.rollout.overlong_penalty, 0.5);
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("config.toml");
         fs::write(&path, "loss = \"gspo\"\n[objective]\nclip_low = 0.1\n")?;
         let gspo = TrainConfig::load(Some(&path), &[])?;
         assert_eq!((gspo.objective.clip_low, gspo.objective.clip_high), (0.1, 4e-4));
-        // A pair's loss wins over the file's.
+        // The loss of a pair overrides that of the file.
         let changed = TrainConfig::load(Some(&path), &["loss=grpo".into()])?;
         assert_eq!((changed.objective.clip_low, changed.objective.clip_high), (0.1, 0.2));
         Ok(())

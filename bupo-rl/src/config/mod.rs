@@ -1,4 +1,4 @@
-//! Settings of a training run: TOML in, every value checked before work starts.
+//! Settings of a training run, read from TOML and checked before the run starts.
 
 mod load;
 mod resume;
@@ -8,6 +8,7 @@ mod validate;
 
 pub use resume::{MAY_CHANGE, resumed_config};
 pub use sections::{
-    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RolloutConfig, TaskConfig, UpdateConfig,
+    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig, RolloutConfig, TaskConfig,
+    TruncatedReward, UpdateConfig,
 };
 pub use train_config::{Algorithm, TrainConfig};

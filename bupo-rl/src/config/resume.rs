@@ -1,4 +1,4 @@
-//! Which settings may differ when a run is resumed.
+//! The settings that may change when a run is resumed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,8 +8,8 @@ use toml::{Table, Value};
 use super::train_config::TrainConfig;
 use crate::RlError;
 
-/// Settings that may change when a run goes on; `*` stands for a phase's number. The last three change memory and speed, and
-/// responses and updates by rounding.
+/// Settings that may change when a run is resumed; `*` stands for a phase's index. The last three change memory use and speed,
+/// and results only by rounding.
 pub const MAY_CHANGE: [&str; 15] = [
     "save_dtype",
     "phases.*.steps",
@@ -27,10 +27,11 @@ pub const MAY_CHANGE: [&str; 15] = [
     "update.max_tokens_per_batch",
     "update.recompute",
 ];
-/// The settings a run goes on with: its own with some changes.
+
+/// The settings of a run to resume: those in its folder, changed by `key=value` pairs.
 ///
 /// # Errors
-/// If its settings cannot be read, or one was changed that must stay.
+/// If its settings cannot be read, or a pair changes a setting that is not in [`MAY_CHANGE`].
 pub fn resumed_config(run: &Path, pairs: &[String]) -> Result<TrainConfig, RlError> {
     let file = run.join("config.toml");
     let (old, new) = (TrainConfig::load(Some(&file), &[])?, TrainConfig::load(Some(&file), pairs)?);
@@ -45,7 +46,7 @@ pub fn resumed_config(run: &Path, pairs: &[String]) -> Result<TrainConfig, RlErr
     for key in changed {
         if !MAY_CHANGE.iter().any(|allowed| matches(allowed, key)) {
             return Err(RlError::Config(format!(
-                "{key} cannot change when a run goes on, only {}; start a new run from its checkpoint with --fork",
+                "{key} cannot change when a run is resumed, only {}; start a new run from its checkpoint with --fork",
                 MAY_CHANGE.join(", ")
             )));
         }
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_change_does() -> Result<(), Box<dyn std::error::Error>> {
+    fn only_listed_settings_may_change() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("config.toml"), TrainConfig::default().to_toml()?)?;
         let with = |pairs: &[&str]| {

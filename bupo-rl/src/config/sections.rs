@@ -1,9 +1,12 @@
 //! The tables of a settings file, with their defaults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bupo_data::Columns;
+use bupo_data::chat::TemplateDate;
 use bupo_eval::{ChatChoice, Overlong, PromptOptions};
+use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Arithmetic;
@@ -13,43 +16,77 @@ use crate::phases::PhaseGuardMode;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskConfig {
-    /// The most numbers in a problem, from 2.
+    /// The largest number of terms in a problem, at least 2; the smallest is 2.
     pub max_terms: usize,
-    /// The largest number in a problem.
+    /// The largest number in a problem, at least 2; the smallest is 1.
     pub max_number: u32,
 }
 
-/// Problems from Parquet and JSON lines. Without training files, the embedded arithmetic problems are used.
+/// Problems from Parquet and JSON-lines files. Without training files, the embedded arithmetic task is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// Training files.
     pub train: Vec<PathBuf>,
-    /// Files to measure on; without any, `evaluation.problems` rows of the training files are set apart.
+    /// Validation files; without any, `evaluation.problems` rows of the training files are held out.
     pub validation: Vec<PathBuf>,
-    /// The column of prompts, chat messages or text; nothing for the well-known names.
+    /// The column of prompts (chat messages or text); `None` for the usual names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_column: Option<String>,
-    /// The column of right answers.
+    /// The column of reference answers; `None` for the usual names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_column: Option<String>,
-    /// The column that says where a row comes from.
+    /// The column of data sources; `None` for the usual names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_column: Option<String>,
-    /// Prompts of more tokens are over-long.
+    /// The longest prompt, in tokens.
     pub max_prompt_tokens: usize,
-    /// What becomes of over-long prompts.
+    /// What happens to longer prompts.
     pub overlong: Overlong,
-    /// Whether rows are put in a new order each epoch; rows that do not fill a step at its end are left out.
+    /// Whether rows are shuffled anew each epoch. The rows at an epoch's end that do not fill a step are dropped.
     pub shuffle: bool,
-    /// Which chat template makes prompts.
+    /// Whether the answer is extracted from reference answers that hold a whole solution (`... #### 72`). Not with external
+    /// scorers, which get reference answers as they are.
+    pub extract_answers: bool,
+    /// The chat template.
     pub chat_template: ChatChoice,
-    /// What chat templates know as `enable_thinking`; nothing for the template's own default.
+    /// `enable_thinking` of the chat template; `None` for the template's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<bool>,
+    /// The date that the chat template writes as today's, if it writes one: set when a run starts, so that a resumed run has
+    /// the same prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_date: Option<TemplateDate>,
 }
 
-/// How responses are made, from the full policy.
+/// The reward of a response.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// The reward of problems from data sources that `by_source` does not name.
+    pub rule: Reward,
+    /// Rewards by data source: its name, or a prefix and `*`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_source: BTreeMap<String, Reward>,
+    /// How truncated responses are treated; `None` for `grade` with problems from files and `zero` with the embedded task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<TruncatedReward>,
+}
+
+/// How responses that reach `rollout.max_new_tokens` are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TruncatedReward {
+    /// Graded as they are (the reference implementation of arXiv 2512.19673, verl).
+    Grade,
+    /// Reward 0.
+    Zero,
+    /// Graded as they are and part of the group's mean and standard deviation, but not of the loss (TRL's
+    /// `mask_truncated_completions`).
+    Mask,
+}
+
+/// How responses are sampled from the full policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutConfig {
@@ -57,79 +94,81 @@ pub struct RolloutConfig {
     pub prompts: usize,
     /// Responses per prompt, G.
     pub group_size: usize,
-    /// Divides the logits, here and in the loss.
+    /// Sampling temperature, also that of the log-probs in the loss.
     pub temperature: f64,
     /// The longest response, in tokens.
     pub max_new_tokens: usize,
-    /// Responses generated at once; it changes memory and speed, not the responses.
+    /// Responses generated at once; changes memory use and speed, not the responses.
     pub batch: usize,
-    /// Dynamic sampling (DAPO, arXiv 2503.14476): groups whose rewards are all equal are left out and further prompts
-    /// are drawn, this many times the prompts per step at most; 1 leaves it off.
+    /// Dynamic sampling (DAPO, arXiv 2503.14476): groups without reward variance are dropped and further prompts drawn, up to
+    /// this many times the prompts per step; 1 disables it.
     pub max_draws: usize,
-    /// Over-long reward shaping (DAPO): within this last share of `max_new_tokens` a response's reward falls linearly
-    /// with its length, by `overlong_penalty` at the limit; 0 leaves it off.
+    /// Over-long reward shaping (DAPO): within this last share of `max_new_tokens` the reward falls linearly with the
+    /// response's length, by `overlong_penalty` at the limit; 0 disables it.
     pub overlong_share: f64,
-    /// What a response of `max_new_tokens` loses by it.
+    /// The reward subtracted from a response of `max_new_tokens`.
     pub overlong_penalty: f64,
 }
 
-/// How a step's responses change the model.
+/// How a step's responses are turned into updates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateConfig {
-    /// Prompts per update, with all their responses; it divides the prompts per step.
+    /// Prompts per update, with all their responses; must divide the prompts per step.
     pub mini_batch_prompts: usize,
-    /// Tokens run at once, padding included; it changes memory and speed, not the update. A longer sequence is run alone.
+    /// Tokens per micro-batch, padding included; changes memory use and speed, not the update. A longer sequence is a
+    /// micro-batch of its own.
     pub max_tokens_per_batch: usize,
-    /// Whether layers are run again on the way back rather than remembered: a third more work, a fraction of the memory.
+    /// Activation checkpointing: layers are recomputed in the backward pass; about a third more work for a fraction of the
+    /// memory.
     pub recompute: bool,
 }
 
-/// What is kept to go on from: weights, moments and all that a run needs to be the same run afterwards.
+/// When checkpoints (weights, optimizer moments, trainer state) are written and which are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// A checkpoint after every one of this many steps, and after the last; 0 after the last alone.
+    /// A checkpoint is written every this many steps, and after the last; 0: after the last only.
     pub every: usize,
-    /// How many of the newest are kept, at least 1.
+    /// The number of newest checkpoints kept, at least 1.
     pub keep_last: usize,
-    /// Those of every one of this many steps are kept too; 0 none.
+    /// Checkpoints at multiples of this many steps are kept too; 0: none.
     pub keep_every: usize,
 }
 
-/// What a run that goes wrong is kept from.
+/// Limits beyond which a run is stopped or a phase is ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuardConfig {
-    /// Updates in a row that may be left out because a loss or a gradient was not finite.
+    /// Updates in a row that may be skipped because their loss or gradient is not finite.
     pub max_skipped: usize,
-    /// What happens when a phase that trains an internal policy starts to hurt the full one.
+    /// What happens when a phase that trains an internal policy degrades the full policy.
     pub phase_guard: PhaseGuardMode,
 }
 
-/// How the model is measured.
+/// Evaluation on held-out problems.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationConfig {
-    /// Held-out problems.
+    /// The number of held-out problems.
     pub problems: usize,
     /// Responses per problem, K of Avg@K and Pass@K.
     pub samples: usize,
-    /// Divides the logits.
+    /// Sampling temperature.
     pub temperature: f64,
-    /// Measured after every one of this many steps too; 0 before and after alone.
+    /// Evaluates every this many steps as well; 0: only before and after training.
     pub every: usize,
-    /// The run ends early after this many of these evaluations in a row without a better Avg@K; 0 never.
+    /// Ends the run after this many evaluations in a row without a higher Avg@K; 0: never.
     pub patience: usize,
 }
 
-/// How the internal policies are watched while training: on the responses of the first evaluation, the same ones every time.
+/// Measurements of the internal policies during training, always on the same responses of the first evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
-    /// Before the first step and after every one of this many; 0 never.
+    /// Measured before the first step and every this many steps; 0: never.
     pub every: usize,
-    /// On one response to each of this many held-out problems.
+    /// The number of held-out problems; one response to each is measured.
     pub prompts: usize,
 }
 
@@ -141,7 +180,7 @@ impl Default for TaskConfig {
 }
 
 impl TaskConfig {
-    /// The task of these sizes.
+    /// The task with these sizes.
     pub fn task(&self) -> Arithmetic {
         Arithmetic { max_terms: self.max_terms, max_number: self.max_number }
     }
@@ -158,8 +197,10 @@ impl Default for DataConfig {
             max_prompt_tokens: 1024,
             overlong: Overlong::Drop,
             shuffle: true,
+            extract_answers: true,
             chat_template: ChatChoice::Auto,
             thinking: None,
+            template_date: None,
         }
     }
 }
@@ -175,7 +216,33 @@ impl DataConfig {
             },
             max_prompt_tokens: self.max_prompt_tokens,
             overlong: self.overlong,
+            extract_answers: self.extract_answers,
         }
+    }
+}
+
+impl RolloutConfig {
+    /// The number of tokens before `max_new_tokens` in which the over-long penalty applies.
+    pub(crate) fn overlong_tokens(&self) -> usize {
+        (self.overlong_share * self.max_new_tokens as f64).round() as usize
+    }
+}
+
+impl RewardConfig {
+    /// Every rule that occurs.
+    pub(crate) fn rules(&self) -> Vec<&Rule> {
+        let rewards = [&self.rule].into_iter().chain(self.by_source.values());
+        rewards
+            .flat_map(|reward| match reward {
+                Reward::Rule(rule) => vec![rule],
+                Reward::Mix(rules) => rules.iter().map(|weighted| &weighted.rule).collect(),
+            })
+            .collect()
+    }
+
+    /// The grading rules.
+    pub fn rewards(&self) -> Rewards {
+        Rewards { rule: self.rule.clone(), by_source: self.by_source.clone() }
     }
 }
 

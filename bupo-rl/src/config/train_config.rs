@@ -1,25 +1,25 @@
-//! All settings of a run, with the defaults of the embedded task.
+//! All settings of a run. The defaults are for the embedded arithmetic task.
 
 use bupo_core::PolicySite;
-use bupo_grade::Rewards;
 use bupo_models::{DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
 use super::sections::{
-    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RolloutConfig, TaskConfig, UpdateConfig,
+    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig, RolloutConfig, TaskConfig,
+    TruncatedReward, UpdateConfig,
 };
 use crate::RlError;
 use crate::loss::{LossPreset, Objective};
 use crate::phases::{PhaseConfig, PhaseSite, Schedule};
 use crate::update::{AdamWSettings, LearningRateSchedule};
 
-/// Which algorithm the phases are read as.
+/// How the phases are interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// Bottom-up Policy Optimization: the phases as they stand.
+    /// Bottom-up Policy Optimization: the phases as given.
     Bupo,
-    /// GRPO: one phase on the full policy, of as many steps as all phases together.
+    /// GRPO: a single phase on the full policy with the steps of all phases together.
     Grpo,
 }
 
@@ -27,46 +27,46 @@ pub enum Algorithm {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Seeds everything random. The same seed gives the same run.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// BuPO, or GRPO on the same number of steps.
+    /// BuPO, or GRPO with the same number of steps.
     pub algorithm: Algorithm,
-    /// What every phase minimises: sets the defaults of `[objective]` and of `[rollout]`'s sampling rules.
+    /// The loss preset of every phase: sets the defaults of `[objective]` and of some of `[rollout]`.
     pub loss: LossPreset,
-    /// A model folder or a Hub id, `org/name` or `org/name@revision`; nothing for the model inside the program.
+    /// A model folder or a Hub id, `org/name` or `org/name@revision`; `None` for the embedded model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What the layers compute in: f32, bf16, or auto, which is recorded as what it came to. Parameters, moments and all that is
-    /// summed are f32.
+    /// The dtype in which layers compute: f32, bf16, or auto, which is recorded as the dtype it resolved to. Parameters, moments
+    /// and sums are f32.
     pub dtype: DtypeChoice,
-    /// The dtype the trained model is saved in; nothing for the one it was loaded from.
+    /// The dtype of the saved model; `None` for the dtype it was loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_dtype: Option<SaveDtype>,
-    /// Which policy is trained for how many steps, in order.
+    /// The phases in order: which policy is trained for how many steps.
     pub phases: Vec<PhaseConfig>,
-    /// The embedded problems, where no files are named.
+    /// The embedded task, used if `data.train` names no files.
     pub task: TaskConfig,
     /// Problems from files.
     pub data: DataConfig,
-    /// What answers to those are worth.
-    pub reward: Rewards,
-    /// How responses are made.
+    /// The reward rule of problems from files, and how truncated responses are treated.
+    pub reward: RewardConfig,
+    /// Sampling of responses.
     pub rollout: RolloutConfig,
-    /// How they change the model.
+    /// Mini-batches and micro-batches.
     pub update: UpdateConfig,
     /// The loss.
     pub objective: Objective,
     /// AdamW.
     pub optimizer: AdamWSettings,
-    /// How its step size changes from step to step.
+    /// Warm-up and decay of the learning rate.
     pub learning_rate_schedule: LearningRateSchedule,
-    /// How the model is measured before, after and in between.
+    /// Evaluation before, during and after training.
     pub evaluation: EvaluationConfig,
-    /// What is kept to go on from.
+    /// Checkpoints.
     pub checkpoint: CheckpointConfig,
-    /// What a run that goes wrong is kept from.
+    /// Skipped updates and the phase guard.
     pub guard: GuardConfig,
-    /// How its internal policies are watched in between.
+    /// Measurements of the internal policies during training.
     pub probe: ProbeConfig,
 }
 
@@ -83,11 +83,11 @@ impl Default for TrainConfig {
             phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],
             task: TaskConfig::default(),
             data: DataConfig::default(),
-            reward: Rewards::default(),
+            reward: RewardConfig::default(),
             rollout: RolloutConfig::default(),
             update: UpdateConfig::default(),
             objective: Objective::default(),
-            // The paper's 1e-6 is for billions of parameters.
+            // The paper's 1e-6 suits models of billions of parameters.
             optimizer: AdamWSettings { learning_rate: 1e-4, ..AdamWSettings::default() },
             learning_rate_schedule: LearningRateSchedule::default(),
             evaluation: EvaluationConfig::default(),
@@ -99,7 +99,14 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The phases as the algorithm reads them, for a model of `num_layers` layers.
+    /// How truncated responses are treated.
+    pub fn truncated_reward(&self) -> TruncatedReward {
+        let is_embedded_task = self.data.train.is_empty();
+        let default = if is_embedded_task { TruncatedReward::Zero } else { TruncatedReward::Grade };
+        self.reward.truncated.unwrap_or(default)
+    }
+
+    /// The phases as `algorithm` interprets them, for a model of `num_layers` layers.
     ///
     /// # Errors
     /// If a site is outside the model, or there are no steps.

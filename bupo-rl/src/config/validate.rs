@@ -1,4 +1,4 @@
-//! Values of settings that are out of range, or do not fit one another.
+//! Checks of ranges and of settings against one another.
 
 use super::train_config::TrainConfig;
 use crate::RlError;
@@ -50,7 +50,7 @@ impl TrainConfig {
         if let Some((name, value)) = at_least_zero.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err(RlError::Config(format!("{name} is {value}; it must be 0 or more")));
         }
-        // With numbers of 1 alone there are so few problems that none is held out.
+        // With the number 1 only there are too few problems to hold any out.
         for (name, value) in
             [("task.max_terms", self.task.max_terms), ("task.max_number", self.task.max_number as usize)]
         {
@@ -64,7 +64,19 @@ impl TrainConfig {
                 "rollout.overlong_share is {share}; it must be at least 0 and below 1"
             )));
         }
-        self.reward.check()?;
+        if self.rollout.overlong_share > 0.0 && self.rollout.overlong_tokens() == 0 {
+            return Err(RlError::Config(format!(
+                "rollout.overlong_share {} of rollout.max_new_tokens {} rounds to 0 tokens; raise one of them, or set the share to 0",
+                self.rollout.overlong_share, self.rollout.max_new_tokens
+            )));
+        }
+        let dual_clip = self.objective.dual_clip;
+        if dual_clip > 0.0 && dual_clip < 1.0 {
+            return Err(RlError::Config(format!(
+                "objective.dual_clip is {dual_clip}; it must be at least 1, or 0 to disable it: below 1 it would clip at a ratio of 1"
+            )));
+        }
+        self.reward.rewards().check()?;
         if self.data.train.is_empty() && !self.data.validation.is_empty() {
             return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
         }

@@ -1,18 +1,18 @@
-//! Sums and differences of a few numbers, worked out one operation at a time.
+//! The embedded arithmetic task: chains of additions and subtractions.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::synthetic::{SyntheticProblem, Task};
 
-/// One problem in this many is held out: those whose text hashes to 0.
+/// One problem in this many is held out: those whose hash is a multiple of it.
 const HELD_OUT: u64 = 8;
 
 /// Chains of additions and subtractions such as `37+58-14=`, answered by rewriting them one operation at a time:
 /// `95-14=81`. What follows the last `=` is the answer. No step goes below zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arithmetic {
-    /// The most numbers in a problem; the fewest is 2.
+    /// The largest number of terms in a problem; the smallest is 2.
     pub max_terms: usize,
     /// The largest number in a problem; the smallest is 1.
     pub max_number: u32,
@@ -50,7 +50,7 @@ impl Task for Arithmetic {
 }
 
 impl Arithmetic {
-    /// What a response gives as its answer: what follows its last `=`.
+    /// A response's answer: the text after its last `=`.
     pub(crate) fn answer(response: &str) -> &str {
         response.rsplit('=').next().unwrap_or_default().trim()
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn solutions_work_one_operation_at_a_time() {
+    fn solutions_rewrite_one_operation_at_a_time() {
         let (task, mut rng) = (Arithmetic::default(), ChaCha8Rng::seed_from_u64(1));
         let mut solution = |prompt, answer| task.solution(&problem(prompt, answer), 0.0, &mut rng);
         assert_eq!(solution("37+58-14+6=", "87"), "95-14+6=81+6=87");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn solutions_earn_the_reward_and_near_misses_do_not() {
+    fn solutions_have_reward_1_and_near_misses_0() {
         let (task, mut rng) = (Arithmetic::default(), ChaCha8Rng::seed_from_u64(1));
         for _ in 0..200 {
             let problem = task.training_problem(&mut rng);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_spoil_their_share_of_answers() {
+    fn slips_make_their_share_of_answers_wrong() {
         let (task, mut rng) = (Arithmetic { max_terms: 2, max_number: 99 }, ChaCha8Rng::seed_from_u64(1));
         let right: f64 = (0..2000)
             .map(|_| {

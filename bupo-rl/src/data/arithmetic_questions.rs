@@ -1,14 +1,18 @@
-//! The embedded task's questions, drawn without end.
+//! Questions of the embedded task, generated on demand.
 
-use bupo_eval::{GradingInput, Question};
-use bupo_grade::Graded;
+use bupo_eval::{Benchmark, GradingInput, Question};
+use bupo_grade::{Graded, GradedItem};
 use bupo_models::TextTokenizer;
 
 use super::Questions;
 use super::arithmetic::Arithmetic;
 use super::synthetic::{SyntheticProblem, Task};
 use crate::RlError;
+use crate::config::TruncatedReward;
 use crate::random::{Purpose, stream};
+
+/// The data source of the task's questions and the name of its benchmark.
+const SOURCE: &str = "arithmetic";
 
 /// Problems of the embedded task.
 #[derive(Debug, Clone)]
@@ -23,6 +27,8 @@ pub struct ArithmeticQuestions {
     pub per_draw: usize,
     /// Held-out questions.
     pub held_out: usize,
+    /// How truncated responses are treated.
+    pub truncated: TruncatedReward,
 }
 
 impl Questions for ArithmeticQuestions {
@@ -31,28 +37,35 @@ impl Questions for ArithmeticQuestions {
         (0..self.per_draw).map(|_| self.question(self.task.training_problem(&mut rng))).collect()
     }
 
-    fn held_out(&self) -> Result<Vec<Question>, RlError> {
+    fn held_out(&self) -> Result<Vec<Benchmark>, RlError> {
         let mut rng = stream(self.seed, Purpose::HeldOut, 0);
-        (0..self.held_out).map(|_| self.question(self.task.held_out_problem(&mut rng))).collect()
+        let questions = (0..self.held_out).map(|_| self.question(self.task.held_out_problem(&mut rng)));
+        Ok(vec![Benchmark { name: SOURCE.into(), questions: questions.collect::<Result<_, _>>()? }])
     }
 
-    /// A response cut by the length limit is worth nothing.
-    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded> {
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem> {
         let score = |answer: &GradingInput<'_>| {
-            if answer.finished { self.task.reward(&answer.question.answer, answer.response) } else { 0.0 }
+            let counts = answer.finished || self.truncated != TruncatedReward::Zero;
+            if counts { self.task.reward(&answer.question.answer, answer.response) } else { 0.0 }
         };
         answered
             .iter()
-            .map(|answer| Graded {
-                score: score(answer),
-                extracted: Some(Arithmetic::answer(answer.response).to_string()),
+            .map(|answer| GradedItem {
+                graded: Graded {
+                    score: score(answer),
+                    extracted: Some(Arithmetic::answer(answer.response).to_string()),
+                },
+                failure: None,
             })
             .collect()
     }
 
     fn describe(&self) -> String {
         let Arithmetic { max_terms, max_number } = self.task;
-        format!("sums of up to {max_terms} numbers up to {max_number}, {} held out", self.held_out)
+        format!(
+            "sums and differences of up to {max_terms} numbers up to {max_number}, {} problems held out",
+            self.held_out
+        )
     }
 }
 
@@ -62,7 +75,7 @@ impl ArithmeticQuestions {
             tokens: self.tokenizer.encode(&problem.prompt)?,
             prompt: problem.prompt,
             answer: problem.answer,
-            data_source: "arithmetic".into(),
+            data_source: SOURCE.into(),
         })
     }
 }

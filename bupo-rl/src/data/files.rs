@@ -1,57 +1,77 @@
-//! Questions from Parquet and JSON lines.
+//! Questions from Parquet and JSON-lines files.
+
+use std::path::Path;
 
 use bupo_data::{Epochs, split_validation};
-use bupo_eval::{GradingInput, PromptRenderer, Question, grade_all, read_questions};
-use bupo_grade::{Failures, Graded, Grader};
+use bupo_eval::{
+    AnswerCounts, Benchmark, GradingInput, PromptOptions, PromptRenderer, Question, grade_all, read_questions,
+};
+use bupo_grade::{Failures, Graded, GradedItem, Grader, Rule};
 use bupo_models::ModelFiles;
 
 use super::Questions;
 use crate::RlError;
-use crate::config::TrainConfig;
+use crate::config::{DataConfig, TrainConfig, TruncatedReward};
 use crate::random::{Purpose, stream_seed};
 
-/// Questions of files, shuffled anew each epoch.
+/// Questions from files.
 #[derive(Debug)]
 pub struct FileQuestions {
     training: Vec<Question>,
-    held_out: Vec<Question>,
+    held_out: Vec<Benchmark>,
+    renderer: PromptRenderer,
+    truncated_reward: TruncatedReward,
     epochs: Epochs,
     grader: Grader,
-    /// Prompts beyond the length limit that were left out.
+    /// Prompts dropped for their length.
     dropped: usize,
-    /// And that were cut.
+    /// Prompts truncated on the left.
     truncated: usize,
+    /// Reference answers extracted from solutions.
+    answers: AnswerCounts,
 }
 
 impl FileQuestions {
-    /// Reads the files a run names and makes prompts for the model of `files`. Without validation files,
-    /// `evaluation.problems` rows of the training files are set apart.
+    /// Reads the run's data files and renders prompts for the model of `files`. Without validation files,
+    /// `evaluation.problems` rows of the training files are held out. With them, each file is a benchmark and gets an even share of
+    /// `evaluation.problems`, as rows at even distances.
     ///
     /// # Errors
     /// If a file cannot be read, a column is missing, too few rows are left for a step, or a scorer cannot be started.
     pub fn new(config: &TrainConfig, files: &ModelFiles) -> Result<Self, RlError> {
         let data = &config.data;
-        let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
-        let options = data.prompt_options();
+        let renderer = prompt_renderer(data, files)?;
+        let scorers = config.reward.rules().iter().any(|rule| matches!(rule, Rule::Command(_)));
+        let options = PromptOptions { extract_answers: data.extract_answers && !scorers, ..data.prompt_options() };
         let training = read_questions(&data.train, &options, &renderer)?;
-        let (mut dropped, mut truncated) = (training.dropped, training.truncated);
-        let (training, mut held_out) = if data.validation.is_empty() {
-            set_apart(training.questions, config.evaluation.problems, config.seed)?
+        let (mut dropped, mut truncated, mut answers) = (training.dropped, training.truncated, training.answers);
+        let (training, held_out) = if data.validation.is_empty() {
+            let (training, questions) = hold_out(training.questions, config.evaluation.problems, config.seed)?;
+            (training, vec![Benchmark { name: "held_out".into(), questions }])
         } else {
-            let held_out = read_questions(&data.validation, &options, &renderer)?;
-            dropped += held_out.dropped;
-            truncated += held_out.truncated;
-            (training.questions, held_out.questions)
+            let mut held_out = Vec::with_capacity(data.validation.len());
+            for (index, path) in data.validation.iter().enumerate() {
+                let prepared = read_questions(std::slice::from_ref(path), &options, &renderer)?;
+                dropped += prepared.dropped;
+                truncated += prepared.truncated;
+                answers.add(&prepared.answers);
+                let share = share(config.evaluation.problems, data.validation.len(), index);
+                let questions = evenly_spaced(prepared.questions, share);
+                held_out.push(Benchmark { name: name(path, &data.validation), questions });
+            }
+            (training.questions, held_out)
         };
-        held_out.truncate(config.evaluation.problems);
         let shuffle = data.shuffle.then(|| stream_seed(config.seed, Purpose::Problems, 0));
         Ok(Self {
             epochs: Epochs::new(training.len(), config.rollout.prompts, shuffle)?,
             training,
             held_out,
-            grader: Grader::new(config.reward.clone())?,
+            renderer,
+            truncated_reward: config.truncated_reward(),
+            grader: Grader::new(config.reward.rewards())?,
             dropped,
             truncated,
+            answers,
         })
     }
 }
@@ -61,12 +81,23 @@ impl Questions for FileQuestions {
         Ok(self.epochs.batch(draw).into_iter().map(|row| self.training[row].clone()).collect())
     }
 
-    fn held_out(&self) -> Result<Vec<Question>, RlError> {
+    fn held_out(&self) -> Result<Vec<Benchmark>, RlError> {
         Ok(self.held_out.clone())
     }
 
-    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded> {
-        grade_all(&self.grader, answered)
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem> {
+        let mut items = grade_all(&self.grader, answered);
+        if self.truncated_reward == TruncatedReward::Zero {
+            for (item, _) in items.iter_mut().zip(answered).filter(|(_, answer)| !answer.finished) {
+                let extracted = item.graded.extracted.take();
+                *item = GradedItem { graded: Graded { score: 0.0, extracted }, failure: None };
+            }
+        }
+        items
+    }
+
+    fn end_of_turn_warning(&self, eos_token_ids: &[u32]) -> Option<String> {
+        self.renderer.end_of_turn_warning(eos_token_ids)
     }
 
     fn failures(&self) -> Failures {
@@ -74,24 +105,89 @@ impl Questions for FileQuestions {
     }
 
     fn describe(&self) -> String {
-        let (training, held_out) = (self.training.len(), self.held_out.len());
+        let training = self.training.len();
+        let held_out: usize = self.held_out.iter().map(|benchmark| benchmark.questions.len()).sum();
         let overlong = match (self.dropped, self.truncated) {
             (0, 0) => String::new(),
-            (dropped, 0) => format!("; {dropped} over-long prompts left out"),
-            (_, truncated) => format!("; {truncated} over-long prompts cut on the left"),
+            (dropped, 0) => format!("; {dropped} over-long prompts dropped"),
+            (_, truncated) => format!("; {truncated} over-long prompts truncated on the left"),
         };
-        format!("{training} rows to train on, {held_out} held out{overlong}")
+        let answers = self.answers.to_string();
+        let answers = if answers.is_empty() { answers } else { format!("; {answers}") };
+        format!("{training} rows to train on, {held_out} held out{overlong}{answers}")
     }
 }
 
-fn set_apart(questions: Vec<Question>, count: usize, seed: u64) -> Result<(Vec<Question>, Vec<Question>), RlError> {
+fn hold_out(questions: Vec<Question>, count: usize, seed: u64) -> Result<(Vec<Question>, Vec<Question>), RlError> {
     if count >= questions.len() {
         return Err(RlError::Config(format!(
-            "evaluation.problems {count} would be set apart of {} training rows; name data.validation files, or lower it",
+            "evaluation.problems is {count}, but there are only {} training rows to hold them out from; set data.validation, or lower it",
             questions.len()
         )));
     }
     let (training, held_out) = split_validation(questions.len(), count, stream_seed(seed, Purpose::HeldOut, 0))?;
     let pick = |rows: Vec<usize>| rows.into_iter().map(|row| questions[row].clone()).collect();
     Ok((pick(training), pick(held_out)))
+}
+
+/// The renderer of a run's prompts.
+pub(crate) fn prompt_renderer(data: &DataConfig, files: &ModelFiles) -> Result<PromptRenderer, RlError> {
+    let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
+    Ok(match data.template_date {
+        Some(date) => renderer.with_date(date),
+        None => renderer,
+    })
+}
+
+/// The share of `problems` of one of `files` files; the first files get the remainder. At least 1.
+fn share(problems: usize, files: usize, index: usize) -> usize {
+    (problems / files + usize::from(index < problems % files)).max(1)
+}
+
+/// `count` of the questions at even distances, in their order; all of them if there are not more.
+fn evenly_spaced(questions: Vec<Question>, count: usize) -> Vec<Question> {
+    if count >= questions.len() {
+        return questions;
+    }
+    (0..count).map(|index| questions[index * questions.len() / count].clone()).collect()
+}
+
+/// A benchmark's name: the file's stem, or its path if another file has the same stem.
+fn name(path: &Path, all: &[std::path::PathBuf]) -> String {
+    match path.file_stem() {
+        Some(stem) if all.iter().filter(|other| other.file_stem() == Some(stem)).count() == 1 => {
+            stem.to_string_lossy().into_owned()
+        }
+        _ => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn questions(count: usize) -> Vec<Question> {
+        let question = |index: usize| Question {
+            prompt: index.to_string(),
+            tokens: vec![1],
+            answer: String::new(),
+            data_source: String::new(),
+        };
+        (0..count).map(question).collect()
+    }
+
+    #[test]
+    fn validation_files_have_even_shares_of_rows_at_even_distances() {
+        let shares = |problems, files| (0..files).map(|index| share(problems, files, index)).collect::<Vec<_>>();
+        assert_eq!((shares(200, 3), shares(6, 3), shares(1, 2)), (vec![67, 67, 66], vec![2, 2, 2], vec![1, 1]));
+        let chosen = |rows, count| -> Vec<String> {
+            evenly_spaced(questions(rows), count).into_iter().map(|question| question.prompt).collect()
+        };
+        assert_eq!(chosen(10, 4), ["0", "2", "5", "7"]);
+        assert_eq!(chosen(3, 3), ["0", "1", "2"]);
+        assert_eq!(chosen(2, 5), ["0", "1"]);
+        let files = ["a/test.parquet", "b/test.parquet", "aime.jsonl"].map(std::path::PathBuf::from);
+        let names: Vec<String> = files.iter().map(|path| name(path, &files)).collect();
+        assert_eq!(names, ["a/test.parquet", "b/test.parquet", "aime"]);
+    }
 }

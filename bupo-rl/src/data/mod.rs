@@ -1,42 +1,49 @@
-//! Training data: problems of files or of the embedded arithmetic task, and their rewards.
+//! Training data: problems from files or of the embedded arithmetic task, and the rewards of responses.
 
 mod arithmetic;
 mod arithmetic_questions;
 mod files;
 mod synthetic;
 
-use bupo_eval::{GradingInput, Question};
-use bupo_grade::{Failures, Graded};
+use bupo_eval::{Benchmark, GradingInput, Question};
+use bupo_grade::{Failures, GradedItem};
 
 use crate::RlError;
 
 pub use arithmetic::Arithmetic;
 pub use arithmetic_questions::ArithmeticQuestions;
 pub use files::FileQuestions;
+pub(crate) use files::prompt_renderer;
 pub use synthetic::{SyntheticProblem, Task};
 
-/// Questions to train and to measure on, with a rule that checks answers.
+/// Training and held-out questions with a reward rule.
 pub trait Questions {
-    /// The questions of a draw, from 1. The same draw always gives the same ones.
+    /// The questions of a draw (from 1); the same for the same draw.
     ///
     /// # Errors
     /// If a prompt cannot be encoded.
     fn training(&self, draw: usize) -> Result<Vec<Question>, RlError>;
 
-    /// Questions that training never draws; the same at every call.
+    /// Questions that training never draws, by benchmark; the same at every call.
     ///
     /// # Errors
     /// If a prompt cannot be encoded.
-    fn held_out(&self) -> Result<Vec<Question>, RlError>;
+    fn held_out(&self) -> Result<Vec<Benchmark>, RlError>;
 
-    /// What responses are worth, in their order. One that a scorer fails to grade is worth nothing.
-    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded>;
+    /// Grades responses, in their order. One that a scorer fails to grade has score 0 and a failure.
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem>;
 
-    /// What scorers failed to grade so far.
+    /// The failures of scorers so far.
     fn failures(&self) -> Failures {
         Failures::default()
     }
 
-    /// The questions in a line.
+    /// A warning about the model's end-of-sequence ids, if its responses may never end.
+    fn end_of_turn_warning(&self, eos_token_ids: &[u32]) -> Option<String> {
+        let _ = eos_token_ids;
+        None
+    }
+
+    /// A one-line description.
     fn describe(&self) -> String;
 }

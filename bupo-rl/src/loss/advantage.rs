@@ -1,14 +1,14 @@
-//! Advantages: what each response of a step's groups is worth beyond the others.
+//! Advantages of a step's responses.
 
 use bupo_eval::mean_and_std;
 use serde::{Deserialize, Serialize};
 
-/// Keeps the division finite where all rewards are equal.
+/// Keeps the division finite if all rewards are equal.
 const GROUP_EPSILON: f64 = 1e-6;
-/// The same, within the root of a whole batch's variance.
+/// The same, added to the variance over a batch.
 const BATCH_EPSILON: f64 = 1e-8;
 
-/// How rewards become advantages. A response's tokens all have its advantage.
+/// How advantages are computed from rewards. All tokens of a response have the same advantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Advantage {
@@ -17,8 +17,8 @@ pub enum Advantage {
     /// arXiv 2512.19673).
     #[default]
     Grpo,
-    /// `R - mean` within the group: without the division, easy and hard prompts weigh alike (Dr. GRPO,
-    /// arXiv 2503.20783).
+    /// `R - mean` within the group, without the division by the standard deviation, which gives prompts with little reward
+    /// variance more weight (Dr. GRPO, arXiv 2503.20783).
     DrGrpo,
     /// `R` less the mean of the group's other responses; `R` in a group of one (arXiv 2402.14740).
     Rloo,
@@ -30,12 +30,12 @@ pub enum Advantage {
     ReinforcePlusPlusBaseline,
 }
 
-/// What an advantage is computed from.
+/// The reward and length of a response.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RewardedLength {
-    /// What the response earned.
+    /// The reward.
     pub reward: f64,
-    /// Its length in tokens.
+    /// The length in tokens.
     pub tokens: usize,
 }
 
@@ -65,7 +65,7 @@ fn rewards(group: &[RewardedLength]) -> Vec<f64> {
     group.iter().map(|scored| scored.reward).collect()
 }
 
-/// A group of one keeps its reward, as everywhere.
+/// `R - mean`; a group of one keeps its reward.
 fn centred(rewards: &[f64]) -> Vec<f64> {
     let mean = if rewards.len() > 1 { mean_and_std(rewards).0 } else { 0.0 };
     rewards.iter().map(|reward| reward - mean).collect()

@@ -1,7 +1,7 @@
 //! The policy-gradient objective and its derivatives, in f64 on the host.
 //!
-//! The loss depends on the model through the log-probs of the sampled tokens and the entropies only, so its gradient is
-//! two numbers per token; `bupo-core` carries it on through the unembedding.
+//! The loss depends on the model only through the log-probs of the sampled tokens and the entropies, so its gradient is two
+//! numbers per token; `bupo-core` backpropagates it through the unembedding.
 
 use std::ops::RangeInclusive;
 
@@ -9,36 +9,36 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::Advantage;
 
-/// A token's log ratios beyond this, on either side, are cut off, and have no gradient.
+/// Log ratios of tokens are clamped to this absolute value, with zero gradient beyond it.
 const MAX_LOG_RATIO: f64 = 20.0;
-/// So are a response's mean log ratios above this.
+/// The mean log ratio of a response is clamped from above to this, with zero gradient beyond it.
 const MAX_SEQUENCE_LOG_RATIO: f64 = 10.0;
-/// k3 is bounded by this.
+/// k3 is clamped to this.
 const MAX_K3: f64 = 10.0;
 
-/// How per-token losses become one number.
+/// The reduction of per-token losses to one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregation {
     /// The mean over all response tokens of the mini-batch.
     #[default]
     TokenMean,
-    /// The mean over sequences of each one's token mean (the paper's formula).
+    /// The mean over sequences of their token means (the formula of arXiv 2512.19673).
     SeqMeanTokenMean,
-    /// The mean over sequences of each one's token sum.
+    /// The mean over sequences of their token sums.
     SeqMeanTokenSum,
-    /// The same, divided by a constant, the longest response allowed (Dr. GRPO).
+    /// The same, divided by a constant: the longest response allowed (Dr. GRPO).
     SeqMeanTokenSumNorm,
 }
 
-/// Whose importance ratio is clipped.
+/// The importance ratio that is clipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ratio {
-    /// Each token's own, `exp(logp - logp_old)`.
+    /// Per token, `exp(logp - logp_old)`.
     #[default]
     Token,
-    /// The geometric mean of a response's, at most `e^10`, shared by its tokens (GSPO, arXiv 2507.18071).
+    /// Per response: the geometric mean of its token ratios, at most `e^10` (GSPO, arXiv 2507.18071).
     Sequence,
 }
 
@@ -46,7 +46,7 @@ pub enum Ratio {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KlEstimator {
-    /// `x - y`. As a loss its gradient has mean zero: it is for watching.
+    /// `x - y`. As a loss term its gradient has zero expectation, so it only serves as a metric.
     K1,
     /// `(x - y)^2 / 2`.
     K2,
@@ -55,11 +55,11 @@ pub enum KlEstimator {
     K3,
 }
 
-/// The loss of a mini-batch: a clipped surrogate, and a distance to a frozen reference and an entropy bonus where their
+/// The loss of a mini-batch: a clipped surrogate, plus a KL penalty to a frozen reference and an entropy bonus if their
 /// coefficients are not 0.
 ///
 /// ```text
-/// r = exp(clamp(logp - logp_old, -20, 20)), or the response's own
+/// r = exp(clamp(logp - logp_old, -20, 20)), or the ratio of the response
 /// surrogate = max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high))
 /// where A < 0: surrogate = min(surrogate, -A dual_clip)
 /// loss = aggregate(surrogate + kl_coefficient kl - entropy_coefficient H)
@@ -67,23 +67,23 @@ pub enum KlEstimator {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Objective {
-    /// How rewards become advantages.
+    /// How advantages are computed.
     pub advantage: Advantage,
-    /// Whose importance ratio is clipped.
+    /// The importance ratio that is clipped.
     pub ratio: Ratio,
-    /// How far the ratio may fall below 1.
+    /// Clips the ratio from below at `1 - clip_low`.
     pub clip_low: f64,
-    /// How far the ratio may rise above 1.
+    /// Clips the ratio from above at `1 + clip_high`.
     pub clip_high: f64,
-    /// Bounds the loss of bad responses that have become much more likely; 0 leaves it unbounded.
+    /// Dual clip: bounds the loss of tokens with negative advantage at `-A dual_clip`; 0 disables it.
     pub dual_clip: f64,
-    /// How per-token losses become one number.
+    /// The reduction of per-token losses to one number.
     pub aggregation: Aggregation,
-    /// Weighs the distance to the reference, the model before training, at the same policy site; 0 leaves it out.
+    /// Weight of the KL penalty to the reference (the model before training) at the same policy site; 0 disables it.
     pub kl_coefficient: f64,
-    /// How that distance is estimated.
+    /// The estimator of that KL.
     pub kl_estimator: KlEstimator,
-    /// Weighs the trained policy's entropy, which it rewards; 0 leaves it out.
+    /// Weight of the entropy bonus of the trained policy; 0 disables it.
     pub entropy_coefficient: f64,
 }
 
@@ -103,7 +103,7 @@ impl Default for Objective {
     }
 }
 
-/// The sizes of a whole mini-batch that its aggregation divides by, so that cutting it up changes nothing.
+/// The sizes of a whole mini-batch by which its aggregation divides, so that the loss does not depend on micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchSize {
     sequences: usize,
@@ -112,8 +112,8 @@ pub struct BatchSize {
 }
 
 impl BatchSize {
-    /// Of responses of these lengths. `norm_length` is what [`Aggregation::SeqMeanTokenSumNorm`] divides by: the longest
-    /// response allowed, or else the longest there is.
+    /// The sizes of responses of these lengths. [`Aggregation::SeqMeanTokenSumNorm`] divides by `norm_length`, or by the longest
+    /// response if it is `None`.
     pub fn of(lengths: impl Iterator<Item = usize>, norm_length: Option<usize>) -> Self {
         let none = Self { sequences: 0, tokens: 0, norm_length: 0 };
         let size = lengths.fold(none, |size, length| Self {
@@ -129,7 +129,7 @@ impl BatchSize {
         self.tokens
     }
 
-    /// What each token of a response of this length weighs in the loss.
+    /// The weight in the loss of each token of a response of this length.
     fn token_weight(&self, aggregation: Aggregation, length: usize) -> f64 {
         let divisor = match aggregation {
             Aggregation::TokenMean => self.tokens,
@@ -141,18 +141,18 @@ impl BatchSize {
     }
 }
 
-/// What the loss of one response is of: one number per token, and its advantage.
+/// The inputs of the loss of one response: one number per token, and its advantage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResponseValues<'a> {
-    /// Under the policy as it is.
+    /// Log-probs under the current policy.
     pub log_probs: &'a [f32],
-    /// Under the policy before the step.
+    /// Log-probs under the policy before the step.
     pub old_log_probs: &'a [f32],
-    /// Under the reference; needed where `kl_coefficient` is not 0.
+    /// Log-probs under the reference; required if `kl_coefficient` is not 0.
     pub ref_log_probs: Option<&'a [f32]>,
-    /// The policy's entropies in nats.
+    /// Entropies of the current policy in nats.
     pub entropy: &'a [f32],
-    /// Of all its tokens.
+    /// The advantage of all its tokens.
     pub advantage: f64,
 }
 
@@ -163,9 +163,9 @@ pub struct ResponseLoss {
     pub loss: f64,
     /// The derivative of the mini-batch's loss with respect to each of its log-probs.
     pub d_log_probs: Vec<f64>,
-    /// The same with respect to each of its entropies, which all weigh alike.
+    /// The derivative with respect to each of its entropies, the same for all.
     pub d_entropy: f64,
-    /// Tokens whose clipped term is the larger one.
+    /// Tokens whose clipped term is the larger.
     pub clipped: usize,
     /// Tokens bounded by the dual clip.
     pub dual_clipped: usize,
@@ -178,7 +178,7 @@ pub struct ResponseLoss {
 }
 
 impl ResponseLoss {
-    /// The loss of no tokens.
+    /// The loss without tokens.
     pub(crate) const NOTHING: Self = Self {
         loss: 0.0,
         d_log_probs: Vec::new(),
@@ -190,7 +190,7 @@ impl ResponseLoss {
         extreme_ratio: 1.0,
     };
 
-    /// Adds another response's figures, all but its derivatives.
+    /// Adds another response's values, except the derivatives.
     pub(crate) fn add(&mut self, other: &Self) {
         self.loss += other.loss;
         self.clipped += other.clipped;
@@ -202,7 +202,7 @@ impl ResponseLoss {
 }
 
 impl Objective {
-    /// Whether the loss is also of a frozen reference's log-probs.
+    /// Whether the loss needs log-probs of a frozen reference.
     pub fn needs_reference(&self) -> bool {
         self.kl_coefficient != 0.0
     }
@@ -210,7 +210,7 @@ impl Objective {
     /// The loss of one response of a mini-batch and its derivatives.
     ///
     /// # Panics
-    /// If there are not as many of each value as log-probs, or the reference's are missing where they are needed.
+    /// If the values differ in length, or reference log-probs are required but missing.
     pub fn response(&self, values: &ResponseValues<'_>, batch: &BatchSize) -> ResponseLoss {
         let length = values.log_probs.len();
         assert_eq!(length, values.old_log_probs.len(), "one old log-prob per token");
@@ -227,7 +227,7 @@ impl Objective {
         for log_ratio in &log_ratios {
             let token = match self.ratio {
                 Ratio::Token => self.token(*log_ratio, -MAX_LOG_RATIO..=MAX_LOG_RATIO, values.advantage),
-                // The mean's derivative, 1 / length, is in the weight: each token stands for the whole response once.
+                // The derivative of the mean, 1 / length, summed over the response's tokens, is 1.
                 Ratio::Sequence => self.token(mean, f64::MIN..=MAX_SEQUENCE_LOG_RATIO, values.advantage),
             };
             total.loss += weight * token.loss;
@@ -267,7 +267,7 @@ impl Objective {
         TokenLoss {
             ratio,
             loss: if dual_clipped { bound } else { surrogate },
-            // d ratio / d logp = ratio; every clamp stops the gradient.
+            // d ratio / d logp = ratio; zero where a clamp is active.
             d_log_prob: if is_clipped || dual_clipped || !inside { 0.0 } else { unclipped },
             clipped: is_clipped,
             dual_clipped,
@@ -276,7 +276,7 @@ impl Objective {
 }
 
 impl KlEstimator {
-    /// The estimate at `x = logp` and `y`, the reference's, with its derivative in `x`. Every clamp stops the gradient.
+    /// The estimate at `x = logp` and `y`, the reference's, and its derivative in `x`, which is zero where a clamp is active.
     fn of(self, x: f64, y: f64) -> (f64, f64) {
         match self {
             Self::K1 => (x - y, 1.0),

@@ -1,4 +1,4 @@
-//! The policy-gradient loss: advantages, ratio clipping and its variants, and presets of both by name.
+//! The policy-gradient loss: advantages, the clipped surrogate with its variants, and presets.
 
 mod advantage;
 mod clipped;

@@ -1,33 +1,33 @@
-//! Losses by name: each is a set of defaults of `[objective]` and of `[rollout]`'s sampling rules.
+//! Loss presets: named sets of defaults of `[objective]` and `[rollout]`.
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, toml};
 
-/// A loss people know by a name. Single settings given beside it win.
+/// A loss by its name in the literature. Single settings override the preset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossPreset {
-    /// Group advantages, each token's ratio clipped, the token mean (arXiv 2402.03300, aggregated as arXiv 2512.19673's
-    /// reference implementation does).
+    /// Group advantages, token-level ratio clipping, token mean (arXiv 2402.03300, with the aggregation of the reference
+    /// implementation of arXiv 2512.19673).
     Grpo,
-    /// GRPO without the two divisions that favour long wrong responses and prompts of one mind (arXiv 2503.20783).
+    /// GRPO without the divisions by the group's standard deviation and by the response length (arXiv 2503.20783).
     DrGrpo,
     /// Leave-one-out advantages (arXiv 2402.14740).
     Rloo,
     /// Advantages whitened over the whole step (arXiv 2501.03262).
     #[serde(rename = "reinforce++")]
     ReinforcePlusPlus,
-    /// The same after the group's mean is taken off.
+    /// The same after subtracting the group's mean.
     #[serde(rename = "reinforce++-baseline")]
     ReinforcePlusPlusBaseline,
     /// A higher upper clip, dynamic sampling and over-long reward shaping (arXiv 2503.14476).
     Dapo,
-    /// A whole response's ratio clipped, within the paper's narrow bounds (arXiv 2507.18071).
+    /// Sequence-level ratio clipping with the clip range of the paper (arXiv 2507.18071).
     Gspo,
 }
 
 impl LossPreset {
-    /// The settings it stands for, those that differ from the defaults.
+    /// The settings of the preset that differ from the defaults.
     pub(crate) fn defaults(self) -> Table {
         match self {
             Self::Grpo => Table::new(),
@@ -37,10 +37,11 @@ impl LossPreset {
             Self::Rloo => toml! { objective = { advantage = "rloo" } },
             Self::ReinforcePlusPlus => toml! { objective = { advantage = "reinforce++" } },
             Self::ReinforcePlusPlusBaseline => toml! { objective = { advantage = "reinforce++-baseline" } },
-            // The paper's buffer is 4,096 of 20,480 tokens.
+            // The paper's buffer is 4,096 of 20,480 tokens. Its penalty of up to 1 is half the range of its rewards, -1 and 1; here
+            // rewards are 0 and 1.
             Self::Dapo => toml! {
                 objective = { clip_high = 0.28 }
-                rollout = { max_draws = 10, overlong_share = 0.2, overlong_penalty = 1.0 }
+                rollout = { max_draws = 10, overlong_share = 0.2, overlong_penalty = 0.5 }
             },
             Self::Gspo => toml! {
                 objective = { ratio = "sequence", clip_low = 3e-4, clip_high = 4e-4, dual_clip = 0.0, aggregation = "seq-mean-token-mean" }

@@ -8,10 +8,10 @@ use burn::tensor::backend::Backend;
 
 use crate::RlError;
 
-/// How many of the first responses the boundary is found on.
+/// The number of responses the boundary layer is computed from.
 const RESPONSES: usize = 64;
 
-/// The boundary layer by the first responses of some groups; nothing where dynamic sampling left none.
+/// The boundary layer on the first responses of `groups`; `None` if dynamic sampling left none.
 pub(crate) fn find_boundary<B: Backend>(decoder: &Decoder<B>, groups: &[Group]) -> Result<Option<Boundary>, RlError> {
     let mut accumulator = MeasureAccumulator::default();
     let first: Vec<_> = groups.iter().flat_map(Group::scored_sequences).take(RESPONSES).collect();

@@ -1,4 +1,4 @@
-//! Whether what is trained is what was sampled, and what training has done to the full policy.
+//! Log-prob differences between sampling and training, and the full policy's drift from the initial policy.
 
 use bupo_core::{Norm, PolicySite};
 use bupo_eval::Group;
@@ -9,20 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::RlError;
 use crate::update::{PolicySpec, response_stats};
 
-/// How many of a step's responses are looked at: the first of as many groups.
+/// The number of responses measured per step: the first of as many groups.
 const RESPONSES: usize = 16;
 
-/// How far the log-probs of the same tokens under the same policy are apart, as they were when the tokens were sampled and as the
-/// pass that trains finds them. Nats.
+/// Absolute differences in nats between the log-probs of the same tokens under the full policy at sampling and in the training
+/// forward pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SamplingLogpDifference {
-    /// Mean distance.
+    /// The mean.
     pub(crate) mean: f64,
-    /// The largest.
+    /// The maximum.
     pub(crate) max: f64,
+    /// The full policy's mean entropy at these tokens, in nats.
+    pub(crate) entropy: f64,
 }
 
-/// Responses of the policy before training, with its log-probs, on which is measured how far training has moved it.
+/// Responses of the policy before training and its log-probs of their tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct InitialPolicy {
     sequences: Vec<Sequence>,
@@ -30,7 +32,7 @@ pub(crate) struct InitialPolicy {
     temperature: f64,
 }
 
-/// The first responses to the first of a step's questions, as sequences with the log-probs they were sampled with.
+/// The first response of each of the first groups, and its log-probs at sampling.
 pub(crate) fn first_responses(groups: &[Group]) -> (Vec<Sequence>, Vec<Vec<f32>>) {
     let first = groups
         .iter()
@@ -39,7 +41,7 @@ pub(crate) fn first_responses(groups: &[Group]) -> (Vec<Sequence>, Vec<Vec<f32>>
     first.unzip()
 }
 
-/// Compares what responses were sampled with to what the pass that trains says of them.
+/// Compares the log-probs at sampling, `sampled`, with those of the training forward pass; `None` without tokens.
 ///
 /// # Errors
 /// As [`response_stats`].
@@ -49,17 +51,21 @@ pub(crate) fn sampling_logp_difference<B: Backend>(
     sampled: &[Vec<f32>],
     temperature: f64,
     max_tokens_per_batch: usize,
-) -> Result<SamplingLogpDifference, RlError> {
-    let stats = response_stats(decoder, sequences, &full(temperature), max_tokens_per_batch)?;
-    let gaps: Vec<f64> = differences(sampled, stats.iter().map(|stats| &stats.log_probs)).map(f64::abs).collect();
-    Ok(SamplingLogpDifference {
-        mean: gaps.iter().sum::<f64>() / gaps.len().max(1) as f64,
-        max: gaps.iter().copied().fold(0.0, f64::max),
-    })
+) -> Result<Option<SamplingLogpDifference>, RlError> {
+    let stats = response_stats(decoder, sequences, &full_policy(temperature), max_tokens_per_batch)?;
+    let differences: Vec<f64> =
+        log_prob_differences(sampled, stats.iter().map(|stats| &stats.log_probs)).map(f64::abs).collect();
+    let entropies = stats.iter().flat_map(|stats| &stats.entropy).copied().map(f64::from);
+    let tokens = differences.len() as f64;
+    Ok((!differences.is_empty()).then(|| SamplingLogpDifference {
+        mean: differences.iter().sum::<f64>() / tokens,
+        max: differences.iter().copied().fold(0.0, f64::max),
+        entropy: entropies.sum::<f64>() / tokens,
+    }))
 }
 
 impl InitialPolicy {
-    /// Of the policy that is to be trained, on some of its responses.
+    /// Computes the log-probs of the policy's own responses before training.
     ///
     /// # Errors
     /// As [`response_stats`].
@@ -69,28 +75,27 @@ impl InitialPolicy {
         temperature: f64,
         max_tokens_per_batch: usize,
     ) -> Result<Self, RlError> {
-        let stats = response_stats(decoder, &sequences, &full(temperature), max_tokens_per_batch)?;
+        let stats = response_stats(decoder, &sequences, &full_policy(temperature), max_tokens_per_batch)?;
         Ok(Self { sequences, log_probs: stats.into_iter().map(|stats| stats.log_probs).collect(), temperature })
     }
 
-    /// How much less probable the policy finds a token of its former responses, on the mean: an estimate of
-    /// KL(before training || now) in nats per token.
+    /// The mean decrease of the log-probs of the stored tokens: an estimate of KL(before training || now) in nats per token.
     ///
     /// # Errors
     /// As [`response_stats`].
     pub(crate) fn drift<B: Backend>(&self, decoder: &Decoder<B>, max_tokens_per_batch: usize) -> Result<f64, RlError> {
-        let now = response_stats(decoder, &self.sequences, &full(self.temperature), max_tokens_per_batch)?;
+        let now = response_stats(decoder, &self.sequences, &full_policy(self.temperature), max_tokens_per_batch)?;
         let tokens: usize = self.log_probs.iter().map(Vec::len).sum();
-        let sum: f64 = differences(&self.log_probs, now.iter().map(|stats| &stats.log_probs)).sum();
+        let sum: f64 = log_prob_differences(&self.log_probs, now.iter().map(|stats| &stats.log_probs)).sum();
         Ok(sum / tokens.max(1) as f64)
     }
 }
 
-fn full(temperature: f64) -> PolicySpec {
+fn full_policy(temperature: f64) -> PolicySpec {
     PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature }
 }
 
-fn differences<'a>(
+fn log_prob_differences<'a>(
     first: &'a [Vec<f32>],
     second: impl Iterator<Item = &'a Vec<f32>> + 'a,
 ) -> impl Iterator<Item = f64> + 'a {

@@ -1,4 +1,4 @@
-//! Phases: which policy is trained for how many steps, the automatic boundary layer, and when a phase has gone on too long.
+//! Phases: which policy is trained for how many steps, the automatic boundary layer, and the phase guard.
 
 mod auto_layer;
 mod drift;

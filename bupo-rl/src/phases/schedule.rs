@@ -9,45 +9,46 @@ use crate::RlError;
 /// Which policy a phase of the settings trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhaseSite {
-    /// The one that is named.
+    /// A given site.
     At(PolicySite),
-    /// The boundary layer's, found on the first rollouts.
+    /// The boundary layer, chosen on the first rollouts.
     Auto,
 }
 
-/// A phase as settings name it: `site = "layer:6"`, `layer = 6` or `layer = "auto"`.
+/// A phase in the settings: `site = "layer:6"`, `layer = 6` or `layer = "auto"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseConfig {
-    /// The policy whose log-probs the loss is of.
+    /// The policy whose log-probs are in the loss.
     #[serde(alias = "layer")]
     pub site: PhaseSite,
-    /// How many steps it is trained.
+    /// The number of steps.
     pub steps: usize,
-    /// The norm between its state and the unembedding.
+    /// The norm before the unembedding.
     #[serde(default)]
     pub norm: Norm,
 }
 
-/// Some steps of training one policy. Bottom-up Policy Optimization is two of them: an internal layer, then the full
-/// policy (arXiv 2512.19673, section 4).
+/// Consecutive steps that train one policy. Bottom-up Policy Optimization has two phases: an internal layer policy, then the
+/// full policy (arXiv 2512.19673, section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    /// The policy whose log-probs the loss is of.
+    /// The policy whose log-probs are in the loss.
     pub site: PolicySite,
-    /// How many steps it is trained.
+    /// The number of steps.
     pub steps: usize,
-    /// The norm between its state and the unembedding.
+    /// The norm before the unembedding.
     pub norm: Norm,
 }
 
-/// Phases, one after the other. Steps count from 1.
+/// The phases of a run in order. Steps count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     phases: Vec<Phase>,
-    /// Whether each phase's site is yet to be found; until then it is the last layer, the most it can be.
-    open: Vec<bool>,
-    /// Whether each phase was ended before its time.
+    /// Whether each phase's site is `auto` and not resolved yet; until then its site is the last layer, the upper bound.
+    #[serde(rename = "open")]
+    auto: Vec<bool>,
+    /// Whether each phase was ended early.
     ended: Vec<bool>,
 }
 
@@ -57,7 +58,7 @@ impl Schedule {
     /// # Errors
     /// If there are no steps, or a site is outside the model.
     pub fn new(phases: &[PhaseConfig], num_layers: usize) -> Result<Self, RlError> {
-        let mut schedule = Self { phases: Vec::new(), open: Vec::new(), ended: Vec::new() };
+        let mut schedule = Self { phases: Vec::new(), auto: Vec::new(), ended: Vec::new() };
         for phase in phases {
             let site = match phase.site {
                 PhaseSite::At(site) => site,
@@ -65,11 +66,11 @@ impl Schedule {
             };
             site.depth(num_layers)?;
             schedule.phases.push(Phase { site, steps: phase.steps, norm: phase.norm });
-            schedule.open.push(phase.site == PhaseSite::Auto);
+            schedule.auto.push(phase.site == PhaseSite::Auto);
             schedule.ended.push(false);
         }
         if schedule.steps() == 0 {
-            return Err(RlError::Config("the phases have no steps; give at least one phase with steps from 1".into()));
+            return Err(RlError::Config("the phases have no steps; give at least one phase with steps >= 1".into()));
         }
         Ok(schedule)
     }
@@ -79,26 +80,26 @@ impl Schedule {
         &self.phases
     }
 
-    /// Whether each phase's site is yet to be found.
-    pub fn open(&self) -> &[bool] {
-        &self.open
+    /// Whether each phase's site is `auto` and not resolved yet.
+    pub fn auto(&self) -> &[bool] {
+        &self.auto
     }
 
-    /// Whether any phase's site is yet to be found.
-    pub fn is_open(&self) -> bool {
-        self.open.contains(&true)
+    /// Whether the site of any phase is not resolved yet.
+    pub fn has_auto_layer(&self) -> bool {
+        self.auto.contains(&true)
     }
 
-    /// Settles the sites that were yet to be found.
+    /// Sets the site of all phases that are not resolved yet.
     pub fn resolve_auto_layer(&mut self, site: PolicySite) {
-        for (phase, open) in self.phases.iter_mut().zip(&mut self.open) {
-            if std::mem::take(open) {
+        for (phase, auto) in self.phases.iter_mut().zip(&mut self.auto) {
+            if std::mem::take(auto) {
                 phase.site = site;
             }
         }
     }
 
-    /// Ends the phase of a step (from 1) with that step, however many it was to have.
+    /// Ends the phase of a step (from 1) with that step.
     pub fn end(&mut self, step: usize) {
         let (number, _) = self.at(step);
         let before: usize = self.phases[..number - 1].iter().map(|phase| phase.steps).sum();
@@ -106,12 +107,12 @@ impl Schedule {
         self.ended[number - 1] = true;
     }
 
-    /// Takes over what another schedule of the same phases has come to: sites that were found, phases that were ended.
-    pub fn resolve_auto_layer_as(&mut self, other: &Self) {
+    /// Copies from a checkpoint's schedule of the same phases: resolved sites and phases ended early.
+    pub fn restore(&mut self, other: &Self) {
         for (index, (phase, was)) in self.phases.iter_mut().zip(&other.phases).enumerate() {
-            if self.open[index] {
+            if self.auto[index] {
                 phase.site = was.site;
-                self.open[index] = other.open[index];
+                self.auto[index] = other.auto[index];
             }
             if other.ended[index] {
                 phase.steps = was.steps;
@@ -125,7 +126,7 @@ impl Schedule {
         self.phases.iter().map(|phase| phase.steps).sum()
     }
 
-    /// The phase of a step (from 1) and its number (from 1); the last one's beyond the end.
+    /// The phase of a step (from 1) and its number (from 1); beyond the end, the last phase.
     pub fn at(&self, step: usize) -> (usize, Phase) {
         let mut end = 0;
         for (index, phase) in self.phases.iter().enumerate() {
@@ -188,32 +189,32 @@ mod tests {
     }
 
     #[test]
-    fn empty_phases_are_passed_over() -> Result<(), RlError> {
+    fn empty_phases_are_skipped() -> Result<(), RlError> {
         let schedule = Schedule::new(&[phase(LAYER_3, 0), phase(FULL, 1)], 4)?;
         assert_eq!(schedule.at(1), (2, Phase { site: PolicySite::Full, steps: 1, norm: Norm::None }));
         Ok(())
     }
 
     #[test]
-    fn a_layer_to_be_found_is_settled_once_and_alone() -> Result<(), RlError> {
+    fn an_auto_layer_is_resolved_once() -> Result<(), RlError> {
         let mut schedule = Schedule::new(&[phase(PhaseSite::Auto, 1), phase(LAYER_3, 1), phase(FULL, 1)], 4)?;
-        assert!(schedule.is_open());
+        assert!(schedule.has_auto_layer());
         schedule.resolve_auto_layer(PolicySite::Layer(2));
         schedule.resolve_auto_layer(PolicySite::Layer(1));
         assert_eq!(
-            (schedule.is_open(), sites(&schedule)),
+            (schedule.has_auto_layer(), sites(&schedule)),
             (false, ["layer:2", "layer:3", "full"].map(String::from).into())
         );
         Ok(())
     }
 
     #[test]
-    fn a_phase_that_is_ended_stays_ended_whatever_the_settings_say() -> Result<(), RlError> {
+    fn a_phase_ended_early_stays_ended_with_longer_settings() -> Result<(), RlError> {
         let mut schedule = Schedule::new(&[phase(LAYER_3, 5), phase(FULL, 2)], 4)?;
         schedule.end(3);
         assert_eq!(sites(&schedule), ["layer:3", "layer:3", "layer:3", "full", "full"]);
         let mut longer = Schedule::new(&[phase(LAYER_3, 9), phase(FULL, 3)], 4)?;
-        longer.resolve_auto_layer_as(&schedule);
+        longer.restore(&schedule);
         assert_eq!(sites(&longer), ["layer:3", "layer:3", "layer:3", "full", "full", "full"]);
         longer.end(5);
         assert_eq!(longer.steps(), 5);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn sites_are_written_in_three_ways() -> Result<(), Box<dyn std::error::Error>> {
+    fn sites_have_three_notations() -> Result<(), Box<dyn std::error::Error>> {
         let read = |text: &str| toml::from_str::<PhaseConfig>(text).map(|phase| phase.site);
         assert_eq!(read("site = \"layer:3\"\nsteps = 1")?, LAYER_3);
         assert_eq!(read("layer = 3\nsteps = 1")?, LAYER_3);

@@ -3,16 +3,23 @@
 use bupo_eval::{Group, mean_and_std};
 use serde::{Deserialize, Serialize};
 
-/// Means over a step's sampled responses.
+use super::reward_shaping::has_variance;
+
+/// Means over a step's sampled responses. Rewards are those of responses that were graded; without any, their metrics are NaN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RolloutMetrics {
     /// Mean reward.
+    #[serde(deserialize_with = "crate::trainer::nan_if_null")]
     pub reward: f64,
-    /// Its standard error, from the spread of the groups' means.
+    /// The mean reward's standard error, from the standard deviation of the groups' means.
+    #[serde(deserialize_with = "crate::trainer::nan_if_null")]
     pub reward_error: f64,
     /// Mean over groups of the rewards' standard deviation.
+    #[serde(deserialize_with = "crate::trainer::nan_if_null")]
     pub reward_std: f64,
-    /// Share of groups without reward variance, whose advantages are all 0.
+    /// Share of groups without reward variance, whose group-relative advantages are all 0. Rewards are compared, not their
+    /// rounded standard deviation.
+    #[serde(deserialize_with = "crate::trainer::nan_if_null")]
     pub frac_reward_zero_std: f64,
     /// Responses sampled; with dynamic sampling, more than are trained on.
     pub responses: usize,
@@ -28,20 +35,29 @@ pub struct RolloutMetrics {
     /// Prompt and response tokens.
     #[serde(skip)]
     pub(crate) tokens: usize,
+    /// Whether every graded response has reward 0.
+    #[serde(skip)]
+    pub(crate) all_zero: bool,
 }
 
 impl RolloutMetrics {
     pub(crate) fn of(groups: &[Group]) -> Self {
-        let per_group: Vec<(f64, f64)> = groups.iter().map(|group| mean_and_std(&group.scores())).collect();
+        let scores = groups.iter().map(|group| (has_variance(group), group.scores().into_iter().flatten().collect()));
+        let graded: Vec<(bool, Vec<f64>)> =
+            scores.filter(|(_, scores): &(bool, Vec<f64>)| !scores.is_empty()).collect();
+        let per_group: Vec<(f64, f64)> = graded.iter().map(|(_, scores)| mean_and_std(scores)).collect();
         let mean = |values: Vec<f64>| mean_and_std(&values).0;
+        let measured = |value: f64| if graded.is_empty() { f64::NAN } else { value };
+        let zero_std = graded.iter().map(|(has_variance, _)| f64::from(u8::from(!has_variance))).collect();
         let (reward, spread) = mean_and_std(&per_group.iter().map(|(reward, _)| *reward).collect::<Vec<_>>());
         let responses = || groups.iter().flat_map(|group| &group.responses);
         let prompts: usize = groups.iter().map(|group| group.question.tokens.len() * group.responses.len()).sum();
         Self {
-            reward,
-            reward_error: spread / (per_group.len().max(1) as f64).sqrt(),
-            reward_std: mean(per_group.iter().map(|(_, std)| *std).collect()),
-            frac_reward_zero_std: mean(per_group.iter().map(|(_, std)| f64::from(u8::from(*std == 0.0))).collect()),
+            reward: measured(reward),
+            reward_error: measured(spread / (per_group.len().max(1) as f64).sqrt()),
+            reward_std: measured(mean(per_group.iter().map(|(_, std)| *std).collect())),
+            frac_reward_zero_std: measured(mean(zero_std)),
+            all_zero: !graded.is_empty() && graded.iter().flat_map(|(_, scores)| scores).all(|score| *score == 0.0),
             response_length: mean(responses().map(|response| response.tokens.len() as f64).collect()),
             truncated: mean(responses().map(|response| f64::from(u8::from(!response.finished))).collect()),
             empty: mean(responses().map(|r| f64::from(u8::from(r.finished && r.tokens.len() <= 1))).collect()),

@@ -1,10 +1,10 @@
-//! A step's responses: sampled, graded, filtered and rewarded.
+//! A step's responses: sampling, grading, filtering, reward shaping.
 
 mod metrics;
 mod reward_shaping;
 mod sample_groups;
 
 pub use metrics::RolloutMetrics;
-pub(crate) use reward_shaping::advantages;
+pub(crate) use reward_shaping::{StepAdvantages, advantages};
 pub use reward_shaping::{has_reward_variance, overlong_penalty};
 pub(crate) use sample_groups::{Rollout, rollout};

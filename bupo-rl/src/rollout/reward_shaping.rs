@@ -1,37 +1,129 @@
-//! Rewards of groups: whether they vary, how length shapes them, and the advantages that follow.
+//! Reward variance, over-long reward shaping, and the advantages of a step's groups.
 
 use bupo_eval::Group;
 
 use crate::config::RolloutConfig;
 use crate::loss::{Advantage, RewardedLength};
 
-/// Whether a group's rewards tell its responses apart. The rewards themselves are compared: their standard deviation may
-/// be above 0 by rounding alone.
+/// Whether a group has rewards that differ, or is a group of one. Compares the rewards: the standard deviation of equal rewards
+/// may be above 0 by rounding.
 pub fn has_reward_variance(rewards: &[f64]) -> bool {
     rewards.len() == 1 || rewards.iter().any(|reward| *reward != rewards[0])
 }
 
-/// The over-long penalty of DAPO (arXiv 2503.14476, equation 13): 0 up to `limit - buffer` tokens, then falling linearly to
-/// `-factor` at `limit`.
+/// The over-long penalty of DAPO (arXiv 2503.14476, equation 13): 0 up to `limit - buffer` tokens, then linear down to `-factor`
+/// at `limit`.
 pub fn overlong_penalty(tokens: usize, limit: usize, buffer: usize, factor: f64) -> f64 {
     let beyond = (tokens + buffer).saturating_sub(limit);
     if beyond == 0 { 0.0 } else { -(beyond as f64) / buffer as f64 * factor }
 }
 
-/// Each group's advantages, rewards shaped by length where the settings say so.
-pub(crate) fn advantages(groups: &[Group], advantage: Advantage, settings: &RolloutConfig) -> Vec<Vec<f64>> {
-    let limit = settings.max_new_tokens;
-    let buffer = (settings.overlong_share * limit as f64).round() as usize;
-    let scored: Vec<Vec<RewardedLength>> = groups
+/// The advantages of a step's responses by group, and whether any of them is not 0.
+pub(crate) struct StepAdvantages {
+    /// By group and response; 0 for a response that a scorer failed to grade.
+    pub(crate) values: Vec<Vec<f64>>,
+    /// Whether rewards differ where `advantage` compares them: within groups, or over the step.
+    pub(crate) vary: bool,
+}
+
+/// The advantages from rewards with the over-long penalty applied. Responses that a scorer failed to grade do not count in means
+/// and standard deviations; nor does the only graded response of a larger group, which has nothing to be compared with.
+pub(crate) fn advantages(groups: &[Group], advantage: Advantage, settings: &RolloutConfig) -> StepAdvantages {
+    let (limit, buffer) = (settings.max_new_tokens, settings.overlong_tokens());
+    let graded: Vec<Vec<(usize, RewardedLength)>> = groups
         .iter()
         .map(|group| {
-            let scored = group.responses.iter().map(|response| {
-                let tokens = response.tokens.len();
-                let penalty = overlong_penalty(tokens, limit, buffer, settings.overlong_penalty);
-                RewardedLength { reward: response.graded.score + penalty, tokens }
-            });
-            scored.collect()
+            let responses = group.responses.iter().enumerate().filter(|(_, response)| response.failure.is_none());
+            let rewarded: Vec<_> = responses
+                .map(|(index, response)| {
+                    let tokens = response.tokens.len();
+                    let penalty = overlong_penalty(tokens, limit, buffer, settings.overlong_penalty);
+                    (index, RewardedLength { reward: response.graded.score + penalty, tokens })
+                })
+                .collect();
+            if rewarded.len() == 1 && group.responses.len() > 1 { Vec::new() } else { rewarded }
         })
         .collect();
-    advantage.of(&scored)
+    let rewarded: Vec<Vec<RewardedLength>> =
+        graded.iter().map(|group| group.iter().map(|(_, rewarded)| *rewarded).collect()).collect();
+    let rewards: Vec<Vec<f64>> =
+        rewarded.iter().map(|group| group.iter().map(|rewarded| rewarded.reward).collect()).collect();
+    let vary = match advantage {
+        Advantage::ReinforcePlusPlus => has_reward_variance(&rewards.concat()),
+        _ => rewards.iter().any(|rewards| has_reward_variance(rewards)),
+    };
+    let mut values: Vec<Vec<f64>> = groups.iter().map(|group| vec![0.0; group.responses.len()]).collect();
+    for ((values, group), advantages) in values.iter_mut().zip(&graded).zip(advantage.of(&rewarded)) {
+        for ((index, _), advantage) in group.iter().zip(advantages) {
+            values[*index] = advantage;
+        }
+    }
+    StepAdvantages { values, vary }
+}
+
+/// Whether a group's graded responses have reward variance.
+pub(crate) fn has_variance(group: &Group) -> bool {
+    let scores: Vec<f64> = group.scores().into_iter().flatten().collect();
+    (scores.len() > 1 || group.responses.len() == 1) && has_reward_variance(&scores)
+}
+
+#[cfg(test)]
+mod tests {
+    use bupo_eval::{Question, ScoredResponse};
+    use bupo_grade::Graded;
+
+    use super::*;
+    use crate::loss::group_advantages;
+
+    /// A group of responses of these rewards; `None` if the scorer failed.
+    fn group(rewards: &[Option<f64>]) -> Group {
+        let response = |reward: &Option<f64>| ScoredResponse {
+            tokens: vec![1; 3],
+            log_probs: vec![0.0; 3],
+            text: String::new(),
+            graded: Graded { score: reward.unwrap_or(0.0), extracted: None },
+            failure: reward.is_none().then(|| "it timed out".into()),
+            finished: true,
+        };
+        let question =
+            Question { prompt: String::new(), tokens: vec![1], answer: String::new(), data_source: String::new() };
+        Group { question, responses: rewards.iter().map(response).collect() }
+    }
+
+    #[test]
+    fn responses_without_a_grade_are_not_in_the_group_statistics() {
+        let settings = RolloutConfig::default();
+        let groups = [
+            group(&[Some(1.0), None, Some(1.0), Some(0.0)]),
+            group(&[Some(1.0), None, Some(1.0)]),
+            group(&[None, Some(1.0)]),
+            group(&[None, None]),
+        ];
+        for advantage in [Advantage::Grpo, Advantage::DrGrpo, Advantage::Rloo, Advantage::ReinforcePlusPlusBaseline] {
+            let found = advantages(&groups, advantage, &settings);
+            let only_graded = advantages(
+                &[group(&[Some(1.0), Some(1.0), Some(0.0)]), group(&[Some(1.0), Some(1.0)])],
+                advantage,
+                &settings,
+            );
+            let [first, second] = &only_graded.values[..] else { unreachable!() };
+            assert_eq!(found.values[0], [first[0], 0.0, first[1], first[2]], "{advantage:?}");
+            assert_eq!(found.values[1], [second[0], 0.0, second[1]], "{advantage:?}");
+            assert_eq!((&found.values[2][..], &found.values[3][..]), (&[0.0; 2][..], &[0.0; 2][..]));
+            assert!(found.vary);
+        }
+        assert_eq!(
+            advantages(&groups[..1], Advantage::Grpo, &settings).values[0][0],
+            group_advantages(&[1.0, 1.0, 0.0])[0]
+        );
+        assert!(!advantages(&groups[1..], Advantage::Grpo, &settings).vary);
+        assert_eq!(groups.each_ref().map(has_variance), [true, false, false, false]);
+    }
+
+    #[test]
+    fn reinforce_compares_rewards_over_the_step() {
+        let groups = [group(&[Some(1.0), Some(1.0)]), group(&[Some(0.0), Some(0.0)])];
+        let varies = |advantage| advantages(&groups, advantage, &RolloutConfig::default()).vary;
+        assert_eq!((varies(Advantage::ReinforcePlusPlus), varies(Advantage::Grpo)), (true, false));
+    }
 }

@@ -1,11 +1,11 @@
-//! The responses of one step: drawn, graded, filtered, and what they came to.
+//! Sampling of one step's groups, with dynamic sampling.
 
 use bupo_core::{Norm, PolicySite};
 use bupo_eval::{Group, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 
 use super::metrics::RolloutMetrics;
-use super::reward_shaping::has_reward_variance;
+use super::reward_shaping::has_variance;
 use crate::RlError;
 use crate::config::RolloutConfig;
 use crate::data::Questions;
@@ -13,16 +13,16 @@ use crate::random::{Purpose, stream_seed};
 
 /// A step's groups.
 pub(crate) struct Rollout {
-    /// Those to learn from.
+    /// The groups to train on.
     pub(crate) groups: Vec<Group>,
-    /// Of all that were sampled.
+    /// Metrics of all sampled groups.
     pub(crate) metrics: RolloutMetrics,
 }
 
 /// Samples a step's groups from the full policy. `draws` counts the draws of prompts over the whole run.
 ///
-/// With dynamic sampling, groups whose rewards are all equal are left out and further prompts drawn, until there are
-/// enough or the draws of a step are used up.
+/// With dynamic sampling, groups without reward variance are dropped and further prompts drawn, until there are
+/// `settings.prompts` groups or `settings.max_draws` draws were made.
 pub(crate) fn rollout<B: Backend>(
     sampler: &Sampler<'_, B>,
     questions: &dyn Questions,
@@ -45,7 +45,7 @@ pub(crate) fn rollout<B: Backend>(
         };
         let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| questions.grade(answered))?;
         let dynamic = settings.max_draws > 1;
-        groups.extend(drawn.iter().filter(|group| !dynamic || has_reward_variance(&group.scores())).cloned());
+        groups.extend(drawn.iter().filter(|group| !dynamic || has_variance(group)).cloned());
         sampled.extend(drawn);
         if groups.len() >= settings.prompts {
             groups.truncate(settings.prompts);

@@ -1,4 +1,4 @@
-//! A small model computed on a device, to be compared with another device's numbers: everything that training rests on.
+//! The device check: the computations of training on a small model, to compare one device with another.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::update::{
     AdamWSettings, DecoderOptimizer, LossSpec, PolicySpec, Sample, kl_to_full, response_stats, update,
 };
 
-/// Grouped heads, head norms, widths that are no powers of two, a vocabulary that is no multiple of anything.
+/// Grouped-query attention, head norms, widths that are not powers of two, a prime vocabulary size.
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
     "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 80, "vocab_size": 211, "tie_word_embeddings": false}"#;
 const SITES: [(PolicySite, Norm); 5] = [
@@ -26,51 +26,52 @@ const SITES: [(PolicySite, Norm); 5] = [
 ];
 const SEED: u64 = 3;
 
-/// Numbers by what they are of.
+/// The results on one device, by quantity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceNumbers {
     precision: Precision,
     numbers: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// How far two devices' numbers are apart.
+/// The difference of one quantity between two devices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// What the numbers are of.
+    /// The quantity.
     pub what: &'static str,
-    /// The largest distance, over the largest number where that is above 1; infinite where one is no number.
+    /// The largest absolute difference, divided by the largest absolute value if that is above 1; infinite if a value is not
+    /// finite.
     pub largest: f64,
-    /// What rounding may come to.
+    /// The tolerance for rounding.
     pub allowed: f64,
 }
 
-/// How coarse the numbers are that products are made of.
+/// The precision of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Precision {
     F32,
-    /// f32 with the 11 bits that NVIDIA's units for products read of it.
+    /// f32 inputs rounded to TF32 (11 significant bits) by tensor cores.
     Tf32,
     Bf16,
 }
 
-/// What is compared, and what rounding may come to in f32 and in bf16; in TF32 to a quarter of that, for it has more bits. Sampled tokens
-/// are the same in f32, for the same random numbers: that rounding takes another one has odds of a thousand to one here. Otherwise they
-/// need not be. Nor need weights: where a gradient is rounding alone, AdamW takes a whole step all the same.
+/// The quantities and their tolerances in f32 and in bf16 (`None`: not compared); in TF32 a quarter of the latter. Sampled tokens
+/// are equal in f32 with the same random numbers: the probability that rounding changes one is about 1/1000 here. Weights are
+/// compared in f32 only: where a gradient consists of rounding errors, AdamW still makes a full step.
 const ALLOWED: [(&str, f64, Option<f64>); 10] = [
     ("log-probs", 1e-4, Some(2e-2)),
     ("entropies", 1e-4, Some(2e-2)),
     ("KL(layer || full)", 1e-4, Some(2e-2)),
     (SAMPLED, 0.0, None),
     ("sampled tokens' log-probs", 1e-4, None),
-    (GAP, 1e-4, Some(2e-2)),
+    (LOGP_DIFFERENCE, 1e-4, Some(2e-2)),
     ("loss", 1e-4, Some(2e-2)),
     ("gradient norm", 1e-3, Some(2e-2)),
     (MOMENTS, 1e-4, Some(5e-2)),
     ("weights after two updates", 1e-4, None),
 ];
 const SAMPLED: &str = "sampled tokens";
-const GAP: &str = "log-probs when sampled less when trained";
-const MOMENTS: &str = "gradients' means";
+const LOGP_DIFFERENCE: &str = "log-probs at sampling less in training";
+const MOMENTS: &str = "first moments";
 
 impl Precision {
     fn of<B: Backend>(dtype: ComputeDtype, device: &B::Device) -> Self {
@@ -81,7 +82,7 @@ impl Precision {
         }
     }
 
-    /// What is compared, and how far it may be apart.
+    /// The compared quantities and their tolerances.
     fn allowed(self) -> impl Iterator<Item = (&'static str, f64)> {
         ALLOWED.into_iter().filter_map(move |(what, in_f32, in_bf16)| match self {
             Self::F32 => Some((what, in_f32)),
@@ -92,14 +93,14 @@ impl Precision {
 }
 
 impl DeviceNumbers {
-    /// Computes log-probs, entropies and divergences at several sites, samples, and updates the model twice: a layer's policy, then
-    /// the full one.
+    /// Computes log-probs, entropies and KL divergences at several sites, samples responses, and makes two updates: of a layer
+    /// policy, then of the full policy.
     ///
     /// # Errors
-    /// If something is not finite.
+    /// If logits are not finite.
     pub fn on<B: Backend>(dtype: ComputeDtype, device: &B::Device) -> Result<Self, RlError> {
         let config = ModelConfig::from_json(CONFIG)?;
-        let decoder: Decoder<B> = Decoder::build(&config, &mut Pronounced(RandomInit::new(SEED, device.clone())))?;
+        let decoder: Decoder<B> = Decoder::build(&config, &mut ScaledInit(RandomInit::new(SEED, device.clone())))?;
         let mut decoder = decoder.with_compute_dtype(dtype);
         let mut computed = Self { precision: Precision::of::<B>(dtype, device), numbers: BTreeMap::new() };
         let sequences = sequences(config.vocab_size);
@@ -134,15 +135,15 @@ impl DeviceNumbers {
             let spec = PolicySpec { site, norm, temperature };
             for (response, again) in responses.iter().zip(response_stats(&decoder, &answered, &spec, 64)?) {
                 let tokens: Vec<f32> = response.tokens.iter().map(|token| *token as f32).collect();
-                let gaps: Vec<f32> = response.log_probs.iter().zip(&again.log_probs).map(|(a, b)| a - b).collect();
+                let differences = response.log_probs.iter().zip(&again.log_probs).map(|(a, b)| (a - b).abs());
                 computed.add(SAMPLED, &tokens);
                 computed.add("sampled tokens' log-probs", &response.log_probs);
-                let largest = gaps.iter().fold(0.0_f32, |largest, gap| largest.max(gap.abs()));
-                computed.add(GAP, &[largest]);
+                let largest = differences.fold(0.0, f32::max);
+                computed.add(LOGP_DIFFERENCE, &[largest]);
             }
         }
         let objective = Objective { kl_coefficient: 0.1, entropy_coefficient: 0.01, ..Objective::default() };
-        // Where a gradient is rounding alone, AdamW takes a whole step in the direction of its sign unless epsilon is larger.
+        // With a larger epsilon, gradients that consist of rounding errors do not become full steps.
         let settings = AdamWSettings { learning_rate: 1e-2, epsilon: 1e-3, ..AdamWSettings::default() };
         let mut optimizer = DecoderOptimizer::new(settings);
         for (site, norm) in [SITES[2], SITES[0]] {
@@ -155,7 +156,7 @@ impl DeviceNumbers {
                 .map(|(index, (sequence, old))| Sample {
                     sequence: sequence.clone(),
                     advantage: [1.0, -0.5, 0.25][index % 3],
-                    // Ratios within the clip, beyond it, and none.
+                    // Ratios of 1, within the clip range, and beyond it.
                     old_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob - 0.15 * index as f32).collect()),
                     ref_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob + 0.1).collect()),
                 })
@@ -166,7 +167,7 @@ impl DeviceNumbers {
             computed.add("gradient norm", &[stats.grad_norm as f32]);
         }
         for moments in optimizer.moments().values() {
-            // Clipped to a norm of 1 and a tenth of that: made as large as other numbers are.
+            // The clipped gradient has norm 1 and the moment a tenth of it: scaled to the size of the other quantities.
             let means: Vec<f32> = moments.first.to_data().iter::<f32>().map(|mean| mean * 100.0).collect();
             computed.add(MOMENTS, &means);
         }
@@ -176,7 +177,7 @@ impl DeviceNumbers {
         Ok(computed)
     }
 
-    /// How far another device's numbers are from these, and how far the dtype of those lets them be.
+    /// The differences of another device's results from these, with the tolerances of that device's precision.
     pub fn compare(&self, other: &Self) -> Vec<Difference> {
         let values = |computed: &Self, what| computed.numbers.get(what).cloned().unwrap_or_default();
         let apart = other.precision.allowed().map(|(what, allowed)| {
@@ -199,19 +200,19 @@ impl DeviceNumbers {
 }
 
 impl Difference {
-    /// Whether rounding explains it.
+    /// Whether the difference is within the tolerance.
     pub fn is_rounding(&self) -> bool {
         self.largest <= self.allowed
     }
 }
 
-/// Fresh weights with policies that prefer some tokens to others; 8 times a number is exact on every device.
-struct Pronounced<B: Backend>(RandomInit<B>);
+/// Random weights scaled by 8, so that policies are not close to uniform; scaling by a power of two is exact.
+struct ScaledInit<B: Backend>(RandomInit<B>);
 
-impl<B: Backend> ParamSource<B> for Pronounced<B> {
+impl<B: Backend> ParamSource<B> for ScaledInit<B> {
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>, ModelError> {
-        let fresh = self.0.tensor(name, shape)?;
-        Ok(if name.ends_with("norm.weight") { fresh } else { fresh * 8.0 })
+        let random = self.0.tensor(name, shape)?;
+        Ok(if name.ends_with("norm.weight") { random } else { random * 8.0 })
     }
 }
 
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_apart_is_told_apart() {
+    fn differences_beyond_the_tolerance_are_found() {
         let mut one = DeviceNumbers { precision: Precision::F32, numbers: BTreeMap::new() };
         ALLOWED.iter().for_each(|(what, ..)| one.add(what, &[1.0, 20.0]));
         assert!(one.compare(&one).iter().all(|difference| difference.largest == 0.0 && difference.is_rounding()));
@@ -244,13 +245,13 @@ mod tests {
                 one.compare(&other).iter().filter(|found| !found.is_rounding()).map(|found| found.what).collect();
             assert_eq!(apart, ["log-probs"], "{wrong:?}");
         }
-        // What is coarser is allowed more, and not asked for the same tokens.
+        // Lower precision has larger tolerances, and sampled tokens are not compared.
         for (precision, compared, distance) in [(Precision::Tf32, 7, 4e-3), (Precision::Bf16, 7, 1.9e-2)] {
             let mut other = DeviceNumbers { precision, numbers: BTreeMap::new() };
             ALLOWED.iter().for_each(|(what, ..)| other.add(what, &[1.0 + distance * 20.0, 20.0]));
             let found = one.compare(&other);
             assert!(found.len() == compared && found.iter().all(Difference::is_rounding), "{found:?}");
-            other.add(GAP, &[0.0]);
+            other.add(LOGP_DIFFERENCE, &[0.0]);
             assert!(!one.compare(&other).iter().all(Difference::is_rounding));
         }
     }

@@ -1,4 +1,4 @@
-//! Supervised training from scratch: how the model inside the program was made.
+//! Supervised training from scratch, which made the embedded model.
 
 use std::fs;
 use std::path::Path;
@@ -19,38 +19,37 @@ use crate::random::{Purpose, stream, stream_seed};
 use crate::trainer::make_empty_folder;
 use crate::update::{AdamWSettings, DecoderOptimizer, PolicySpec, accumulate};
 
-/// Sequences run at once.
+/// Sequences per micro-batch.
 const BLOCK: usize = 32;
-/// The text that ends a response.
+/// The end-of-sequence token.
 const END: &str = "<|endoftext|>";
 
-/// Settings of a warm-up.
+/// Settings of supervised training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PretrainConfig {
-    /// Seeds weights and problems.
+    /// The seed of weights and problems.
     pub seed: u64,
-    /// How many updates.
+    /// The number of updates.
     pub steps: usize,
     /// Problems per update, each with its worked solution.
     pub batch: usize,
-    /// The highest step size: reached after a tenth of the steps, then falling along a cosine to a tenth of it.
+    /// The highest learning rate: reached after a tenth of the steps, then cosine decay to a tenth of it.
     pub learning_rate: f64,
-    /// Width of the residual stream; heads are 32 wide, half as many for keys and values.
+    /// Width of the residual stream. Heads have 32 dimensions; there are half as many key-value heads.
     pub hidden_size: usize,
     /// Number of layers.
     pub num_layers: usize,
-    /// The chance that a step of a worked solution goes wrong. A model that knows how to solve problems but has learned
-    /// to slip is what reinforcement learning can mend.
+    /// The probability that a step of a worked solution is wrong, so that reinforcement learning has something to improve.
     pub slip_rate: f64,
-    /// The dtype the model is saved in.
+    /// The dtype of the saved model.
     pub dtype: SaveDtype,
 }
 
 /// Trains a Qwen3-architecture model from scratch on a task's worked solutions and saves it as a Hugging Face folder.
-/// `report` sees each step's number and its loss in nats per token.
+/// `report` gets each step's number and loss in nats per token.
 ///
 /// # Errors
-/// If sizes do not fit together, the folder is taken, or something cannot be written.
+/// If sizes do not fit together, the folder is not empty, or a file cannot be written.
 pub fn pretrain<B: Backend>(
     config: &PretrainConfig,
     task: &dyn Task,
@@ -58,7 +57,7 @@ pub fn pretrain<B: Backend>(
     device: &B::Device,
     mut report: impl FnMut(usize, f64),
 ) -> Result<(), RlError> {
-    let files = write_companions(config, folder)?;
+    let files = write_config_and_tokenizer(config, folder)?;
     let model_config = ModelConfig::from_json(&files.text("config.json")?)?;
     let tokenizer = TextTokenizer::load(&files)?;
     let end = *model_config.eos_token_ids.first().unwrap_or(&0);
@@ -77,7 +76,7 @@ pub fn pretrain<B: Backend>(
                 Ok(Sequence { prompt: tokenizer.encode(&problem.prompt)?, response })
             })
             .collect::<Result<_, RlError>>()?;
-        // Blocks of like lengths need little padding.
+        // Micro-batches of similar lengths need little padding.
         sequences.sort_by_key(Sequence::len);
         let tokens = sequences.iter().map(|sequence| sequence.response.len()).sum::<usize>() as f64;
         let mut gradients = Gradients::<B>::new();
@@ -105,8 +104,8 @@ fn learning_rate(config: &PretrainConfig, step: usize) -> f64 {
     config.learning_rate * (0.55 + 0.45 * (std::f64::consts::PI * done).cos())
 }
 
-/// Config, generation config and tokenizer, as transformers reads them.
-fn write_companions(config: &PretrainConfig, folder: &Path) -> Result<ModelFiles, RlError> {
+/// Writes config, generation config and tokenizer in the format of transformers.
+fn write_config_and_tokenizer(config: &PretrainConfig, folder: &Path) -> Result<ModelFiles, RlError> {
     const HEAD_DIM: usize = 32;
     let heads = config.hidden_size / HEAD_DIM;
     if heads == 0 || !config.hidden_size.is_multiple_of(2 * HEAD_DIM) || config.num_layers == 0 {

@@ -1,69 +1,97 @@
-//! Learning from recorded rollouts, without generation: how anyone can check an update against another program.
+//! Updates on recorded rollouts without generation, for comparison with other implementations.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use bupo_models::{Decoder, Sequence};
+use bupo_runs::{JsonLine, JsonLinesOptions, read_json_lines};
 use burn::tensor::backend::Backend;
 use serde::Deserialize;
 
 use crate::RlError;
+use crate::config::TrainConfig;
 use crate::loss::RewardedLength;
-use crate::update::{DecoderOptimizer, LossSpec, Sample, UpdateStats, response_stats, update};
+use crate::update::{DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats, response_stats, update};
 
-/// Rewards beyond this are mistakes, and their squares might not be numbers.
+/// Larger rewards are taken for errors; their squares could overflow.
 const MAX_REWARD: f64 = 1e9;
 
-/// A line of recorded rollouts. The response is taken whole: it is the recorder who ends it at its first
-/// end-of-sequence id.
+/// A recorded rollout. The response is used whole: it must already end at its first end-of-sequence id.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct RecordedRollout {
     /// Responses to one prompt share a group.
     pub group: u64,
-    /// The prompt's ids.
+    /// The prompt's token ids.
     pub prompt: Vec<u32>,
-    /// The response's ids.
+    /// The response's token ids.
     pub response: Vec<u32>,
-    /// What the response is worth.
+    /// The reward.
     pub reward: f64,
 }
 
-/// Reads recorded rollouts, one JSON object a line.
+/// Reads recorded rollouts, one JSON object per line.
 ///
 /// # Errors
-/// Names the first line that is malformed, empty of tokens, or has an id outside the vocabulary.
+/// Names the first line that is invalid, has no tokens, or has a token id outside the vocabulary of size `vocab`.
 pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, RlError> {
-    let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
     let mut rollouts = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let wrong = |reason: String| RlError::Rollout { path: path.to_path_buf(), line: index + 1, reason };
-        if line.trim().is_empty() {
-            return Err(wrong("the line is empty; each line is one rollout".into()));
-        }
-        let rollout: RecordedRollout = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+    for JsonLine { number, value: rollout } in read_json_lines::<RecordedRollout>(path, JsonLinesOptions::default())? {
+        let error = |reason: String| RlError::Rollout { path: path.to_path_buf(), line: number, reason };
         for (name, ids) in [("prompt", &rollout.prompt), ("response", &rollout.response)] {
             if ids.is_empty() {
-                return Err(wrong(format!("{name} has no tokens")));
+                return Err(error(format!("{name} has no tokens")));
             }
             if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-                return Err(wrong(format!("{name} has token id {id}, outside the model's vocabulary of {vocab}")));
+                return Err(error(format!("{name} has token id {id}, outside the model's vocabulary of {vocab}")));
             }
         }
         if rollout.reward.is_nan() || rollout.reward.abs() > MAX_REWARD {
-            return Err(wrong(format!("reward is {:e}; it must be within {MAX_REWARD:e} of 0", rollout.reward)));
+            return Err(error(format!("reward is {:e}; it must be within {MAX_REWARD:e} of 0", rollout.reward)));
         }
         rollouts.push(rollout);
     }
     if rollouts.is_empty() {
-        return Err(RlError::NoData { path: path.to_path_buf(), reason: "there are no rollouts in it".into() });
+        return Err(RlError::NoData { path: path.to_path_buf(), reason: "the file has no rollouts".into() });
     }
     Ok(rollouts)
 }
 
-/// Makes `updates` updates, each on all rollouts as one mini-batch, and hands each one's figures to `report`.
+impl LossSpec {
+    /// The loss of `bupo replay`: the default objective, changed by pairs such as `loss=gspo` or `objective.clip_high=0.3`, of
+    /// `policy`, whose temperature is that of the log-probs. `rollout.max_new_tokens` sets what `seq-mean-token-sum-norm` divides by;
+    /// otherwise it divides by the longest response.
+    ///
+    /// # Errors
+    /// If a pair is of another setting, or has an invalid value.
+    pub fn for_replay(pairs: &[String], policy: PolicySpec, max_tokens_per_batch: usize) -> Result<Self, RlError> {
+        const NORM_LENGTH: &str = "rollout.max_new_tokens=";
+        let applies =
+            |pair: &&String| !["loss=", "objective.", NORM_LENGTH].iter().any(|start| pair.starts_with(start));
+        if let Some(pair) = pairs.iter().find(applies) {
+            return Err(RlError::Config(format!(
+                "{pair} has no effect on a replay; give loss, objective.* or rollout.max_new_tokens"
+            )));
+        }
+        if !(policy.temperature.is_finite() && policy.temperature > 0.0) {
+            return Err(RlError::Config(format!(
+                "the temperature is {}; it must be a positive number",
+                policy.temperature
+            )));
+        }
+        let config = TrainConfig::load(None, pairs)?;
+        let sets_norm_length = pairs.iter().any(|pair| pair.starts_with(NORM_LENGTH));
+        Ok(Self {
+            norm_length: sets_norm_length.then_some(config.rollout.max_new_tokens),
+            max_tokens_per_batch,
+            recompute: false,
+            ..Self::from_config(&config, policy)
+        })
+    }
+}
+
+/// Makes `updates` updates, each on all rollouts as one mini-batch. `report` gets each one's number and statistics.
 ///
-/// Advantages are within groups; old log-probs are taken once, before the first update, at the policy's own site.
+/// Old log-probs are computed once, before the first update, at the site of the loss.
 ///
 /// # Errors
 /// If the policy's site is outside the model, or `report` fails.
@@ -106,7 +134,7 @@ fn samples<B: Backend>(
         .map(|rollout| Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
         .collect();
     let stats = response_stats(decoder, &sequences, &loss.policy, loss.max_tokens_per_batch)?;
-    // The model before its first update is its own reference.
+    // The reference is the model before its first update.
     let reference = loss.objective.needs_reference();
     Ok(sequences
         .into_iter()
@@ -119,4 +147,32 @@ fn samples<B: Backend>(
             old_log_probs: Some(stats.log_probs),
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use bupo_core::{Norm, PolicySite};
+
+    use super::*;
+    use crate::loss::{Objective, Ratio};
+
+    #[test]
+    fn a_replay_takes_settings_of_the_loss_only() -> Result<(), RlError> {
+        let policy = PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature: 0.7 };
+        let spec = |pairs: &[&str]| {
+            LossSpec::for_replay(&pairs.iter().map(ToString::to_string).collect::<Vec<_>>(), policy, 64)
+        };
+        let default = spec(&[])?;
+        assert_eq!((default.objective, default.norm_length, default.policy), (Objective::default(), None, policy));
+        let changed = spec(&["loss=gspo", "objective.clip_high=0.3", "rollout.max_new_tokens=100"])?;
+        assert_eq!((changed.objective.ratio, changed.objective.clip_high), (Ratio::Sequence, 0.3));
+        assert_eq!((changed.objective.clip_low, changed.norm_length), (3e-4, Some(100)));
+        for (pair, expected) in
+            [("seed=1", "no effect"), ("objective.clip=1", "clip"), ("objective.dual_clip=0.5", "at least 1")]
+        {
+            let error = spec(&[pair]).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(expected), "{pair}: {error}");
+        }
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints, written while training goes on.
+//! Checkpoints, written by a background thread.
 
 use std::thread::JoinHandle;
 
@@ -10,7 +10,7 @@ use crate::RlError;
 use crate::phases::PhaseGuardMode;
 
 impl<B: Backend> Trainer<B> {
-    /// Begins to write a checkpoint. Weights and moments are shared with it, not copied, until training changes them.
+    /// Starts to write a checkpoint. It shares weights and moments with the trainer until the next update changes them.
     pub(super) fn checkpoint(&mut self) -> Result<(), RlError> {
         self.join_checkpoint_writer()?;
         self.run.sync()?;
@@ -24,12 +24,12 @@ impl<B: Backend> Trainer<B> {
         let meta =
             serde_json::to_value(&self.state).map_err(|error| RlError::io("write", self.run.path())(error.into()))?;
         let (store, keep, step) = (self.run.checkpoints(), self.config.checkpoint.clone(), self.state.step);
-        // The best by evaluations, and what the phase may be rolled back to.
+        // The best by evaluation, and the one a rollback of the phase would restore.
         let best: Vec<usize> = self.state.best.iter().map(|(step, _)| *step).chain(self.state.guard.best).collect();
         let (decoder, assets) = (self.model.decoder.clone(), self.model.assets.clone());
         let moments = self.optimizer.moments().clone();
         self.checkpoint_writer = Some(std::thread::spawn(move || {
-            // Before the next update, as a rule: it comes after rollouts, and what it changes is kept twice until then.
+            // Copied to the host now: tensors that the next update changes are held twice on the device until then.
             let snapshot = Snapshot::take(&decoder, &moments);
             drop((decoder, moments));
             let pending = store.begin(step)?;
@@ -41,7 +41,7 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
-    /// Waits for the checkpoint that is being written.
+    /// Waits until the checkpoint is written.
     pub(super) fn join_checkpoint_writer(&mut self) -> Result<(), RlError> {
         match self.checkpoint_writer.take().map(JoinHandle::join) {
             None => Ok(()),

@@ -1,19 +1,20 @@
-//! Evaluations before, between and after, and what is seen from inside meanwhile.
+//! Evaluations before, during and after training, and measurements of the internal policies.
 
 use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite};
-use bupo_eval::{Completion, Evaluation, Group, Sampler, Sampling};
+use bupo_eval::{BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::Trainer;
 use super::probe::Probe;
 use super::progress::Progress;
+use super::state::Evaluated;
 use crate::RlError;
 use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
 
-/// How many completions are kept each time.
+/// Completions kept per evaluation or step.
 const COMPLETIONS_KEPT: usize = 4;
 
 /// A line of `completions.jsonl` in a run's folder.
@@ -21,7 +22,7 @@ const COMPLETIONS_KEPT: usize = 4;
 pub struct KeptCompletion {
     /// The step after which it was sampled; 0 before training.
     pub step: usize,
-    /// Whether its problem is held out of training.
+    /// Whether its problem is a held-out one.
     pub held_out: bool,
     /// Prompt, response and score.
     #[serde(flatten)]
@@ -33,7 +34,7 @@ pub struct KeptCompletion {
 pub struct AutoLayer {
     /// Why this layer.
     pub reason: String,
-    /// How often resampled responses give the same layer.
+    /// The share of bootstrap resamples that give the same layer, as a sentence.
     pub certainty: String,
     /// The boundary layer with its numbers.
     #[serde(flatten)]
@@ -41,25 +42,24 @@ pub struct AutoLayer {
 }
 
 impl<B: Backend> Trainer<B> {
-    /// Whether evaluations have not become better for as long as the settings allow.
+    /// Whether `evaluation.patience` evaluations in a row brought no higher Avg@K.
     pub(super) fn early_stopped(&self) -> bool {
-        let patience = self.config.evaluation.patience;
-        patience > 0 && self.state.without_gain >= patience
+        self.state.early_stopped(self.config.evaluation.patience)
     }
 
-    pub(super) fn evaluate_between(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
+    pub(super) fn evaluate_during(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
         let when = format!("step {step}");
         progress.evaluating(&when);
         let evaluation = self.evaluate(step)?;
-        progress.evaluated(&when, &evaluation);
-        self.note(step, evaluation);
+        progress.evaluated(&when, &evaluation.mean);
+        self.record_evaluation(step, evaluation);
         Ok(())
     }
 
-    /// Remembers an evaluation, and whether it is the best.
-    pub(super) fn note(&mut self, step: usize, evaluation: Evaluation) {
-        if self.state.best.is_none_or(|(_, best)| evaluation.avg_at_k > best) {
-            self.state.best = Some((step, evaluation.avg_at_k));
+    /// Records an evaluation and whether it is the best so far.
+    pub(super) fn record_evaluation(&mut self, step: usize, evaluation: Evaluated) {
+        if self.state.best.is_none_or(|(_, best)| evaluation.mean.avg_at_k > best) {
+            self.state.best = Some((step, evaluation.mean.avg_at_k));
             self.state.without_gain = 0;
         } else {
             self.state.without_gain += 1;
@@ -67,8 +67,8 @@ impl<B: Backend> Trainer<B> {
         self.state.newest = Some((step, evaluation));
     }
 
-    /// The same problems and random numbers before and after.
-    pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluation, RlError> {
+    /// Evaluates on the same problems with the same random numbers each time.
+    pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluated, RlError> {
         let settings = self.config.evaluation.clone();
         let sampling = Sampling {
             site: PolicySite::Full,
@@ -80,10 +80,11 @@ impl<B: Backend> Trainer<B> {
             seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),
         };
         let sampler = Sampler::new(&self.model, &self.tokenizer);
-        let questions = self.questions.held_out()?;
+        let benchmarks = self.questions.held_out()?;
+        let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
         let groups = sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?;
         self.keep_completions(&groups, step, true)?;
-        if step == 0 {
+        if self.state.initial_policy.is_none() {
             let (sequences, _) = first_responses(&groups);
             let at_once = self.config.update.max_tokens_per_batch;
             self.state.initial_policy =
@@ -91,13 +92,21 @@ impl<B: Backend> Trainer<B> {
             self.state.probe = Some(Probe::new(&groups, self.config.probe.prompts));
             self.probe(step)?;
         }
-        let outcomes: Vec<Vec<_>> = groups.iter().map(Group::outcomes).collect();
-        let evaluation = Evaluation::of(&outcomes);
-        self.run.evaluated(step, evaluation.avg_at_k, evaluation.pass_at_k)?;
-        Ok(evaluation)
+        let mut outcomes = groups.iter().map(Group::outcomes);
+        let benchmarks: Vec<BenchmarkResult> = benchmarks
+            .into_iter()
+            .map(|benchmark| {
+                let outcomes: Vec<Vec<_>> = outcomes.by_ref().take(benchmark.questions.len()).collect();
+                BenchmarkResult { benchmark: benchmark.name, evaluation: Evaluation::of(&outcomes) }
+            })
+            .collect();
+        let each: Vec<Evaluation> = benchmarks.iter().map(|result| result.evaluation.clone()).collect();
+        let mean = Evaluation::mean(&each);
+        self.run.evaluated(step, mean.avg_at_k, mean.pass_at_k)?;
+        Ok(Evaluated { mean, benchmarks })
     }
 
-    /// Keeps the first responses to some questions.
+    /// Logs the first response to each of the first questions.
     pub(super) fn keep_completions(&mut self, groups: &[Group], step: usize, held_out: bool) -> Result<(), RlError> {
         for completion in groups.iter().filter_map(|group| group.completion(0)).take(COMPLETIONS_KEPT) {
             self.run.completion(&KeptCompletion { step, held_out, completion })?;
@@ -105,7 +114,7 @@ impl<B: Backend> Trainer<B> {
         Ok(())
     }
 
-    /// Measures the internal policies where it is time to.
+    /// Measures the internal policies if `step` is a multiple of `probe.every`.
     pub(super) fn probe(&mut self, step: usize) -> Result<(), RlError> {
         let every = self.config.probe.every;
         let Some(probe) = self.state.probe.as_ref().filter(|_| every > 0 && step.is_multiple_of(every)) else {
@@ -115,8 +124,8 @@ impl<B: Backend> Trainer<B> {
         self.run.probe(&line)
     }
 
-    /// Finds the layer of the phases that leave it open, by the first step's responses: the boundary layer, or the full policy
-    /// where no layer explores.
+    /// Sets the layer of phases with `layer = "auto"` from the first step's responses: the boundary layer, or the full policy if
+    /// there is none.
     pub(super) fn resolve_auto_layer(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
         let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
         self.state.schedule.resolve_auto_layer(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));

@@ -1,4 +1,4 @@
-//! The guards of a run: updates that are not finite, rollouts of another policy than the trained one, phases that go on too long.
+//! The guards of a run: non-finite updates, log-probs that differ between sampling and training, and the phase guard.
 
 use bupo_core::PolicySite;
 use bupo_eval::Group;
@@ -14,14 +14,16 @@ use crate::rollout::RolloutMetrics;
 use crate::update::{PolicySpec, UpdateStats, kl_to_full};
 
 impl<B: Backend> Trainer<B> {
-    /// Compares the policies on a few of a step's responses, before its updates.
+    /// Measures the policies on a few of a step's responses, before its updates.
     pub(super) fn policy_metrics(&self, groups: &[Group], trained: &PolicySpec) -> Result<PolicyMetrics, RlError> {
         let (decoder, max_tokens) = (&self.model.decoder, self.config.update.max_tokens_per_batch);
         let (sequences, sampled) = first_responses(groups);
         let difference = sampling_logp_difference(decoder, &sequences, &sampled, trained.temperature, max_tokens)?;
+        let is_internal = trained.site != PolicySite::Full;
         let mut metrics = PolicyMetrics {
-            sampling_logp_difference: difference.mean,
-            sampling_logp_difference_max: difference.max,
+            sampling_logp_difference: difference.map(|difference| difference.mean),
+            sampling_logp_difference_max: difference.map(|difference| difference.max),
+            entropy_full: difference.map(|difference| difference.entropy).filter(|_| is_internal),
             kl_to_full: None,
             drift: None,
         };
@@ -33,28 +35,28 @@ impl<B: Backend> Trainer<B> {
         Ok(metrics)
     }
 
-    /// Whether the phase guard looks at phases that train a site.
+    /// Whether the phase guard judges phases that train `site`.
     pub(super) fn guards(&self, site: PolicySite) -> bool {
         self.config.guard.phase_guard != PhaseGuardMode::Off && site != PolicySite::Full
     }
 
-    /// In a phase that may be rolled back, a checkpoint to go back to, before its first step.
-    pub(super) fn guard_begins(&mut self, step: usize) -> Result<(), RlError> {
+    /// Starts the guard of `step`'s phase. A phase that may be rolled back gets a checkpoint before its first step.
+    pub(super) fn start_phase_guard(&mut self, step: usize) -> Result<(), RlError> {
         let (number, phase) = self.state.schedule.at(step);
         self.state.guard.enter(number);
         let rollback = self.config.guard.phase_guard == PhaseGuardMode::Rollback && self.guards(phase.site);
         if rollback && self.state.guard.best.is_none() { self.checkpoint() } else { Ok(()) }
     }
 
-    /// Judges a phase by a step's rollouts, and does what the settings say once it has gone on for too long.
+    /// Judges the phase after a step, and acts on an alarm as `guard.phase_guard` says.
     pub(super) fn guard_phase(
         &mut self,
         step: usize,
         rollout: &RolloutMetrics,
         policy: &PolicyMetrics,
     ) -> Result<Option<GuardAction>, RlError> {
-        let Some(drift) = policy.drift else { return Ok(None) };
-        let alarm = self.state.guard.see(Observation {
+        let Some(drift) = policy.drift.filter(|_| rollout.reward.is_finite()) else { return Ok(None) };
+        let alarm = self.state.guard.observe(Observation {
             step,
             reward: rollout.reward,
             reward_error: rollout.reward_error,
@@ -63,10 +65,10 @@ impl<B: Backend> Trainer<B> {
             truncated: rollout.truncated,
             drift,
         });
-        alarm.map(|alarm| self.answer(step, &alarm)).transpose()
+        alarm.map(|alarm| self.act_on_alarm(step, &alarm)).transpose()
     }
 
-    fn answer(&mut self, step: usize, alarm: &Alarm) -> Result<GuardAction, RlError> {
+    fn act_on_alarm(&mut self, step: usize, alarm: &Alarm) -> Result<GuardAction, RlError> {
         let reason = alarm.to_string();
         let mode = self.config.guard.phase_guard;
         if mode == PhaseGuardMode::Warn {
@@ -76,20 +78,20 @@ impl<B: Backend> Trainer<B> {
         if mode == PhaseGuardMode::Switch {
             return Ok(GuardAction::Switched { reason });
         }
-        // It may be the one that is gone back to.
+        // The checkpoint being written may be the one to restore.
         self.join_checkpoint_writer()?;
         Ok(match self.roll_back() {
             Ok(to_step) => GuardAction::RolledBack { to_step, reason },
-            // The phase ends all the same, with what there is.
+            // The phase ends with the present weights.
             Err(error) => GuardAction::Switched { reason: format!("{reason}; not rolled back: {error}") },
         })
     }
 
-    /// Takes weights and moments from the phase's best checkpoint; random numbers, data and steps go on from here.
+    /// Restores weights and moments from the phase's best checkpoint; random numbers, data and steps continue.
     fn roll_back(&mut self) -> Result<usize, RlError> {
         let missing = || RlError::NoData {
             path: self.run.path().join("checkpoints"),
-            reason: "there is no checkpoint of this phase".into(),
+            reason: "the phase has no checkpoint".into(),
         };
         let step = self.state.guard.best.ok_or_else(missing)?;
         let checkpoint = self.run.checkpoints().verify(step).map_err(bupo_runs::RunsError::from)?;
@@ -101,7 +103,7 @@ impl<B: Backend> Trainer<B> {
         Ok(step)
     }
 
-    /// Keeps what an update that was left out was made of, and ends the run where too many were.
+    /// Saves the batch of a skipped update, and fails if too many in a row were skipped.
     pub(super) fn guard_update(
         &mut self,
         step: usize,
@@ -121,9 +123,9 @@ impl<B: Backend> Trainer<B> {
                 json!({"sequence": sample.sequence, "advantage": sample.advantage, "old_log_probs": sample.old_log_probs})
             })
             .collect();
-        // What is not a number is null in JSON.
-        let what = json!({"loss": stats.loss, "grad_norm": stats.grad_norm, "samples": samples});
-        self.run.skipped(step, number, &what)?;
+        // A number that is not finite is null in JSON.
+        let record = json!({"loss": stats.loss, "grad_norm": stats.grad_norm, "samples": samples});
+        self.run.skipped(step, number, &record)?;
         if self.state.skipped_in_row > self.config.guard.max_skipped {
             return Err(RlError::Diverged {
                 updates: self.state.skipped_in_row,

@@ -1,4 +1,4 @@
-//! A run that gets short of memory makes its batches smaller.
+//! Smaller batches when little device memory is left.
 
 use burn::tensor::backend::Backend;
 
@@ -8,12 +8,12 @@ use super::{Trainer, Warning, WarningKind};
 use crate::RlError;
 use crate::config::TrainConfig;
 
-/// The share of a device's memory that is kept free: what a step takes varies with the lengths of its responses.
+/// The share of device memory to keep free: the memory of a step varies with the lengths of its responses.
 const KEPT_FREE: f64 = 0.05;
 
 impl<B: Backend> Trainer<B> {
-    /// Does memory-intensive work. Where memory is short before it, cached memory is freed; where it is short afterwards, batches
-    /// are made smaller by `cut` from here on.
+    /// Runs memory-intensive work. If memory is low before it, cached memory is freed; if it is low afterwards, `cut` makes later
+    /// batches smaller.
     pub(super) fn within_memory<T>(
         &mut self,
         cut: fn(&mut TrainConfig) -> bool,
@@ -26,31 +26,34 @@ impl<B: Backend> Trainer<B> {
         Ok(done)
     }
 
-    /// Where memory is short, has the device release the memory it caches for reuse.
+    /// If memory is low, has the device release memory that it caches for reuse.
     fn free_cached_memory(&self, progress: &mut dyn Progress) {
-        if is_short(progress) {
+        if is_low(progress) {
             B::memory_cleanup(&self.model.decoder.device());
         }
     }
 
-    /// Applies `cut` to the settings, in the run's folder too, where little memory is left: it changes speed and rounding alone.
+    /// If memory is low, applies `cut` to the settings, also to those in the run folder. Changes only speed and rounding.
     fn shrink_batches_if_low(
         &mut self,
         cut: fn(&mut TrainConfig) -> bool,
         progress: &mut dyn Progress,
     ) -> Result<(), RlError> {
         let before = self.config.clone();
-        if !is_short(progress) || !cut(&mut self.config) {
+        if !is_low(progress) || !cut(&mut self.config) {
             return Ok(());
         }
         self.run.settings(&self.config.to_toml()?)?;
         self.free_cached_memory(progress);
-        let text = format!("little memory was left free; from here on: {}", cuts(&before, &self.config).join(", "));
+        let text = format!(
+            "less than 5% of memory was free; changed for the following steps: {}",
+            cuts(&before, &self.config).join(", ")
+        );
         self.memory_warnings.push(Warning { kind: WarningKind::Memory, text });
         Ok(())
     }
 }
 
-fn is_short(progress: &mut dyn Progress) -> bool {
+fn is_low(progress: &mut dyn Progress) -> bool {
     progress.memory_free().is_some_and(|share| share < KEPT_FREE)
 }

@@ -1,4 +1,4 @@
-//! What a run would do before it does it: phases, updates, tokens, and memory by part.
+//! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
 use bupo_core::kernels::ATTENTION_TILE;
 use bupo_core::{LOGITS_AT_ONCE, PolicySite};
@@ -10,27 +10,27 @@ use crate::RlError;
 use crate::config::TrainConfig;
 use crate::phases::Phase;
 
-/// Bytes of a parameter, a gradient, a moment, a logit.
+/// Bytes per parameter, gradient, moment and logit.
 const F32: u64 = 4;
-/// What the unembedding holds of a chunk of logits while its gradient is computed, in chunks.
+/// Tensors the size of a chunk of logits held while its gradient is computed.
 const LOGIT_CHUNKS: u64 = 4;
 
-/// A phase as it would run.
+/// A phase of the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhasePlan {
     /// The phase.
     pub phase: Phase,
-    /// Whether its site is yet to be found; it is planned as the last layer, the most it can be.
-    pub open: bool,
+    /// Whether its site is `auto` and not resolved yet; planned as the last layer, the upper bound.
+    pub auto: bool,
     /// Optimizer steps.
     pub updates: usize,
-    /// Layers that run for its loss.
+    /// Layers run for its loss.
     pub layers: usize,
     /// Parameters it trains.
     pub trained: u64,
 }
 
-/// What a run would do.
+/// The plan of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunPlan {
     /// Its phases.
@@ -39,42 +39,42 @@ pub struct RunPlan {
     pub parameters: u64,
     /// Responses per step, before dynamic sampling draws more.
     pub responses_per_step: usize,
-    /// Prompt and response tokens per step at most, every prompt and response being as long as allowed.
+    /// Upper bound of prompt and response tokens per step: every prompt and response at its length limit.
     pub most_tokens_per_step: usize,
     /// Memory by part.
     pub memory: MemoryPlan,
 }
 
-/// Memory in bytes at the longest sequences. An estimate: what the formulas of the parts leave out is a few hundred MB.
+/// Estimated memory in bytes at the longest sequences. The formulas leave out a few hundred MB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// The model, in f32.
     pub weights: u64,
-    /// Of the phase that trains most parameters.
+    /// Gradients, of the phase that trains most parameters.
     pub gradients: u64,
-    /// AdamW's two moments of every parameter that is ever trained.
+    /// AdamW's two moments of every parameter trained in any phase.
     pub optimizer: u64,
-    /// The frozen reference: a copy of every parameter that is ever trained.
+    /// The frozen reference: a copy of every parameter trained in any phase.
     pub reference: u64,
-    /// What the layers keep for the way back, for one batch of tokens.
+    /// Activations saved for the backward pass of one micro-batch.
     pub activations: u64,
     /// Logits of a chunk and their gradient.
     pub logits: u64,
-    /// Keys and values of the responses that are generated at once.
+    /// Key-value cache of the responses generated at once.
     pub cache: u64,
-    /// What a layer needs to read their prompts.
+    /// Activations of one layer during prefill.
     pub prefill: u64,
-    /// The layers once more, in the dtype they compute in, while responses are generated.
+    /// The layers' copy in the compute dtype, held while responses are generated.
     pub lowered: u64,
 }
 
 impl MemoryPlan {
-    /// While generating.
+    /// Peak while generating.
     pub fn rollout(&self) -> u64 {
         self.weights + self.optimizer + self.reference + self.lowered + self.cache + self.prefill.max(self.logits)
     }
 
-    /// While updating.
+    /// Peak while updating.
     pub fn update(&self) -> u64 {
         self.weights + self.gradients + self.optimizer + self.reference + self.activations + self.logits
     }
@@ -86,7 +86,7 @@ impl MemoryPlan {
 }
 
 impl RunPlan {
-    /// Of a run on a model of this config.
+    /// Plans a run on a model with this config.
     ///
     /// # Errors
     /// If a site is outside the model, or there are no steps.
@@ -96,13 +96,13 @@ impl RunPlan {
         let phases = schedule
             .phases()
             .iter()
-            .zip(schedule.open())
+            .zip(schedule.auto())
             .filter(|(phase, _)| phase.steps > 0)
-            .map(|(phase, open)| {
+            .map(|(phase, auto)| {
                 let layers = phase.site.depth(model.num_hidden_layers)?;
                 Ok(PhasePlan {
                     phase: *phase,
-                    open: *open,
+                    auto: *auto,
                     updates: phase.steps * updates_per_step,
                     layers,
                     trained: trained(model, phase, layers),
@@ -121,14 +121,14 @@ impl RunPlan {
     }
 }
 
-/// Tokens run at once below which an update's products are too small to be fast.
+/// Tokens per micro-batch below which matrix products are too small to be fast.
 const FEW_TOKENS: usize = 512;
 
-/// Cuts what a run holds at once, which changes nothing of it but speed and rounding, until its estimated peak is within `limit`
-/// bytes: `rollout.batch`, then `update.max_tokens_per_batch`, then `update.recompute`, then fewer tokens still. Says what was cut.
+/// Reduces batch sizes until the estimated peak is at most `limit` bytes: `rollout.batch`, then `update.max_tokens_per_batch`,
+/// then `update.recompute`, then still fewer tokens. Changes only speed and rounding. Returns the changes, one text each.
 ///
 /// # Errors
-/// If it does not fit whatever is cut.
+/// If the run does not fit even at the smallest sizes.
 pub fn shrink_to_memory(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<Vec<String>, RlError> {
     let before = config.clone();
     loop {
@@ -141,8 +141,8 @@ pub fn shrink_to_memory(config: &mut TrainConfig, model: &ModelConfig, limit: u6
             let fixed = memory.weights + memory.gradients + memory.optimizer + memory.reference;
             let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
             return Err(RlError::Config(format!(
-                "training needs {:.2} GiB of memory by the estimate, {:.2} of them for weights, gradients and moments, and {:.2} are \
-                 allowed; shorten rollout.max_new_tokens or data.max_prompt_tokens, choose a smaller model or another --device, or \
+                "training needs {:.2} GiB of memory by the estimate, {:.2} GiB of it for weights, gradients and moments, and {:.2} GiB \
+                 are allowed; shorten rollout.max_new_tokens or data.max_prompt_tokens, choose a smaller model or another --device, or \
                  give a larger --memory-limit",
                 gib(memory.peak()),
                 gib(fixed),
@@ -153,10 +153,10 @@ pub fn shrink_to_memory(config: &mut TrainConfig, model: &ModelConfig, limit: u6
     Ok(cuts(&before, config))
 }
 
-/// Generates half as many responses at once. Whether there were several.
+/// Halves the responses generated at once. Returns whether that was possible.
 pub(crate) fn cut_rollout(config: &mut TrainConfig) -> bool {
     let rollout = &mut config.rollout;
-    // What is more than there is holds no more.
+    // A batch larger than the number of responses takes no more memory.
     let rows = rollout.batch.min(rollout.prompts * rollout.group_size);
     if rows > 1 {
         rollout.batch = rows / 2;
@@ -164,8 +164,8 @@ pub(crate) fn cut_rollout(config: &mut TrainConfig) -> bool {
     rows > 1
 }
 
-/// Makes an update hold less: half as many tokens at once, while they are many; then layers are run again; then one sequence at a
-/// time. Whether any of it was left to do.
+/// Reduces the memory of an update: halves large micro-batches, then turns recomputation on, then runs one sequence at a time.
+/// Returns whether any reduction was left.
 pub(crate) fn cut_update(config: &mut TrainConfig) -> bool {
     let longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens;
     let update = &mut config.update;
@@ -182,7 +182,7 @@ pub(crate) fn cut_update(config: &mut TrainConfig) -> bool {
     true
 }
 
-/// What was cut, a line each.
+/// The changed settings, one text each.
 pub(crate) fn cuts(before: &TrainConfig, after: &TrainConfig) -> Vec<String> {
     let sizes = |config: &TrainConfig| {
         [
@@ -196,8 +196,8 @@ pub(crate) fn cuts(before: &TrainConfig, after: &TrainConfig) -> Vec<String> {
     changed.map(|((name, before), (_, after))| format!("{name} {before} -> {after}")).collect()
 }
 
-/// Parameters that get a gradient: the embedding, the layers up to the site, the unembedding, and the final norm where the
-/// policy has it.
+/// Parameters with a gradient: the embedding, the layers up to the site, the unembedding, and the final norm if the policy
+/// applies it.
 fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
     let final_norm = phase.site == PolicySite::Full || phase.norm == bupo_core::Norm::Final;
     embedding_params(model) + layers as u64 * layer_params(model) + u64::from(final_norm) * model.hidden_size as u64
@@ -210,9 +210,9 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
     let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
     let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
-    // A sequence that is longer than a batch is run alone.
+    // A sequence longer than a micro-batch is run alone.
     let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(sequences * longest as u64);
-    // What is not decided yet is planned as the larger.
+    // `auto` is planned as f32, the larger.
     let (number, lowered) = match config.dtype {
         DtypeChoice::Bf16 => {
             let number = ComputeDtype::Bf16.bytes();
@@ -235,18 +235,18 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     }
 }
 
-/// What the layers keep of so many tokens for the way back, in numbers, and what one layer holds on the way.
+/// Numbers saved by `layers` layers for the backward pass of `tokens` tokens, plus the temporaries of one layer.
 fn activations(model: &ModelConfig, tokens: u64, longest: u64, layers: u64, recompute: bool) -> u64 {
     let [hidden, inner, heads, head_dim] = widths(model);
     let keys = model.num_key_value_heads as u64 * head_dim;
     let inside = tokens * (hidden + 2 * inner + 2 * heads * head_dim + 2 * keys);
     let kept = if recompute { layers * tokens * hidden + inside } else { layers * (tokens * hidden + inside) };
-    // Scores, weights and their gradients of a tile of queries; gradients internal what they are of.
+    // Attention scores, weights and their gradients of a tile of queries; then the gradients of a layer's activations.
     let tile = longest.min(ATTENTION_TILE as u64);
     kept + 3 * heads * tokens * tile + tokens * (4 * hidden + 3 * inner)
 }
 
-/// What a layer holds while it reads a prompt, in numbers.
+/// Temporaries of one layer during prefill of one prompt, in numbers.
 fn prefill(model: &ModelConfig, prompt: u64) -> u64 {
     let [hidden, inner, heads, head_dim] = widths(model);
     prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(ATTENTION_TILE as u64))
@@ -260,7 +260,7 @@ fn widths(model: &ModelConfig) -> [u64; 4] {
 mod tests {
     use super::*;
 
-    /// Qwen3-4B's published sizes.
+    /// The published sizes of Qwen3-4B.
     fn qwen3_4b() -> Result<ModelConfig, Box<dyn std::error::Error>> {
         Ok(ModelConfig::from_json(
             r#"{"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728,
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_of_what_is_trained() -> Result<(), Box<dyn std::error::Error>> {
+    fn memory_depends_on_the_trained_parameters() -> Result<(), Box<dyn std::error::Error>> {
         let model = qwen3_4b()?;
         let of = |pairs: &[&str]| -> Result<MemoryPlan, RlError> {
             let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
@@ -321,7 +321,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
-    fn what_does_not_fit_is_cut_and_nothing_else() -> Result<(), Box<dyn std::error::Error>> {
+    fn batches_are_reduced_to_fit_and_nothing_else_changes() -> Result<(), Box<dyn std::error::Error>> {
         // Qwen3-0.6B.
         let model = ModelConfig {
             hidden_size: 1024,
@@ -350,7 +350,7 @@ mod tests {
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default();
-        assert!(error.contains("9.00 are allowed") && error.contains("another --device"), "{error}");
+        assert!(error.contains("9.00 GiB are allowed") && error.contains("another --device"), "{error}");
         Ok(())
     }
 

@@ -8,8 +8,12 @@ use super::warnings::Warning;
 use crate::phases::GuardAction;
 use crate::rollout::RolloutMetrics;
 
-/// One line of `metrics.jsonl`. Means are over the step's responses or response tokens. A number that is not finite is null in
-/// the file.
+/// Earlier names of metrics, written beside the present ones: present name, earlier name.
+const EARLIER_KEYS: [(&str, &str); 2] =
+    [("sampling_logp_difference", "sampling_gap"), ("sampling_logp_difference_max", "sampling_gap_max")];
+
+/// One line of `metrics.jsonl`. Means are over the step's responses or response tokens. Numbers that are not finite are null
+/// in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
     /// From 1.
@@ -37,61 +41,58 @@ pub struct StepMetrics {
     /// What the phase guard did after this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardAction>,
-    /// AdamW's step size.
+    /// AdamW's learning rate.
     pub learning_rate: f64,
-    /// Where the time went.
+    /// Durations.
     #[serde(flatten)]
     pub timing: Timing,
 }
 
-/// Means over a step's updates, each before it was made.
+/// Means over a step's updates, each before it was made. `None` in a step without updates, null in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UpdateMetrics {
     /// Mean entropy in nats of the trained policy at the response tokens, before the step.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub entropy: f64,
-    /// Mean of `logp_old - logp` over the step's updates.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub kl: f64,
-    /// Mean of the estimated KL to the frozen reference, where the loss has one.
+    pub entropy: Option<f64>,
+    /// Mean of `logp_old - logp` at the trained site over the step's updates. In a phase on the full policy it estimates
+    /// KL(old || new); in a phase on an internal policy it does not, because the tokens are samples of the full policy.
+    pub kl: Option<f64>,
+    /// Mean of the estimated KL to the frozen reference at the trained site, if the loss has one; an estimate in the same cases as
+    /// `kl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ref_kl: Option<f64>,
     /// Mean loss.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub loss: f64,
+    pub loss: Option<f64>,
     /// Mean global norm of the gradients before clipping.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub grad_norm: f64,
+    pub grad_norm: Option<f64>,
     /// Share of tokens whose ratio was clipped.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub clip_ratio: f64,
+    pub clip_ratio: Option<f64>,
     /// Share of tokens bounded by the dual clip.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub dual_clip_ratio: f64,
+    pub dual_clip_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in the first update, where every ratio is 1 exactly.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub first_ratio: f64,
+    pub first_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in any update.
-    #[serde(deserialize_with = "nan_if_null")]
-    pub extreme_ratio: f64,
-    /// Updates left out because their loss or gradient was not finite.
+    pub extreme_ratio: Option<f64>,
+    /// Updates skipped because their loss or gradient was not finite.
     pub skipped_updates: usize,
 }
 
-/// The full policy and the trained internal policy on a few of the step's responses, before its updates.
+/// The full policy and the trained internal policy on a few of the step's responses, before its updates. `None` if there are no
+/// responses to train on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "PolicyMetricsLine")]
 pub struct PolicyMetrics {
     /// Mean absolute difference in nats between the log-probs of the same tokens at sampling and in the training forward pass;
-    /// rounding alone where both are one policy.
-    #[serde(alias = "sampling_gap", deserialize_with = "nan_if_null")]
-    pub sampling_logp_difference: f64,
+    /// both are of the full policy, so only rounding should differ.
+    pub sampling_logp_difference: Option<f64>,
     /// The largest such difference.
-    #[serde(alias = "sampling_gap_max", deserialize_with = "nan_if_null")]
-    pub sampling_logp_difference_max: f64,
-    /// KL(trained policy || full policy) in nats per token, where an internal policy is trained.
+    pub sampling_logp_difference_max: Option<f64>,
+    /// Mean entropy in nats of the full policy, if an internal policy is trained; otherwise the full policy is the trained one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy_full: Option<f64>,
+    /// KL(trained policy || full policy) in nats per token, exact over the vocabulary, if an internal policy is trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_to_full: Option<f64>,
-    /// Estimate of KL(full policy before training || now) in nats per token, where an internal policy is trained: how much less
+    /// Estimate of KL(full policy before training || now) in nats per token, if an internal policy is trained: how much less
     /// probable the full policy finds its responses before training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<f64>,
@@ -100,7 +101,7 @@ pub struct PolicyMetrics {
 /// Seconds of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Prompt and response tokens of the step over its seconds.
+    /// Prompt and response tokens of the step per second.
     pub tokens_per_second: f64,
     /// Seconds spent generating.
     pub seconds_rollout: f64,
@@ -108,14 +109,62 @@ pub struct Timing {
     pub seconds_update: f64,
 }
 
-impl StepMetrics {
-    /// The line of `metrics.jsonl`.
-    pub(super) fn to_line(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(self)
+/// [`PolicyMetrics`] as a line has them, under their present or their earlier names.
+#[derive(Deserialize)]
+struct PolicyMetricsLine {
+    sampling_logp_difference: Option<f64>,
+    sampling_gap: Option<f64>,
+    sampling_logp_difference_max: Option<f64>,
+    sampling_gap_max: Option<f64>,
+    entropy_full: Option<f64>,
+    kl_to_full: Option<f64>,
+    drift: Option<f64>,
+}
+
+impl From<PolicyMetricsLine> for PolicyMetrics {
+    fn from(line: PolicyMetricsLine) -> Self {
+        Self {
+            sampling_logp_difference: line.sampling_logp_difference.or(line.sampling_gap),
+            sampling_logp_difference_max: line.sampling_logp_difference_max.or(line.sampling_gap_max),
+            entropy_full: line.entropy_full,
+            kl_to_full: line.kl_to_full,
+            drift: line.drift,
+        }
     }
 }
 
-/// JSON has no number for what is not finite.
+impl StepMetrics {
+    /// The line of `metrics.jsonl`, earlier names of metrics included.
+    pub(super) fn to_line(&self) -> serde_json::Result<Value> {
+        let mut line = serde_json::to_value(self)?;
+        if let Some(line) = line.as_object_mut() {
+            for (key, earlier) in EARLIER_KEYS {
+                if let Some(value) = line.get(key).cloned() {
+                    line.insert(earlier.into(), value);
+                }
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// Reads null as NaN: JSON cannot represent numbers that are not finite.
 pub(crate) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_by_present_and_by_earlier_names() -> Result<(), serde_json::Error> {
+        let policy = |text: &str| serde_json::from_str::<PolicyMetrics>(text);
+        let both =
+            policy(r#"{"sampling_logp_difference": 0.5, "sampling_gap": 0.5, "sampling_logp_difference_max": null}"#)?;
+        let earlier = policy(r#"{"sampling_gap": 0.5}"#)?;
+        assert_eq!((both.sampling_logp_difference, both.sampling_logp_difference_max), (Some(0.5), None));
+        assert_eq!(both, earlier);
+        Ok(())
+    }
 }

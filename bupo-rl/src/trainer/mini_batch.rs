@@ -7,7 +7,8 @@ use burn::tensor::backend::Backend;
 
 use super::Trainer;
 use crate::RlError;
-use crate::rollout::advantages;
+use crate::config::TruncatedReward;
+use crate::rollout::{StepAdvantages, advantages};
 use crate::update::{LossSpec, Sample, response_stats};
 
 /// The responses of one update.
@@ -17,34 +18,49 @@ pub(super) struct MiniBatch {
     pub(super) entropy_sum: f64,
 }
 
-/// The mini-batches of a step. Old log-probs are those before the step's first update, at the site that `loss` trains.
+/// The mini-batches of a step.
+pub(super) struct MiniBatches {
+    /// One per update; none of them is empty.
+    pub(super) batches: Vec<MiniBatch>,
+    /// Whether any advantage is not 0.
+    pub(super) advantages_vary: bool,
+}
+
+/// The mini-batches of a step. Old log-probs are those before the step's first update, at the site that `loss` trains. With
+/// `reward.truncated = "mask"`, truncated responses are left out after the advantages are computed.
 pub(super) fn mini_batches<B: Backend>(
     trainer: &Trainer<B>,
     groups: &[Group],
     loss: &LossSpec,
-) -> Result<Vec<MiniBatch>, RlError> {
+) -> Result<MiniBatches, RlError> {
     let config = &trainer.config;
-    let advantages = advantages(groups, config.objective.advantage, &config.rollout);
+    let StepAdvantages { values, vary } = advantages(groups, config.objective.advantage, &config.rollout);
+    let masks = config.truncated_reward() == TruncatedReward::Mask;
     let per_update = config.update.mini_batch_prompts;
-    groups
-        .chunks(per_update)
-        .zip(advantages.chunks(per_update))
-        .enumerate()
-        // The first update sees the policy as it was before the step: its own log-probs are the old ones.
-        .map(|(index, (groups, advantages))| mini_batch(trainer, groups, advantages, loss, index > 0))
-        .collect()
+    let mut batches = Vec::new();
+    for (groups, advantages) in groups.chunks(per_update).zip(values.chunks(per_update)) {
+        let responses = groups.iter().flat_map(|group| group.sequences().zip(&group.responses));
+        let rows = responses.zip(advantages.iter().flatten().copied());
+        let rows: Vec<(Sequence, f64)> = rows
+            .filter(|((_, response), _)| response.finished || !masks)
+            .map(|((sequence, _), advantage)| (sequence, advantage))
+            .collect();
+        if !rows.is_empty() {
+            // In the first update the policy is still the old one: its log-probs are the old log-probs.
+            let needs_old = !batches.is_empty();
+            batches.push(mini_batch(trainer, rows, loss, needs_old)?);
+        }
+    }
+    Ok(MiniBatches { batches, advantages_vary: vary })
 }
 
 fn mini_batch<B: Backend>(
     trainer: &Trainer<B>,
-    groups: &[Group],
-    advantages: &[Vec<f64>],
+    mut rows: Vec<(Sequence, f64)>,
     loss: &LossSpec,
     needs_old: bool,
 ) -> Result<MiniBatch, RlError> {
-    let sequences = groups.iter().flat_map(Group::sequences);
-    let mut rows: Vec<(Sequence, f64)> = sequences.zip(advantages.iter().flatten().copied()).collect();
-    // Similar lengths side by side need little padding; the update does not depend on the order.
+    // Neighbours of similar length need little padding; the update does not depend on the order.
     rows.sort_by_key(|(sequence, _)| sequence.len());
     let (sequences, advantages): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
 

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod evaluations;
 mod guard;
+mod inputs;
 mod memory;
 mod memory_plan;
 mod metrics;
@@ -10,6 +11,7 @@ mod mini_batch;
 mod outcome;
 mod probe;
 mod progress;
+mod rounding;
 mod run_folder;
 mod setup;
 mod snapshot;
@@ -22,16 +24,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use bupo_eval::Evaluation;
-use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveOptions, TextTokenizer};
+use bupo_models::decoder::named_tensors;
+use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveDtype, SaveOptions, TextTokenizer};
 use bupo_runs::Status;
 use burn::tensor::backend::Backend;
 
 use crate::RlError;
 use crate::config::TrainConfig;
-use crate::data::Questions;
+use crate::data::{Questions, prompt_renderer};
 use crate::update::DecoderOptimizer;
-use state::TrainerState;
+use rounding::WeightSample;
+use setup::finished_run;
+use state::{Evaluated, TrainerState};
 
 pub use evaluations::{AutoLayer, KeptCompletion};
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
@@ -43,16 +47,15 @@ pub use progress::{Progress, RunHeader};
 pub use run_folder::{RunFolder, make_empty_folder};
 pub use warnings::{Warning, WarningKind};
 
-/// Trains a model by its settings and leaves a run folder: settings, metrics, completions, evaluations, checkpoints, the model.
-/// Once `stop` is true, the step that is being made is finished and kept, and the run ends.
+/// Trains a model and writes a run folder: settings, metrics, completions, evaluations, checkpoints, the model. When `stop`
+/// becomes true, the current step is finished, a checkpoint is written, and the run ends.
 ///
-/// On one machine's CPU a run that goes on from a checkpoint is, bit for bit, the run that never stopped, but for the seconds in
-/// its metrics.
+/// On the same CPU, a resumed run equals an uninterrupted one bit for bit, except for the durations in its metrics.
 ///
 /// # Errors
-/// Before work starts: if the model cannot be loaded, the device does not compute in the dtype that is asked for, a site is outside it, the folder is taken or cannot be written, or there is
-/// no checkpoint to go on from that is whole. Later: if the policy's logits are no longer finite, too many updates in a row were
-/// left out, or something cannot be written; the newest checkpoint is in place then.
+/// Before training starts: if the model cannot be loaded, the device does not support the dtype, a site is outside the model,
+/// the folder is not empty or cannot be written, or there is no intact checkpoint to continue from. Later: if the policy's
+/// logits are not finite, too many updates in a row were skipped, or a file cannot be written; checkpoints stay valid.
 pub fn train<B: Backend>(
     config: &TrainConfig,
     files: &ModelFiles,
@@ -63,11 +66,24 @@ pub fn train<B: Backend>(
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RlError> {
     let dtype = config.dtype.for_model::<B>(files, device)?;
-    let config = TrainConfig { dtype: dtype.into(), ..config.clone() };
+    let mut config = TrainConfig { dtype: dtype.into(), ..config.clone() };
+    if config.data.template_date.is_none() && !config.data.train.is_empty() {
+        config.data.template_date = prompt_renderer(&config.data, files)?.date();
+    }
+    if *start == Start::Resume
+        && let Some(outcome) = finished_run(&config, files, folder)?
+    {
+        progress.warning(&format!(
+            "the run in {} is finished: all {} steps are done and nothing is left to do; raise phases.*.steps to continue it",
+            folder.display(),
+            outcome.steps
+        ));
+        return Ok(outcome);
+    }
     let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
     progress.ready(&trainer.header());
     let outcome = trainer.run(stop, progress);
-    // A checkpoint that is being written is finished in any case.
+    // A checkpoint being written is finished in any case.
     let written = trainer.join_checkpoint_writer();
     let outcome = outcome.and_then(|outcome| written.map(|()| outcome));
     trainer.run.end(match &outcome {
@@ -83,18 +99,20 @@ struct Trainer<B: Backend> {
     model: LoadedModel<B>,
     tokenizer: TextTokenizer,
     questions: Box<dyn Questions>,
-    /// What a checkpoint holds besides weights and moments.
+    /// The contents of a checkpoint besides weights and moments.
     state: TrainerState,
-    /// Responses that scorers failed to grade, in earlier processes.
+    /// Responses that scorers failed to grade before this process resumed the run.
     failures_before: usize,
     /// The thread that writes the newest checkpoint.
     checkpoint_writer: Option<JoinHandle<Result<(), RlError>>>,
     optimizer: DecoderOptimizer<B>,
-    /// The model before training, where the loss measures the distance to it. What training has not touched is shared
-    /// with the model, not copied: while a layer's policy is trained, all that is above it.
+    /// The model before training, if the loss has a KL term to it. Parameters that training has not changed are shared with the
+    /// model, not copied.
     reference: Option<Decoder<B>>,
     run: RunFolder,
-    /// Warnings of batches made smaller since the last step's metrics.
+    /// A sample of the weights before training, to count what rounding to the saved dtype sets back.
+    initial_weights: WeightSample,
+    /// Warnings about reduced batches since the last step's metrics.
     memory_warnings: Vec<Warning>,
 }
 
@@ -114,9 +132,10 @@ impl<B: Backend> Trainer<B> {
     fn run(&mut self, stop: &AtomicBool, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
         if self.state.before.is_none() {
             progress.evaluating("before");
-            let before = self.evaluate(0)?;
-            progress.evaluated("before", &before);
-            self.state.best = Some((0, before.avg_at_k));
+            // In a fork with other evaluation settings, after the parent's steps.
+            let before = self.evaluate(self.state.step)?;
+            progress.evaluated("before", &before.mean);
+            self.state.best = Some((self.state.step, before.mean.avg_at_k));
             self.state.before = Some(before);
         }
         let every = self.config.evaluation.every;
@@ -125,17 +144,17 @@ impl<B: Backend> Trainer<B> {
                 return self.stopped();
             }
             let step = self.state.step + 1;
-            self.guard_begins(step)?;
+            self.start_phase_guard(step)?;
             let metrics = self.step(step, progress)?;
             self.state.step = step;
             progress.step(&metrics);
             self.probe(step)?;
             if every > 0 && step.is_multiple_of(every) && step < self.state.schedule.steps() {
-                self.evaluate_between(step, progress)?;
+                self.evaluate_during(step, progress)?;
             }
             let checkpoints = self.config.checkpoint.every;
             let kept = checkpoints > 0 && step.is_multiple_of(checkpoints);
-            // What an evaluation may find the best is there to be kept.
+            // Every evaluated step has a checkpoint, so that the best one can be kept.
             if (kept || every > 0 && step.is_multiple_of(every)) && step < self.state.schedule.steps() {
                 self.checkpoint()?;
             }
@@ -148,13 +167,11 @@ impl<B: Backend> Trainer<B> {
                 self.evaluate(last)?
             }
         };
-        progress.evaluated("after", &after);
-        self.note(last, after.clone());
+        progress.evaluated("after", &after.mean);
+        self.record_evaluation(last, after.clone());
         self.checkpoint()?;
         self.join_checkpoint_writer()?;
-        let options = SaveOptions { dtype: self.config.save_dtype, ..SaveOptions::default() };
-        let model = self.run.model(&self.model, options)?;
-        let outcome = self.outcome(Some(after), model);
+        let outcome = self.save_model(after, progress)?;
         self.run.evaluations(&outcome)?;
         Ok(outcome)
     }
@@ -165,10 +182,32 @@ impl<B: Backend> Trainer<B> {
         Ok(self.outcome(None, self.run.path().join("model")))
     }
 
-    fn outcome(&self, after: Option<Evaluation>, model: PathBuf) -> Outcome {
+    /// Saves the model, in f32 if its own dtype would set back more than a twentieth of the changed weights.
+    fn save_model(&self, after: Evaluated, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
+        let weights = named_tensors(&self.model.decoder);
+        let asked = self.config.save_dtype;
+        let dtype = |name: &str| asked.or(self.model.assets.stored_dtype(name)).unwrap_or(SaveDtype::F32);
+        let rounded_away = self.initial_weights.rounded_away(&weights, dtype);
+        let is_large = rounded_away.is_some_and(|share| share > rounding::MAX_SHARE);
+        let save_dtype = (is_large && asked.is_none()).then_some(SaveDtype::F32);
+        if let (Some(share), true) = (rounded_away, is_large) {
+            progress.warning(&rounding::warning(share, save_dtype.is_some()));
+        }
+        let options = SaveOptions { dtype: asked.or(save_dtype), ..SaveOptions::default() };
+        let model = self.run.model(weights, &self.model.assets, options)?;
+        Ok(Outcome { rounded_away, save_dtype, ..self.outcome(Some(after), model) })
+    }
+
+    fn outcome(&self, after: Option<Evaluated>, model: PathBuf) -> Outcome {
+        let before = self.state.before.clone().unwrap_or_default();
+        let (after, after_by_benchmark) = after.map(|after| (after.mean, after.benchmarks)).unzip();
         Outcome {
-            before: self.state.before.clone().unwrap_or_else(|| Evaluation::of(&[])),
+            before: before.mean,
             after,
+            before_by_benchmark: before.benchmarks,
+            after_by_benchmark: after_by_benchmark.unwrap_or_default(),
+            rounded_away: None,
+            save_dtype: None,
             steps: self.state.step,
             best_step: self.state.best.map(|(step, _)| step).filter(|_| self.config.evaluation.every > 0),
             folder: self.run.path().to_path_buf(),

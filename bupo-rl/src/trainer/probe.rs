@@ -1,4 +1,4 @@
-//! Probes: statistics of every internal policy, measured on the same responses again and again during training.
+//! The probe: statistics of every internal policy, measured repeatedly on the same responses during training.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::RlError;
 
-/// What a probe says of each policy.
+/// The statistics of each policy.
 const STATISTICS: [Statistic; 5] =
     [Statistic::Entropy, Statistic::EntropyChange, Statistic::Kl, Statistic::Agreement, Statistic::Cosine];
 
-/// Responses on which the internal policies are measured again and again. They stay the same, so that what changes from one
-/// measurement to the next is the model.
+/// The responses on which the internal policies are measured. They stay the same, so that differences between measurements
+/// come from the model.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Probe {
     responses: Vec<ScoredSequence>,
@@ -31,7 +31,7 @@ pub struct ProbeLine {
     pub means: BTreeMap<Statistic, BTreeMap<String, f64>>,
     /// Response tokens measured.
     pub tokens: usize,
-    /// Seconds it took.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 

@@ -18,22 +18,23 @@ pub trait Progress {
     fn evaluating(&mut self, when: &str);
     /// An evaluation is done.
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation);
-    /// The layer of the phases that leave it open was found.
+    /// The layer of phases with `layer = "auto"` was chosen.
     fn boundary(&mut self, boundary: &Boundary);
-    /// Checkpoints were damaged, and an older one is gone on from.
+    /// Damaged checkpoints were skipped; the run continues from an older one.
     fn skipped_damaged(&mut self, damaged: &[Damaged]);
-    /// A phase begins; the run has so many steps in all, as it now stands.
+    /// A phase begins; the schedule has `steps` steps in total.
     fn phase(&mut self, number: usize, phase: &Phase, steps: usize);
     /// A step is done.
     fn step(&mut self, metrics: &StepMetrics);
-    /// The share of its memory that the device has free, which a run that takes too much of it is made smaller by; nothing where nobody
-    /// knows.
+    /// A problem that does not stop the run, or the reason why nothing is done: what it is and how to fix it.
+    fn warning(&mut self, text: &str);
+    /// The free share of the device's memory, in [0, 1]; `None` if unknown. When it is low, batches are made smaller.
     fn memory_free(&mut self) -> Option<f64> {
         None
     }
 }
 
-/// What a run is about to do.
+/// Facts about a run that is about to start.
 #[derive(Debug)]
 pub struct RunHeader<'a> {
     /// The resolved settings.
@@ -44,10 +45,10 @@ pub struct RunHeader<'a> {
     pub num_layers: usize,
     /// Parameters of the model.
     pub num_params: usize,
-    /// The questions, in a line.
+    /// The questions, described in one line.
     pub questions: String,
     /// The run folder.
     pub folder: &'a Path,
-    /// Steps that are done already.
+    /// Steps done before.
     pub done: usize,
 }

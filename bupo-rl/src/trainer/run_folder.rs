@@ -1,19 +1,19 @@
-//! The folder a run leaves behind.
+//! The folder of a run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bupo_models::{LoadedModel, SaveOptions, save_checkpoint};
+use bupo_models::decoder::NamedTensor;
+use bupo_models::{ModelAssets, SaveOptions, save_tensors};
 use bupo_runs::{CheckpointStore, EventWriter, JsonLinesWriter, RunLock, RunState, Status, write_atomically};
-use burn::tensor::backend::Backend;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::metrics::StepMetrics;
 use crate::RlError;
 
-/// Settings, state, metrics, completions, checkpoints and the trained model of one run. While it is open no other process
-/// trains there.
+/// Settings, state, metrics, completions, checkpoints and the trained model of one run. A lock keeps other processes from
+/// training in it while it is open.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -21,17 +21,17 @@ pub struct RunFolder {
     completions: JsonLinesWriter,
     probe: JsonLinesWriter,
     events: EventWriter,
-    /// How far the run is.
+    /// Progress and status of the run.
     pub state: RunState,
     _lock: RunLock,
 }
 
-/// The logs that are cut back to a checkpoint's step when a run goes on from it.
+/// The logs that are truncated to a checkpoint's step when a run resumes from it.
 const LOGS: [&str; 3] = ["metrics.jsonl", "completions.jsonl", "probe.jsonl"];
 const EVENTS: &str = "tensorboard";
 
 impl RunFolder {
-    /// Makes the folder and writes the resolved settings into it, so that what cannot be written is known at once.
+    /// Creates the folder and writes the resolved settings into it, so that write errors show before training.
     ///
     /// # Errors
     /// If the folder exists and is not empty, or cannot be written.
@@ -46,7 +46,7 @@ impl RunFolder {
         Self::open(path, lock, None, steps, EventWriter::create(&path.join(EVENTS))?)
     }
 
-    /// Makes a new folder that begins with the first `step` steps of another run.
+    /// Creates a folder whose logs begin with the first `step` steps of another run.
     ///
     /// # Errors
     /// As [`Self::create`], and if the other run's logs cannot be read.
@@ -61,8 +61,8 @@ impl RunFolder {
         Self::open(path, lock, Some(step), steps, EventWriter::create(&path.join(EVENTS))?)
     }
 
-    /// Opens a run's folder to go on after `step`, or from the very beginning; what was logged of later steps is cut off, for they are
-    /// done again.
+    /// Opens a run's folder to resume after `step`, or from the beginning. Log lines of later steps are removed, since those
+    /// steps are repeated.
     ///
     /// # Errors
     /// If another process trains there, or the folder cannot be read or written.
@@ -74,7 +74,7 @@ impl RunFolder {
         steps: usize,
     ) -> Result<Self, RlError> {
         write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
-        // What a process that was killed at the very beginning had not come to.
+        // A process that was killed at its start may not have created all logs.
         for log in LOGS.iter().map(|log| path.join(log)).filter(|log| !log.exists()) {
             JsonLinesWriter::create(&log)?;
         }
@@ -83,7 +83,7 @@ impl RunFolder {
         Self::open(path, lock, step, steps, events)
     }
 
-    /// Writes settings over those that the run began with.
+    /// Overwrites the run's settings.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -115,7 +115,7 @@ impl RunFolder {
         })
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -125,7 +125,7 @@ impl RunFolder {
         CheckpointStore::new(&self.path)
     }
 
-    /// Appends a step's metrics, and its numbers for TensorBoard.
+    /// Appends a step's metrics to the log and to the TensorBoard events.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -140,7 +140,7 @@ impl RunFolder {
         Ok(self.events.flush()?)
     }
 
-    /// An evaluation's numbers for TensorBoard.
+    /// Appends an evaluation to the TensorBoard events.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -158,7 +158,7 @@ impl RunFolder {
         Ok(self.completions.append(completion)?)
     }
 
-    /// Appends what a probe found.
+    /// Appends a measurement of the internal policies.
     ///
     /// # Errors
     /// If the line cannot be written.
@@ -166,7 +166,7 @@ impl RunFolder {
         Ok(self.probe.append(line)?)
     }
 
-    /// Puts the logs on the disk: a checkpoint relies on them.
+    /// Flushes the logs to disk; a checkpoint relies on them.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -177,7 +177,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes how far the run is.
+    /// Writes the run's progress.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -185,13 +185,13 @@ impl RunFolder {
         Ok(self.state.save(&self.path)?)
     }
 
-    /// Writes how the run ended. A disk that is full has been told of already.
+    /// Writes how the run ended. Errors are ignored: a full disk has been reported before.
     pub fn end(&mut self, status: Status) {
         self.state.status = status;
         self.state.save(&self.path).ok();
     }
 
-    /// Writes what the evaluations found.
+    /// Writes the evaluations before and after training.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -199,7 +199,7 @@ impl RunFolder {
         self.json("evaluation.json", evaluations)
     }
 
-    /// Writes which layer was chosen for the phases that leave it open, and why.
+    /// Writes which layer was chosen for phases with `layer = "auto"`, and why.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -207,7 +207,7 @@ impl RunFolder {
         self.json("boundary.json", boundary)
     }
 
-    /// Keeps what an update that was left out was made of, to be looked at.
+    /// Saves the batch of a skipped update for inspection.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -223,17 +223,22 @@ impl RunFolder {
         Ok(write_atomically(&path, format!("{text}\n").as_bytes())?)
     }
 
-    /// Saves the trained model as a Hugging Face folder, in the place of one that is there.
+    /// Saves the trained model's parameters as a Hugging Face folder, replacing an earlier one.
     ///
     /// # Errors
     /// If something cannot be written.
-    pub fn model<B: Backend>(&self, model: &LoadedModel<B>, options: SaveOptions) -> Result<PathBuf, RlError> {
+    pub fn model(
+        &self,
+        weights: Vec<NamedTensor>,
+        assets: &ModelAssets,
+        options: SaveOptions,
+    ) -> Result<PathBuf, RlError> {
         let (folder, fresh) = (self.path.join("model"), self.path.join(".model"));
-        // What a process that was killed left of one.
+        // Left by a process that was killed while saving.
         if fresh.exists() {
             fs::remove_dir_all(&fresh).map_err(RlError::io("write", &fresh))?;
         }
-        save_checkpoint(&fresh, &model.decoder, &model.assets, options)?;
+        save_tensors(&fresh, weights, assets, options)?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(RlError::io("write", &folder))?;
         }
@@ -242,10 +247,10 @@ impl RunFolder {
     }
 }
 
-/// Makes a folder, and those above it; one that is there must be empty.
+/// Creates a folder and its parents; an existing folder must be empty.
 ///
 /// # Errors
-/// If it holds anything, or cannot be made.
+/// If it is not empty or cannot be created.
 pub fn make_empty_folder(path: &Path) -> Result<(), RlError> {
     fs::create_dir_all(path).map_err(RlError::io("create", path))?;
     let mut entries = fs::read_dir(path).map_err(RlError::io("read", path))?;

@@ -1,19 +1,23 @@
-//! Where a run begins: everything is looked at and loaded before work starts.
+//! Setup of a run: everything is loaded and checked before training starts.
 
+use std::fs;
 use std::path::Path;
 
 use bupo_models::{ModelFiles, TextTokenizer, load_model};
-use bupo_runs::{Checkpoint, CheckpointStore, RunLock};
+use bupo_runs::{Checkpoint, CheckpointStore, RunLock, RunState, Status};
 use burn::tensor::backend::Backend;
 
-use super::outcome::Start;
+use super::inputs::Inputs;
+use super::outcome::{Outcome, Start};
 use super::progress::Progress;
+use super::rounding::WeightSample;
 use super::run_folder::RunFolder;
 use super::state::TrainerState;
 use super::{Trainer, snapshot};
 use crate::RlError;
 use crate::config::TrainConfig;
 use crate::data::{ArithmeticQuestions, FileQuestions, Questions};
+use crate::phases::Schedule;
 use crate::update::DecoderOptimizer;
 
 impl<B: Backend> Trainer<B> {
@@ -25,86 +29,52 @@ impl<B: Backend> Trainer<B> {
         device: &B::Device,
         progress: &mut dyn Progress,
     ) -> Result<Self, RlError> {
-        // Nobody else may write while it is looked what is there.
+        // Locked before the folder is read, so that no other process changes it meanwhile.
         let lock = if *start == Start::Resume { Some(RunLock::acquire(folder)?) } else { None };
-        let num_layers = bupo_models::pretrained::load_config(files)?.num_hidden_layers;
-        let schedule = config.schedule(num_layers)?;
+        let schedule = schedule(&config, files)?;
         let tokenizer = TextTokenizer::load(files)?;
-        let questions: Box<dyn Questions> = if config.data.train.is_empty() {
-            Box::new(ArithmeticQuestions {
-                task: config.task.task(),
-                tokenizer: tokenizer.clone(),
-                seed: config.seed,
-                per_draw: config.rollout.prompts,
-                held_out: config.evaluation.problems,
-            })
-        } else {
-            Box::new(FileQuestions::new(&config, files)?)
-        };
+        let questions = questions(&config, files, &tokenizer)?;
+        let inputs = Inputs::read(&config, files)?;
         let dtype = config.dtype.for_model::<B>(files, device)?;
         let mut model = load_model::<B>(files, device)?;
         model.decoder = model.decoder.with_compute_dtype(dtype);
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
-                "the model names no end-of-sequence token, so no response would ever end; \
-                 give eos_token_id in its generation_config.json"
+                "the model has no end-of-sequence token, so that every response would be truncated; set eos_token_id in its \
+                 generation_config.json"
                     .into(),
             ));
         }
+        if let Some(warning) = questions.end_of_turn_warning(&model.eos_token_ids) {
+            progress.warning(&warning);
+        }
+        let initial_weights = WeightSample::new(&model.decoder);
         let reference = config.objective.needs_reference().then(|| model.decoder.clone());
-        let mut state = TrainerState {
-            step: 0,
-            draws: 0,
-            grading_failures: 0,
-            skipped_in_row: 0,
-            schedule,
-            before: None,
-            newest: None,
-            best: None,
-            without_gain: 0,
-            probe: None,
-            initial_policy: None,
-            guard: Default::default(),
-            optimizer_steps: Default::default(),
-        };
         let mut optimizer = DecoderOptimizer::new(config.optimizer);
-        let found = match start {
-            Start::New => None,
-            Start::Resume => {
-                let store = CheckpointStore::new(folder);
-                store.clean()?;
-                newest(&store, folder, progress)?
+        let mut state = TrainerState::new(schedule, inputs);
+        let checkpoint = checkpoint(folder, start, progress)?;
+        if let Some(checkpoint) = &checkpoint {
+            let path = &checkpoint.path;
+            let error = |reason: String| RlError::NoData { path: path.clone(), reason };
+            let saved = snapshot::read_state(checkpoint)?;
+            if *start == Start::Resume {
+                state.inputs.check(&saved.inputs)?;
             }
-            Start::Fork { from, step } => Some(match step {
-                Some(step) => CheckpointStore::new(from).verify(*step).map_err(bupo_runs::RunsError::from)?,
-                None => newest(&CheckpointStore::new(from), from, progress)?.ok_or_else(|| RlError::NoData {
-                    path: from.clone(),
-                    reason: "there is no checkpoint to start from".into(),
-                })?,
-            }),
-        };
-        if let Some(checkpoint) = &found {
-            let (path, wrong) =
-                (&checkpoint.path, |reason: String| RlError::NoData { path: checkpoint.path.clone(), reason });
-            let saved_state = snapshot::read_state(checkpoint)?;
-            let saved = bupo_models::pretrained::load_config(&ModelFiles::folder(&path.join("model"))?)?;
-            if saved != model.config {
-                return Err(wrong(
-                    "the checkpoint is of another model; give the one that the run was started with".into(),
+            let saved_config = bupo_models::pretrained::load_config(&ModelFiles::folder(&path.join("model"))?)?;
+            if saved_config != model.config {
+                return Err(error(
+                    "the checkpoint is of a model with another config.json; give the model that the run was started with".into(),
                 ));
             }
             model.decoder = snapshot::read_model(path, device)?.with_compute_dtype(dtype);
-            optimizer.restore(snapshot::read_moments(path, &saved_state.optimizer_steps, device)?);
-            let mut schedule = state.schedule;
-            schedule.resolve_auto_layer_as(&saved_state.schedule);
-            state = TrainerState { schedule, ..saved_state };
-            if matches!(start, Start::Fork { .. }) {
-                // It is in the other run's folder.
-                state.guard.best = None;
+            optimizer.restore(snapshot::read_moments(path, &saved.optimizer_steps, device)?);
+            state = state.continued(saved);
+            if let Start::Fork { from, .. } = start {
+                state.forked(evaluates_alike(&config, from));
             }
             if state.schedule.steps() < state.step {
                 return Err(RlError::Config(format!(
-                    "the phases have {} steps and {} are done; give more",
+                    "the phases have {} steps but {} are done; raise phases.*.steps",
                     state.schedule.steps(),
                     state.step
                 )));
@@ -113,7 +83,7 @@ impl<B: Backend> Trainer<B> {
         let (toml, steps) = (config.to_toml()?, state.schedule.steps());
         let run = match (start, lock) {
             (Start::Resume, Some(lock)) => {
-                RunFolder::resume(folder, lock, &toml, found.as_ref().map(|_| state.step), steps)?
+                RunFolder::resume(folder, lock, &toml, checkpoint.as_ref().map(|_| state.step), steps)?
             }
             (Start::Fork { from, .. }, _) => RunFolder::fork(folder, from, &toml, state.step, steps)?,
             _ => RunFolder::create(folder, &toml, steps)?,
@@ -130,15 +100,91 @@ impl<B: Backend> Trainer<B> {
             optimizer,
             reference,
             run,
+            initial_weights,
             memory_warnings: Vec::new(),
         })
     }
 }
 
-/// The newest checkpoint that is whole; damaged newer ones are told of.
+/// The outcome of a run that has finished and has no steps left with these settings; `None` for any other.
+pub(super) fn finished_run(
+    config: &TrainConfig,
+    files: &ModelFiles,
+    folder: &Path,
+) -> Result<Option<Outcome>, RlError> {
+    let is_finished = RunState::read(folder).is_ok_and(|state| state.status == Status::Finished);
+    let checkpoint = if is_finished { CheckpointStore::new(folder).newest()?.checkpoint } else { None };
+    let Some(checkpoint) = checkpoint else { return Ok(None) };
+    let state =
+        TrainerState::new(schedule(config, files)?, Inputs::default()).continued(snapshot::read_state(&checkpoint)?);
+    if state.step < state.schedule.steps() && !state.early_stopped(config.evaluation.patience) {
+        return Ok(None);
+    }
+    // Without a readable outcome the run is resumed, which evaluates and writes it again.
+    let outcome = fs::read(folder.join("evaluation.json")).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    Ok(outcome.map(|outcome: Outcome| Outcome { folder: folder.to_path_buf(), model: folder.join("model"), ..outcome }))
+}
+
+fn schedule(config: &TrainConfig, files: &ModelFiles) -> Result<Schedule, RlError> {
+    config.schedule(bupo_models::pretrained::load_config(files)?.num_hidden_layers)
+}
+
+fn questions(
+    config: &TrainConfig,
+    files: &ModelFiles,
+    tokenizer: &TextTokenizer,
+) -> Result<Box<dyn Questions>, RlError> {
+    if !config.data.train.is_empty() {
+        return Ok(Box::new(FileQuestions::new(config, files)?));
+    }
+    Ok(Box::new(ArithmeticQuestions {
+        task: config.task.task(),
+        tokenizer: tokenizer.clone(),
+        seed: config.seed,
+        per_draw: config.rollout.prompts,
+        held_out: config.evaluation.problems,
+        truncated: config.truncated_reward(),
+    }))
+}
+
+/// The checkpoint that a run continues from.
+fn checkpoint(folder: &Path, start: &Start, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, RlError> {
+    match start {
+        Start::New => Ok(None),
+        Start::Resume => {
+            let store = CheckpointStore::new(folder);
+            store.clean()?;
+            newest(&store, folder, progress)
+        }
+        Start::Fork { from, step: Some(step) } => {
+            Ok(Some(CheckpointStore::new(from).verify(*step).map_err(bupo_runs::RunsError::from)?))
+        }
+        Start::Fork { from, step: None } => {
+            let newest = newest(&CheckpointStore::new(from), from, progress)?;
+            let missing =
+                || RlError::NoData { path: from.clone(), reason: "it has no intact checkpoint to fork from".into() };
+            newest.map(Some).ok_or_else(missing)
+        }
+    }
+}
+
+/// Whether a fork evaluates the same responses of the same model as its parent.
+fn evaluates_alike(config: &TrainConfig, parent: &Path) -> bool {
+    let settings = |config: &TrainConfig| {
+        let TrainConfig { seed, model, task, data, reward, rollout, evaluation, .. } = config.clone();
+        let sampling = (evaluation.problems, evaluation.samples, evaluation.temperature, rollout.max_new_tokens);
+        (seed, model, task, data, reward, sampling)
+    };
+    TrainConfig::load(Some(&parent.join("config.toml")), &[]).is_ok_and(|parent| settings(&parent) == settings(config))
+}
+
+/// The newest intact checkpoint; damaged newer ones are reported.
 fn newest(store: &CheckpointStore, folder: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, RlError> {
     if !folder.join("config.toml").is_file() {
-        return Err(RlError::NoData { path: folder.to_path_buf(), reason: "it is not a run's folder".into() });
+        return Err(RlError::NoData {
+            path: folder.to_path_buf(),
+            reason: "it is not a run folder: it has no config.toml".into(),
+        });
     }
     let newest = store.newest()?;
     if !newest.skipped_damaged.is_empty() {

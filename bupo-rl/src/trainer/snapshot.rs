@@ -1,4 +1,4 @@
-//! Weights, moments and state in a checkpoint's folder, out and in.
+//! Writing and reading weights, moments and state of a checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::update::Moments;
 const MODEL: &str = "model";
 const MOMENTS: &str = "optimizer.safetensors";
 
-/// Weights and moments as they were, on the host: once they are there, the device need not keep them.
+/// A copy of weights and moments on the host; the device tensors can be freed once it is taken.
 pub(crate) struct Snapshot {
     weights: Vec<NamedTensor>,
     moments: Vec<(String, TensorData)>,
@@ -33,9 +33,9 @@ impl Snapshot {
         Self { weights: named_tensors(decoder), moments: moments.collect() }
     }
 
-    /// Writes them into a checkpoint that is being made.
+    /// Writes the files of a pending checkpoint.
     pub(crate) fn write(self, pending: &PendingCheckpoint, assets: &ModelAssets) -> Result<(), RlError> {
-        // What was trained, to the last bit, whatever dtype the model is saved in at the end.
+        // Exact, independent of `save_dtype`.
         let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
         save_tensors(&pending.path().join(MODEL), self.weights, assets, options)?;
         let path = pending.path().join(MOMENTS);
@@ -50,11 +50,11 @@ impl Snapshot {
     }
 }
 
-/// Reads where a run was at a checkpoint.
+/// Reads the state of a checkpoint.
 pub(crate) fn read_state(checkpoint: &Checkpoint) -> Result<TrainerState, RlError> {
     serde_json::from_value(checkpoint.manifest.meta.clone()).map_err(|error| RlError::NoData {
         path: checkpoint.path.clone(),
-        reason: format!("the checkpoint is not of this program: {error}"),
+        reason: format!("the checkpoint's state cannot be read: {error}"),
     })
 }
 
@@ -71,10 +71,10 @@ pub(crate) fn read_moments<B: Backend>(
 ) -> Result<BTreeMap<u64, Moments<B>>, RlError> {
     let path = checkpoint.join(MOMENTS);
     let bytes = fs::read(&path).map_err(RlError::io("read", &path))?;
-    let wrong = |reason: String| RlError::io("read", &path)(std::io::Error::other(reason));
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let io_error = |reason: String| RlError::io("read", &path)(std::io::Error::other(reason));
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| io_error(error.to_string()))?;
     let tensor = |id: &u64, name: &str| -> Result<Tensor<B, 1>, RlError> {
-        let view = file.tensor(&format!("{id}.{name}")).map_err(|error| wrong(error.to_string()))?;
+        let view = file.tensor(&format!("{id}.{name}")).map_err(|error| io_error(error.to_string()))?;
         let values: Vec<f32> =
             view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let length = values.len();

@@ -1,41 +1,102 @@
-//! The state of a run that a checkpoint holds besides weights and moments.
+//! The state of a run in a checkpoint, besides weights and moments.
 
 use std::collections::BTreeMap;
 
-use bupo_eval::Evaluation;
+use bupo_eval::{BenchmarkResult, Evaluation};
 use serde::{Deserialize, Serialize};
 
+use super::inputs::Inputs;
 use super::probe::Probe;
 use crate::phases::{InitialPolicy, PhaseGuard, Schedule};
 
-/// Where a run is: all that is not weights, moments, or a function of the settings.
+/// Everything a run needs to resume that is not weights, moments, or a function of the settings.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TrainerState {
     /// Steps done.
     pub(crate) step: usize,
     /// Draws of prompts so far.
     pub(crate) draws: usize,
-    /// Responses that scorers failed to grade, in earlier processes.
+    /// Responses so far that scorers failed to grade.
     pub(crate) grading_failures: usize,
-    /// Updates left out in a row.
+    /// Updates skipped in a row.
     pub(crate) skipped_in_row: usize,
-    /// The phases, the layers of those that left them open found.
+    /// The phases, with `auto` layers resolved.
     pub(crate) schedule: Schedule,
-    /// Before training.
-    pub(crate) before: Option<Evaluation>,
-    /// The newest evaluation, and after which step it was.
-    pub(crate) newest: Option<(usize, Evaluation)>,
-    /// The best one, by Avg@K.
+    /// The evaluation before training.
+    pub(crate) before: Option<Evaluated>,
+    /// The newest evaluation and its step.
+    pub(crate) newest: Option<(usize, Evaluated)>,
+    /// The step and Avg@K of the best evaluation.
     pub(crate) best: Option<(usize, f64)>,
-    /// Evaluations since then.
+    /// Evaluations since the best.
     pub(crate) without_gain: usize,
-    /// What the internal policies are watched on, from the first evaluation on.
+    /// The responses on which the internal policies are measured, from the first evaluation on.
     pub(crate) probe: Option<Probe>,
-    /// What is measured on how far training has moved the policy, from the first evaluation on.
+    /// Responses and log-probs of the policy before training, for `drift`.
     #[serde(alias = "origin")]
     pub(crate) initial_policy: Option<InitialPolicy>,
-    /// What the phase guard has seen of the phase.
+    /// The phase guard's observations.
     pub(crate) guard: PhaseGuard,
-    /// AdamW's steps by parameter.
+    /// AdamW's step count by parameter.
     pub(crate) optimizer_steps: BTreeMap<u64, usize>,
+    /// The input files; empty in checkpoints of earlier versions.
+    #[serde(default)]
+    pub(crate) inputs: Inputs,
+}
+
+impl TrainerState {
+    /// The state before the first step.
+    pub(crate) fn new(schedule: Schedule, inputs: Inputs) -> Self {
+        Self {
+            step: 0,
+            draws: 0,
+            grading_failures: 0,
+            skipped_in_row: 0,
+            schedule,
+            before: None,
+            newest: None,
+            best: None,
+            without_gain: 0,
+            probe: None,
+            initial_policy: None,
+            guard: PhaseGuard::default(),
+            optimizer_steps: BTreeMap::new(),
+            inputs,
+        }
+    }
+
+    /// The state of a checkpoint, with the schedule and inputs of the run that continues it.
+    pub(crate) fn continued(self, saved: Self) -> Self {
+        let mut schedule = self.schedule;
+        schedule.restore(&saved.schedule);
+        Self { schedule, inputs: self.inputs, ..saved }
+    }
+
+    /// Drops what belongs to the parent of a fork: its checkpoints, and its evaluations unless the fork evaluates alike.
+    pub(crate) fn forked(&mut self, evaluates_alike: bool) {
+        self.guard.best = None;
+        if !evaluates_alike {
+            (self.before, self.newest, self.best, self.without_gain) = (None, None, None, 0);
+        }
+    }
+
+    /// Whether `patience` evaluations in a row brought no higher Avg@K; never for 0.
+    pub(crate) fn early_stopped(&self, patience: usize) -> bool {
+        patience > 0 && self.without_gain >= patience
+    }
+}
+
+/// An evaluation: the unweighted mean over benchmarks, and each of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Evaluated {
+    #[serde(flatten)]
+    pub(crate) mean: Evaluation,
+    #[serde(default)]
+    pub(crate) benchmarks: Vec<BenchmarkResult>,
+}
+
+impl Default for Evaluated {
+    fn default() -> Self {
+        Self { mean: Evaluation::of(&[]), benchmarks: Vec::new() }
+    }
 }

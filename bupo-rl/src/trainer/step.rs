@@ -8,43 +8,45 @@ use burn::tensor::backend::Backend;
 use super::Trainer;
 use super::memory_plan::{cut_rollout, cut_update};
 use super::metrics::{StepMetrics, Timing};
-use super::mini_batch::{MiniBatch, mini_batches};
+use super::mini_batch::{MiniBatch, MiniBatches, mini_batches};
 use super::progress::Progress;
 use super::updates::Updates;
-use super::warnings::policy_warnings;
+use super::warnings::{policy_warnings, reward_warnings};
 use crate::RlError;
 use crate::phases::Phase;
 use crate::rollout::{Rollout, rollout};
 use crate::update::{LossSpec, PolicySpec, update};
 
-/// Completions are kept of the first step and of every one of this many.
+/// Completions are logged in the first step and every this many steps.
 const COMPLETIONS_EVERY: usize = 10;
 
 impl<B: Backend> Trainer<B> {
-    /// Runs a step, from 1.
+    /// Runs a step (from 1).
     pub(super) fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
         let started = Instant::now();
         let Rollout { groups, metrics: rollout } =
             self.within_memory(cut_rollout, progress, |trainer| trainer.sample(step))?;
         let seconds_rollout = started.elapsed().as_secs_f64();
 
-        if self.state.schedule.is_open() {
+        if self.state.schedule.has_auto_layer() {
             self.resolve_auto_layer(&groups, progress)?;
         }
         let (number, phase) = self.enter_phase(step, progress);
-        let loss = self.loss(&phase);
+        let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature };
+        let loss = LossSpec::from_config(&self.config, policy);
         let policy = self.policy_metrics(&groups, &loss.policy)?;
         let learning_rate = self.set_learning_rate(step);
 
-        let updates = self.within_memory(cut_update, progress, |trainer| {
-            let batches = mini_batches(trainer, &groups, &loss)?;
-            trainer.update(step, &batches, &loss)
+        let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
+            let MiniBatches { batches, advantages_vary } = mini_batches(trainer, &groups, &loss)?;
+            Ok((trainer.update(step, &batches, &loss)?, advantages_vary))
         })?;
         let update = updates.metrics(self.reference.is_some());
         let guard = self.guard_phase(step, &rollout, &policy)?;
 
         let seconds = started.elapsed().as_secs_f64();
-        let mut warnings = policy_warnings(&policy, &update);
+        let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary);
+        warnings.append(&mut policy_warnings(&policy, &update));
         warnings.append(&mut self.memory_warnings);
         let timing = Timing {
             tokens_per_second: rollout.tokens as f64 / seconds,
@@ -69,7 +71,7 @@ impl<B: Backend> Trainer<B> {
         Ok(metrics)
     }
 
-    /// Responses of the full policy, graded.
+    /// Samples and grades responses of the full policy.
     fn sample(&mut self, step: usize) -> Result<Rollout, RlError> {
         let sampler = Sampler::new(&self.model, &self.tokenizer);
         let (settings, seed) = (&self.config.rollout, self.config.seed);
@@ -80,24 +82,13 @@ impl<B: Backend> Trainer<B> {
         Ok(rollout)
     }
 
-    /// The phase of a step with its number; reports it where it begins.
+    /// The phase of a step and its number; reports it at its first step.
     fn enter_phase(&self, step: usize, progress: &mut dyn Progress) -> (usize, Phase) {
         let (number, phase) = self.state.schedule.at(step);
         if step == 1 || number != self.state.schedule.at(step - 1).0 {
             progress.phase(number, &phase, self.state.schedule.steps());
         }
         (number, phase)
-    }
-
-    fn loss(&self, phase: &Phase) -> LossSpec {
-        let rollout = &self.config.rollout;
-        LossSpec {
-            policy: PolicySpec { site: phase.site, norm: phase.norm, temperature: rollout.temperature },
-            objective: self.config.objective,
-            norm_length: Some(rollout.max_new_tokens),
-            max_tokens_per_batch: self.config.update.max_tokens_per_batch,
-            recompute: self.config.update.recompute,
-        }
     }
 
     fn set_learning_rate(&mut self, step: usize) -> f64 {
@@ -125,7 +116,7 @@ impl<B: Backend> Trainer<B> {
         state.steps = self.state.schedule.steps();
         state.phase = Some(metrics.phase.to_string());
         state.site = Some(metrics.site.to_string());
-        state.last_reward = Some(metrics.rollout.reward);
+        state.last_reward = Some(metrics.rollout.reward).filter(|reward| reward.is_finite());
         self.run.save_state()
     }
 }

@@ -18,36 +18,55 @@ impl Updates {
         Self { stats, entropy_sum: batches.iter().map(|batch| batch.entropy_sum).sum() }
     }
 
-    /// Their means. `has_reference`: whether the loss has a KL term to a reference.
+    /// Means over the updates. `has_reference`: whether the loss has a KL term to a reference.
     pub(super) fn metrics(&self, has_reference: bool) -> UpdateMetrics {
         UpdateMetrics {
             entropy: self.entropy(),
             kl: self.mean(|update| update.kl),
-            ref_kl: has_reference.then(|| self.mean(|update| update.ref_kl)),
+            ref_kl: self.mean(|update| update.ref_kl).filter(|_| has_reference),
             loss: self.mean(|update| update.loss),
             grad_norm: self.mean(|update| update.grad_norm),
             clip_ratio: self.mean(|update| update.clip_ratio),
             dual_clip_ratio: self.mean(|update| update.dual_clip_ratio),
-            first_ratio: self.stats.first().map_or(1.0, |update| update.extreme_ratio),
+            first_ratio: self.stats.first().map(|update| update.extreme_ratio),
             extreme_ratio: self.extreme_ratio(),
             skipped_updates: self.stats.iter().filter(|update| update.skipped).count(),
         }
     }
 
-    fn mean(&self, value: fn(&UpdateStats) -> f64) -> f64 {
-        mean_and_std(&self.stats.iter().map(value).collect::<Vec<_>>()).0
+    fn mean(&self, value: fn(&UpdateStats) -> f64) -> Option<f64> {
+        let values: Vec<f64> = self.stats.iter().map(value).collect();
+        (!values.is_empty()).then(|| mean_and_std(&values).0)
     }
 
     /// The trained policy's mean entropy before the step.
-    fn entropy(&self) -> f64 {
-        let first = self.stats.first().map_or(0.0, |update| update.entropy * update.tokens as f64);
+    fn entropy(&self) -> Option<f64> {
+        let first = self.stats.first()?;
         let tokens: usize = self.stats.iter().map(|update| update.tokens).sum();
-        (first + self.entropy_sum) / tokens.max(1) as f64
+        Some((first.entropy * first.tokens as f64 + self.entropy_sum) / tokens.max(1) as f64)
     }
 
-    fn extreme_ratio(&self) -> f64 {
+    fn extreme_ratio(&self) -> Option<f64> {
         let further =
             |extreme: f64, ratio: f64| if (ratio - 1.0).abs() > (extreme - 1.0).abs() { ratio } else { extreme };
-        self.stats.iter().map(|update| update.extreme_ratio).fold(1.0, further)
+        self.stats.iter().map(|update| update.extreme_ratio).reduce(further)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_without_updates_has_no_metrics_of_them() -> serde_json::Result<()> {
+        let metrics = Updates::new(Vec::new(), &[]).metrics(true);
+        let json = serde_json::to_value(&metrics)?;
+        for key in
+            ["entropy", "kl", "loss", "grad_norm", "clip_ratio", "dual_clip_ratio", "first_ratio", "extreme_ratio"]
+        {
+            assert!(json[key].is_null(), "{key}");
+        }
+        assert_eq!(serde_json::from_value::<UpdateMetrics>(json)?, metrics);
+        Ok(())
     }
 }

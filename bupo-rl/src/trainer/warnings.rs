@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::{PolicyMetrics, UpdateMetrics};
+use crate::config::{TrainConfig, TruncatedReward};
+use crate::rollout::RolloutMetrics;
 
 /// Mean difference in nats between log-probs at sampling and in training above which a step warns; rounding in f32 is 1e-7.
 const MAX_LOGP_DIFFERENCE: f64 = 0.02;
@@ -14,7 +16,7 @@ const MAX_RATIO: f64 = 10.0;
 pub struct Warning {
     /// Its kind.
     pub kind: WarningKind,
-    /// What it is, what it means, and how to fix it.
+    /// What was measured, what it means, and how to fix it.
     pub text: String,
 }
 
@@ -29,17 +31,81 @@ pub enum WarningKind {
     ImportanceRatio,
     /// Updates were skipped because their loss or gradient was not finite.
     SkippedUpdates,
-    /// Little memory was left, so batches were made smaller.
+    /// Little memory was free, so batches were made smaller.
     Memory,
+    /// Every response reached the length limit.
+    AllTruncated,
+    /// Every reward is 0.
+    AllRewardsZero,
+    /// Rewards do not differ where advantages compare them, so that every advantage is 0.
+    NoRewardVariance,
+    /// External scorers failed on every response.
+    AllGradingFailed,
+    /// The step had nothing to train on.
+    NoUpdate,
+}
+
+/// Warnings of a step that cannot increase the reward.
+pub(super) fn reward_warnings(
+    config: &TrainConfig,
+    rollout: &RolloutMetrics,
+    update: &UpdateMetrics,
+    advantages_vary: bool,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |kind, text| warnings.push(Warning { kind, text });
+    let limit = config.rollout.max_new_tokens;
+    if rollout.truncated == 1.0 {
+        let effect = match config.truncated_reward() {
+            TruncatedReward::Grade => "answers may be missing",
+            TruncatedReward::Zero => "their rewards are 0 (reward.truncated = \"zero\")",
+            TruncatedReward::Mask => "none of them is in the loss (reward.truncated = \"mask\")",
+        };
+        let text = format!(
+            "all responses were truncated at rollout.max_new_tokens = {limit}, so that {effect}; raise it, or check that the model's \
+             eos_token_id includes the token that ends a turn in its chat template"
+        );
+        warn(WarningKind::AllTruncated, text);
+    }
+    if rollout.reward.is_nan() {
+        let text =
+            "the scorer failed to grade every response; run bupo grade on completions.jsonl to see why".to_string();
+        warn(WarningKind::AllGradingFailed, text);
+    } else if rollout.all_zero {
+        let text = "all rewards are 0, so that nothing is learned from them; compare responses, extracted answers and reference \
+                    answers in completions.jsonl, and check reward.rule, data.answer_column and the prompt"
+            .to_string();
+        warn(WarningKind::AllRewardsZero, text);
+    } else if !advantages_vary && update.loss.is_some() {
+        let text = format!(
+            "rewards differ within no group, so that every advantage is 0 (mean reward {:.3}); raise rollout.group_size or \
+             rollout.prompts, or use problems that the model solves sometimes",
+            rollout.reward
+        );
+        warn(WarningKind::NoRewardVariance, text);
+    }
+    if update.loss.is_none() {
+        let text = if rollout.truncated == 1.0 && config.truncated_reward() == TruncatedReward::Mask {
+            "no update was made: every response is masked as truncated; raise rollout.max_new_tokens".to_string()
+        } else {
+            format!(
+                "no update was made: dynamic sampling found no group with reward variance in {} draws; raise rollout.max_draws or \
+                 rollout.group_size, or use problems that the model solves sometimes",
+                config.rollout.max_draws
+            )
+        };
+        warn(WarningKind::NoUpdate, text);
+    }
+    warnings
 }
 
 /// Warnings of a step's policies and updates.
 pub(super) fn policy_warnings(policy: &PolicyMetrics, update: &UpdateMetrics) -> Vec<Warning> {
-    let (mean, max) = (policy.sampling_logp_difference, policy.sampling_logp_difference_max);
-    let (extreme_ratio, skipped) = (update.extreme_ratio, update.skipped_updates);
+    let skipped = update.skipped_updates;
     let mut warnings = Vec::new();
     let mut warn = |kind, text| warnings.push(Warning { kind, text });
-    if mean > MAX_LOGP_DIFFERENCE {
+    if let Some(mean) = policy.sampling_logp_difference.filter(|mean| *mean > MAX_LOGP_DIFFERENCE) {
+        let max = policy.sampling_logp_difference_max.unwrap_or(mean);
         warn(
             WarningKind::SamplingLogpDifference,
             format!(
@@ -48,7 +114,8 @@ pub(super) fn policy_warnings(policy: &PolicyMetrics, update: &UpdateMetrics) ->
             ),
         );
     }
-    if !(MAX_RATIO.recip()..=MAX_RATIO).contains(&extreme_ratio) {
+    let is_extreme = |ratio: &f64| !(MAX_RATIO.recip()..=MAX_RATIO).contains(ratio);
+    if let Some(extreme_ratio) = update.extreme_ratio.filter(is_extreme) {
         warn(
             WarningKind::ImportanceRatio,
             format!(
@@ -73,27 +140,68 @@ pub(super) fn policy_warnings(policy: &PolicyMetrics, update: &UpdateMetrics) ->
 mod tests {
     use super::*;
 
+    fn updates(loss: Option<f64>) -> UpdateMetrics {
+        UpdateMetrics {
+            entropy: loss,
+            kl: loss,
+            ref_kl: None,
+            loss,
+            grad_norm: loss,
+            clip_ratio: loss,
+            dual_clip_ratio: loss,
+            first_ratio: loss.map(|_| 1.0),
+            extreme_ratio: loss.map(|_| 1.0),
+            skipped_updates: 0,
+        }
+    }
+
+    fn rollout(reward: f64, truncated: f64) -> RolloutMetrics {
+        RolloutMetrics {
+            reward,
+            reward_error: 0.0,
+            reward_std: 0.0,
+            frac_reward_zero_std: 0.0,
+            responses: 8,
+            response_length: 9.0,
+            truncated,
+            empty: 0.0,
+            perplexity: 1.0,
+            tokens: 0,
+            all_zero: reward == 0.0,
+        }
+    }
+
+    #[test]
+    fn a_step_whose_rewards_cannot_change_warns() -> Result<(), crate::RlError> {
+        use WarningKind::*;
+        let masks = TrainConfig::load(None, &["reward.truncated=mask".into()])?;
+        let kinds = |config: &TrainConfig, reward, truncated, loss: Option<f64>, vary| -> Vec<WarningKind> {
+            let warnings = reward_warnings(config, &rollout(reward, truncated), &updates(loss), vary);
+            assert!(warnings.iter().all(|warning| warning.text.contains(';')), "each has a fix: {warnings:?}");
+            warnings.into_iter().map(|warning| warning.kind).collect()
+        };
+        let default = TrainConfig::default();
+        assert_eq!(kinds(&default, 0.5, 0.9, Some(0.1), true), []);
+        assert_eq!(kinds(&default, 0.0, 1.0, Some(0.0), false), [AllTruncated, AllRewardsZero]);
+        assert_eq!(kinds(&default, 0.0, 0.1, Some(0.0), false), [AllRewardsZero]);
+        assert_eq!(kinds(&default, 1.0, 0.0, Some(0.0), false), [NoRewardVariance]);
+        assert_eq!(kinds(&default, 1.0, 0.0, None, false), [NoUpdate]);
+        assert_eq!(kinds(&masks, 0.5, 1.0, None, true), [AllTruncated, NoUpdate]);
+        assert_eq!(kinds(&default, f64::NAN, 0.0, Some(0.0), false), [AllGradingFailed]);
+        Ok(())
+    }
+
     #[test]
     fn only_values_beyond_their_limits_warn() {
         let kinds = |mean: f64, extreme_ratio: f64, skipped_updates: usize| -> Vec<WarningKind> {
             let policy = PolicyMetrics {
-                sampling_logp_difference: mean,
-                sampling_logp_difference_max: mean,
+                sampling_logp_difference: Some(mean),
+                sampling_logp_difference_max: Some(mean),
+                entropy_full: None,
                 kl_to_full: None,
                 drift: None,
             };
-            let update = UpdateMetrics {
-                entropy: 0.0,
-                kl: 0.0,
-                ref_kl: None,
-                loss: 0.0,
-                grad_norm: 0.0,
-                clip_ratio: 0.0,
-                dual_clip_ratio: 0.0,
-                first_ratio: 1.0,
-                extreme_ratio,
-                skipped_updates,
-            };
+            let update = UpdateMetrics { extreme_ratio: Some(extreme_ratio), skipped_updates, ..updates(Some(0.0)) };
             policy_warnings(&policy, &update).into_iter().map(|warning| warning.kind).collect()
         };
         assert_eq!(kinds(1e-6, 1.7, 0), []);

@@ -10,21 +10,22 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-/// AdamW's settings; the defaults are the paper's, which are PyTorch's. Decay is decoupled and on every parameter.
+/// AdamW's settings. The defaults are those of arXiv 2512.19673 and PyTorch. Weight decay is decoupled and applies to every
+/// parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdamWSettings {
-    /// Step size, constant.
+    /// Learning rate.
     pub learning_rate: f64,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Gradients with a larger global norm are scaled down to it.
+    /// Gradients with a larger global norm are scaled to this norm.
     pub max_grad_norm: f64,
 }
 
@@ -34,47 +35,47 @@ impl Default for AdamWSettings {
     }
 }
 
-/// AdamW over a decoder. A parameter without a gradient is left alone: no decay, no moments, no step counted; moments take
-/// memory from a parameter's first gradient on.
+/// AdamW over a decoder. A parameter without a gradient is not changed: no decay, no moment update, no step counted. Its moments
+/// are allocated at its first gradient.
 #[derive(Debug)]
 pub struct DecoderOptimizer<B: Backend> {
     settings: AdamWSettings,
     moments: BTreeMap<u64, Moments<B>>,
 }
 
-/// What AdamW remembers of one parameter.
+/// AdamW's state of one parameter.
 #[derive(Debug, Clone)]
 pub struct Moments<B: Backend> {
-    /// The decaying mean of its gradients.
+    /// First moment: the exponential moving average of the gradients.
     pub first: Tensor<B, 1>,
-    /// The decaying mean of their squares.
+    /// Second moment: that of the squared gradients.
     pub second: Tensor<B, 1>,
     /// Steps made.
     pub steps: usize,
 }
 
 impl<B: Backend> DecoderOptimizer<B> {
-    /// An optimizer that has made no step.
+    /// An optimizer without state.
     pub fn new(settings: AdamWSettings) -> Self {
         Self { settings, moments: BTreeMap::new() }
     }
 
-    /// Changes the step size of the steps to come.
+    /// Sets the learning rate of later steps.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
         self.settings.learning_rate = learning_rate;
     }
 
-    /// What is remembered, by parameter id.
+    /// The moments by parameter id.
     pub fn moments(&self) -> &BTreeMap<u64, Moments<B>> {
         &self.moments
     }
 
-    /// Goes on from what an optimizer remembered.
+    /// Replaces the moments, by parameter id.
     pub fn restore(&mut self, moments: BTreeMap<u64, Moments<B>>) {
         self.moments = moments;
     }
 
-    /// Clips by global norm and steps, in place. Returns the norm before clipping; where it is not finite, nothing changes.
+    /// Clips by global norm and updates in place. Returns the norm before clipping; if it is not finite, nothing changes.
     pub fn step(&mut self, decoder: &mut Decoder<B>, gradients: Gradients<B>) -> f64 {
         let device = decoder.device();
         timed::<B, _>(Part::Optimizer, &device, || self.stepped(decoder, gradients))
@@ -87,7 +88,7 @@ impl<B: Backend> DecoderOptimizer<B> {
         }
         let scale = (self.settings.max_grad_norm / (norm + 1e-6)).min(1.0);
         let mut stepping = Stepping { optimizer: self, gradients, scale };
-        // Taken out, so that nobody else holds the weights while they change.
+        // Moved out, so that the weights have a single owner and are updated in place.
         let placeholder = decoder.placeholder();
         *decoder = std::mem::replace(decoder, placeholder).map(&mut stepping);
         norm

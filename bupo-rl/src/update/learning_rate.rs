@@ -1,30 +1,31 @@
-//! The step size from step to step.
+//! The learning-rate schedule.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How AdamW's step size changes over a run.
+/// Warm-up and decay of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearningRateSchedule {
-    /// Steps over which it rises from 0, linearly.
+    /// Steps of linear warm-up.
     pub warmup_steps: usize,
-    /// How it falls afterwards.
+    /// The decay after it.
     pub decay: Decay,
-    /// The share of the highest step size that is left at the last step.
+    /// The learning rate at the last step, as a share of the highest. With 0, the decay ends one step after the last, so that the
+    /// last step still trains.
     pub final_share: f64,
 }
 
-/// How a step size falls.
+/// The shape of the decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// Not at all.
+    /// No decay.
     Constant,
-    /// In a straight line.
+    /// Linear.
     Linear,
-    /// Along half a cosine.
+    /// Half a cosine.
     Cosine,
 }
 
@@ -35,12 +36,13 @@ impl Default for LearningRateSchedule {
 }
 
 impl LearningRateSchedule {
-    /// What the highest step size is multiplied by at a step, from 1, of a run of `steps`.
+    /// The factor of the highest learning rate at `step` (from 1) of a run of `steps`.
     pub fn factor(&self, step: usize, steps: usize) -> f64 {
         if step <= self.warmup_steps {
             return step as f64 / self.warmup_steps as f64;
         }
-        let falling = steps.saturating_sub(self.warmup_steps + 1).max(1);
+        let end = if self.final_share > 0.0 { steps } else { steps + 1 };
+        let falling = end.saturating_sub(self.warmup_steps + 1).max(1);
         let done = ((step - self.warmup_steps - 1) as f64 / falling as f64).min(1.0);
         let left = match self.decay {
             Decay::Constant => return 1.0,
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_rises_then_falls_to_its_share() {
+    fn a_rate_warms_up_then_decays_to_its_final_share() {
         let of = |decay| LearningRateSchedule { warmup_steps: 4, decay, final_share: 0.1 };
         for decay in [Decay::Constant, Decay::Linear, Decay::Cosine] {
             let factors: Vec<f64> = (1..=15).map(|step| of(decay).factor(step, 15)).collect();
@@ -68,5 +70,18 @@ mod tests {
             assert!(factors[5..].windows(2).all(|pair| pair[1] <= pair[0]));
         }
         assert_eq!(LearningRateSchedule::default().factor(7, 7), 1.0);
+    }
+
+    #[test]
+    fn a_decay_to_zero_leaves_a_rate_for_the_last_step() {
+        for (decay, warmup_steps) in [(Decay::Linear, 0), (Decay::Cosine, 0), (Decay::Linear, 3), (Decay::Cosine, 4)] {
+            let schedule = LearningRateSchedule { warmup_steps, decay, final_share: 0.0 };
+            for steps in 1..=10 {
+                let factors: Vec<f64> = (1..=steps).map(|step| schedule.factor(step, steps)).collect();
+                assert!(factors.iter().all(|factor| *factor > 0.0 && *factor <= 1.0), "{schedule:?} {factors:?}");
+            }
+        }
+        let linear = LearningRateSchedule { decay: Decay::Linear, ..Default::default() };
+        assert_eq!([1, 2, 3, 4].map(|step| linear.factor(step, 4)), [1.0, 0.75, 0.5, 0.25]);
     }
 }

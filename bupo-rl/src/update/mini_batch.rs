@@ -1,4 +1,4 @@
-//! One mini-batch: its loss, its gradient by micro-batches, and the optimizer's step.
+//! One mini-batch: its loss, its gradient accumulated over micro-batches, and the optimizer step.
 
 use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
@@ -9,41 +9,55 @@ use serde::Serialize;
 use super::adamw::DecoderOptimizer;
 use super::policy_stats::{PolicySpec, policy};
 use crate::RlError;
+use crate::config::TrainConfig;
 use crate::loss::{BatchSize, Objective, ResponseLoss, ResponseValues};
 
-/// A response with what its loss needs.
+/// A response with the inputs of its loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Prompt and response.
     pub sequence: Sequence,
     /// The response's advantage within its group.
     pub advantage: f64,
-    /// Log-probs of the response's tokens under the policy before the step, at the loss's own site; nothing where they are
-    /// those that the update finds, its being the first of the step.
+    /// Log-probs of the response's tokens before the step, at the site of the loss; `None` in the first update of a step, whose
+    /// own log-probs are the old ones.
     pub old_log_probs: Option<Vec<f32>>,
-    /// The same under the frozen reference, where the loss needs one.
+    /// Log-probs under the frozen reference, if the loss has a KL term.
     pub ref_log_probs: Option<Vec<f32>>,
 }
 
-/// What an update minimises.
+/// The loss of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossSpec {
-    /// The policy whose log-probs the loss is of.
+    /// The policy whose log-probs are in the loss.
     pub policy: PolicySpec,
-    /// The loss of given log-probs.
+    /// The loss as a function of log-probs.
     pub objective: Objective,
-    /// The longest response allowed, which `seq-mean-token-sum-norm` divides by; nothing for the longest there is.
+    /// The longest response allowed, by which `seq-mean-token-sum-norm` divides; `None` for the longest in the mini-batch.
     pub norm_length: Option<usize>,
-    /// Tokens run at once, padding included.
+    /// Tokens per micro-batch, padding included.
     pub max_tokens_per_batch: usize,
-    /// Whether layers are run again on the way back rather than remembered.
+    /// Whether layers are recomputed in the backward pass instead of saving their activations.
     pub recompute: bool,
 }
 
-/// What an update did. Means are over the mini-batch's response tokens.
+impl LossSpec {
+    /// The loss of a run's settings for a policy.
+    pub fn from_config(config: &TrainConfig, policy: PolicySpec) -> Self {
+        Self {
+            policy,
+            objective: config.objective,
+            norm_length: Some(config.rollout.max_new_tokens),
+            max_tokens_per_batch: config.update.max_tokens_per_batch,
+            recompute: config.update.recompute,
+        }
+    }
+}
+
+/// Statistics of an update. Means are over the mini-batch's response tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct UpdateStats {
-    /// The objective's value before the update.
+    /// The loss before the update.
     pub loss: f64,
     /// The gradient's global norm before clipping.
     pub grad_norm: f64,
@@ -61,12 +75,12 @@ pub struct UpdateStats {
     pub extreme_ratio: f64,
     /// Response tokens in the mini-batch.
     pub tokens: usize,
-    /// Whether the update was left out because its gradient was not finite.
+    /// Whether the update was skipped because its loss or gradient was not finite.
     pub skipped: bool,
 }
 
-/// Updates the decoder once on a mini-batch, `loss.max_tokens_per_batch` tokens at a time; their number changes nothing but
-/// memory. Samples of like lengths beside one another need little padding.
+/// Makes one optimizer step on a mini-batch, in micro-batches of `loss.max_tokens_per_batch` tokens, whose size changes the result
+/// only by rounding. Neighbouring samples of similar length need little padding.
 ///
 /// # Errors
 /// If the policy's site is outside the model.
@@ -120,8 +134,8 @@ pub fn update<B: Backend>(
     })
 }
 
-/// Adds the gradient of a loss over one batch of sequences. `derivatives` sees the log-probs and entropies of the batch's response
-/// tokens and gives the loss's derivatives with respect to them.
+/// Adds the gradient of a loss over one micro-batch. `derivatives` maps the log-probs and entropies of its response tokens to the
+/// loss's derivatives with respect to them.
 pub(crate) fn accumulate<B: Backend>(
     decoder: &Decoder<B>,
     gradients: &mut Gradients<B>,

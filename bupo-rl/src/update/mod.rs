@@ -1,4 +1,4 @@
-//! How a step's responses change the model: one mini-batch, AdamW, the learning-rate schedule.
+//! Updates: one mini-batch, AdamW, the learning-rate schedule.
 
 mod adamw;
 mod learning_rate;

@@ -1,4 +1,4 @@
-//! Blocks of sequences, run up to a policy's site.
+//! Log-probs, entropies and KL divergences of response tokens under a policy.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits, TokenStats};
 use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
@@ -7,19 +7,19 @@ use burn::tensor::backend::Backend;
 
 use crate::RlError;
 
-/// The policy a loss or a measurement is of.
+/// The policy of a loss or a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PolicySpec {
-    /// Where the state is read.
+    /// The site of the state.
     pub site: PolicySite,
-    /// The norm between the state and the unembedding.
+    /// The norm before the unembedding.
     pub norm: Norm,
     /// Divides the logits.
     pub temperature: f64,
 }
 
-/// Log-probs and entropies of every response token, as many sequences at a time as [`token_batches`] puts together: bit for
-/// bit those that an update on the same sequences sees before it changes anything.
+/// Log-probs and entropies of every response token, `max_tokens_per_batch` tokens at a time. Equal bit for bit to those of the
+/// forward pass of an update on the same sequences, batches and weights.
 ///
 /// # Errors
 /// If the site is outside the model.
@@ -45,8 +45,7 @@ pub fn response_stats<B: Backend>(
     Ok(all)
 }
 
-/// The mean of KL(policy || full) over all response tokens, in nats, both at the spec's temperature: how far an internal policy is
-/// from the full one. Not a number where there are no tokens.
+/// The mean of KL(policy || full policy) over all response tokens, in nats, both at the spec's temperature. NaN without tokens.
 ///
 /// # Errors
 /// If the site is outside the model.
@@ -73,7 +72,7 @@ pub(crate) fn kl_to_full<B: Backend>(
     Ok(sum / tokens as f64)
 }
 
-/// States read as the policy a spec names.
+/// The policy of `spec` on states `[tokens, hidden]`.
 pub(crate) fn policy<B: Backend>(states: Tensor<B, 2>, decoder: &Decoder<B>, spec: &PolicySpec) -> InternalPolicy<B> {
     InternalPolicy::new(states, decoder.unembedding()).with_temperature(spec.temperature)
 }

@@ -151,8 +151,11 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<ManifestFile>) -> Result<()
     sync_folder(folder).map_err(RunsError::io("write", folder))
 }
 
-/// The length and the SHA-256 checksum of the rest of a file.
-fn digest(file: &mut File) -> io::Result<(u64, String)> {
+/// The length and the SHA-256 checksum, in hexadecimal, of everything left to read.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn digest(file: &mut impl Read) -> io::Result<(u64, String)> {
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer) {

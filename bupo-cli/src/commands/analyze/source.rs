@@ -8,9 +8,9 @@ use bupo_data::{Problem, Prompt};
 use bupo_eval::{
     GradingInput, Group, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions, read_responses,
 };
-use bupo_grade::{Graded, Grader};
+use bupo_grade::{Graded, GradedItem, Grader};
 use bupo_models::{LoadedModel, ModelFiles, ScoredSequence, TextTokenizer};
-use bupo_rl::{ArithmeticQuestions, Questions, TaskConfig};
+use bupo_rl::{ArithmeticQuestions, Questions, TaskConfig, TruncatedReward};
 use burn::tensor::backend::Backend;
 
 use crate::args::AnalyzeArgs;
@@ -121,11 +121,14 @@ impl Source {
 }
 
 impl Grading {
-    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<Graded> {
+    fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem> {
         match self {
             Self::Arithmetic(questions) => questions.grade(answered),
             Self::Rule(grader) => grade_all(grader, answered),
-            Self::Ungraded => answered.iter().map(|_| Graded { score: 0.0, extracted: None }).collect(),
+            Self::Ungraded => {
+                let ungraded = Graded { score: 0.0, extracted: None };
+                vec![GradedItem { graded: ungraded, failure: None }; answered.len()]
+            }
         }
     }
 }
@@ -169,8 +172,10 @@ fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(
         seed: args.sampling.seed,
         per_draw: args.limit,
         held_out: args.limit,
+        truncated: TruncatedReward::Zero,
     };
-    Ok((arithmetic.held_out()?, Grading::Arithmetic(Box::new(arithmetic))))
+    let questions = arithmetic.held_out()?.into_iter().flat_map(|benchmark| benchmark.questions).collect();
+    Ok((questions, Grading::Arithmetic(Box::new(arithmetic))))
 }
 
 /// Reads one prompt per line. Empty lines are skipped.

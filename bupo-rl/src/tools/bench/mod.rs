@@ -1,6 +1,6 @@
-//! How fast this machine trains, samples and measures a model of some shape, beside the least that the arithmetic allows.
+//! Throughput of training, sampling and measuring on this machine, compared with a roofline bound.
 
-mod floor;
+mod roofline;
 mod work;
 
 use std::time::Instant;
@@ -12,15 +12,15 @@ use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use crate::RlError;
-use floor::Cost;
+use roofline::Cost;
 use work::Work;
 
-pub use floor::{Floor, Machine};
+pub use roofline::{Machine, Roofline};
 
-/// Numbers of the copy that is timed: more than any cache holds.
+/// f32 numbers in the timed copy: more than fit any cache.
 const COPIED: usize = 1 << 26;
 
-/// What is timed.
+/// The work to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BenchMode {
@@ -32,66 +32,68 @@ pub enum BenchMode {
     Rollout,
     /// The entropies of all attention, feed-forward and layer policies.
     Analyze,
-    /// All that `bupo analyze` measures of them.
+    /// All measurements of `bupo analyze`.
     Measure,
 }
 
-/// What is timed, on what.
+/// A benchmark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BenchSpec {
-    /// What.
+    /// The work.
     pub mode: BenchMode,
-    /// What the layers compute in.
+    /// The dtype in which layers compute.
     #[serde(skip)]
     pub dtype: ComputeDtype,
     /// Sequences.
     pub batch: usize,
-    /// Tokens of each; of a rollout those of the prompt.
+    /// Tokens per sequence; for a rollout, per prompt.
     pub seq: usize,
-    /// The layer whose policy `phase1` trains, from 1.
+    /// The layer (from 1) whose policy `phase1` trains.
     pub layer: usize,
-    /// Tokens that a rollout generates to each prompt.
+    /// Tokens that a rollout generates per response.
     pub new: usize,
-    /// Responses to each prompt of a rollout.
+    /// Responses per prompt of a rollout.
     pub group: usize,
-    /// Tokens that an update runs at once.
+    /// Tokens per micro-batch of an update.
     pub max_tokens_per_batch: usize,
-    /// Whether an update runs layers again on the way back.
+    /// Whether an update recomputes layers in the backward pass.
     pub recompute: bool,
-    /// How often it is timed, after once that is not.
+    /// Timed runs, after one warm-up run.
     pub runs: usize,
-    /// Whether one more run tells where the time goes.
+    /// Whether one more run is profiled by part.
     #[serde(skip)]
     pub profile: bool,
 }
 
-/// What came of it.
+/// The result of a benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchResult {
-    /// Tokens of a run: trained, measured or generated.
+    /// Tokens trained, measured or generated per run.
     pub tokens: usize,
-    /// The median run.
+    /// Of the median run.
     pub tokens_per_second: f64,
-    /// The slowest run.
+    /// Of the slowest run.
     pub tokens_per_second_min: f64,
-    /// The fastest run.
+    /// Of the fastest run.
     pub tokens_per_second_max: f64,
     /// Seconds of each run, in order.
     pub seconds: Vec<f64>,
-    /// The most memory that this process has held at once, in megabytes of 2^20 bytes, the model and its making included;
-    /// nothing where the system does not say. The memory of a GPU is not in it.
+    /// Peak resident memory of this process in MiB, including the creation of the model; `None` if the system does not report it.
+    /// Excludes GPU memory.
     pub peak_mb: Option<f64>,
-    /// What this machine did of the plainest work in the same call.
+    /// The machine's rates, measured in the same call.
     pub machine: Machine,
-    /// The least time the work can take on it.
-    pub floor: Floor,
-    /// The floor over the median run.
-    pub of_floor: f64,
-    /// Seconds of one more run by part, `other` being what no part claims; empty where it was not asked for.
+    /// The roofline bound of the work.
+    #[serde(rename = "floor")]
+    pub roofline: Roofline,
+    /// The roofline time divided by the median run's.
+    #[serde(rename = "of_floor")]
+    pub of_roofline: f64,
+    /// Seconds of a profiled run by part, with the rest as `other`; empty without profiling.
     pub profile: Vec<(String, f64)>,
 }
 
-/// Times one kind of work on a model of random weights: the code that trains, samples and measures otherwise.
+/// Times one kind of work on a model with random weights, with the code of training, sampling and measuring.
 ///
 /// # Errors
 /// If a size is 0, the layer is outside the model, or weights cannot be made.
@@ -124,14 +126,14 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
         profiled.push(("other".into(), rest));
     }
     let peak_mb = peak_memory();
-    // A product of as many tokens as the work has at once with a weight of its shape.
+    // A product of the shape of the work: its tokens per batch with an MLP weight.
     let rows = match spec.mode {
         BenchMode::Rollout => spec.batch,
         _ => (spec.batch * spec.seq).min(spec.max_tokens_per_batch),
     };
     let product = [rows, config.hidden_size, config.intermediate_size];
     let machine = Machine::measure::<B>(product, COPIED, spec.dtype, device);
-    let floor = Cost::of(config, spec).floor(&machine);
+    let roofline = Cost::of(config, spec).roofline(&machine);
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);
     let median = sorted[sorted.len() / 2];
@@ -144,9 +146,9 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
         tokens_per_second_max: rate(sorted[0]),
         seconds,
         peak_mb,
-        of_floor: floor.seconds / median,
+        of_roofline: roofline.seconds / median,
         machine,
-        floor,
+        roofline,
         profile: profiled,
     })
 }
@@ -154,12 +156,12 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
 fn timed<B: Backend>(work: &mut Work<B>, decoder: &mut Decoder<B>) -> Result<f64, RlError> {
     let started = Instant::now();
     work.run(decoder)?;
-    // A device that cannot be waited for has been read from.
+    // If the device cannot synchronise, results were read back and it has finished.
     B::sync(&decoder.device()).ok();
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// The peak of resident memory, as Linux tells it.
+/// Peak resident memory in MiB, from /proc on Linux.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! The work that is timed: what `bupo train`, `generate`, `trace` and `analyze` do, on random tokens.
+//! The timed work: that of `bupo train`, `generate`, `trace` and `analyze`, on random tokens.
 
 use bupo_core::{Norm, PolicySite};
 use bupo_models::{
@@ -15,15 +15,15 @@ use crate::update::PolicySpec;
 use crate::update::{AdamWSettings, DecoderOptimizer};
 use crate::update::{LossSpec, Sample, update};
 
-/// Tokens that `bupo analyze` measures at once.
+/// Tokens per batch of `bupo analyze`.
 const MEASURED_AT_ONCE: usize = 2048;
 
 pub(super) struct Work<B: Backend> {
     spec: BenchSpec,
     optimizer: DecoderOptimizer<B>,
-    /// Prompts of one token whose responses are the rest, so that every token is learnt from.
+    /// Prompts of one token with responses of `seq` tokens, so that every token is in the loss.
     samples: Vec<Sample>,
-    /// Prompts of a rollout, each as often as it is answered.
+    /// Prompts of a rollout, each repeated once per response.
     prompts: Vec<Vec<u32>>,
 }
 

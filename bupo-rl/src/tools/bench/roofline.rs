@@ -1,4 +1,4 @@
-//! The least time some work can take: its operations at the rate of a plain matrix product, its bytes at the rate of a plain copy.
+//! The roofline bound of some work: its operations at the rate of a matrix product, its bytes at the rate of a copy.
 
 use std::time::Instant;
 
@@ -10,32 +10,32 @@ use super::{BenchMode, BenchSpec};
 
 const F32: f64 = 4.0;
 
-/// What this machine does of the plainest work, best of several.
+/// The machine's measured rates, the best of several runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Machine {
-    /// Billions of operations a second of a product of matrices.
+    /// Rate of a matrix product in 10^9 operations per second.
     pub gflops: f64,
-    /// Billions of bytes a second read and written by a copy.
+    /// Bytes read and written by a copy, in 10^9 bytes per second.
     pub copy_gb_per_second: f64,
 }
 
-/// The least time the work can take.
+/// The roofline bound: the least time the work can take at the machine's rates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Floor {
-    /// Operations, a multiplication and an addition being two.
+pub struct Roofline {
+    /// Operations; a multiplication and an addition count as two.
     pub operations: f64,
     /// Bytes that must be read or written.
     pub bytes: f64,
-    /// Operations over the rate of products.
+    /// Operations divided by the rate of matrix products.
     pub operation_seconds: f64,
-    /// Bytes over the rate of copies.
+    /// Bytes divided by the rate of copies.
     pub byte_seconds: f64,
     /// The larger of the two.
     pub seconds: f64,
 }
 
 impl Machine {
-    /// Times a product of `[rows, inputs]` with `[inputs, outputs]` in a dtype, and a copy of as many f32 numbers.
+    /// Times a product of `[rows, inputs]` with `[inputs, outputs]` in `dtype`, and a copy of `copied` f32 numbers.
     pub fn measure<B: Backend>(
         [rows, inputs, outputs]: [usize; 3],
         copied: usize,
@@ -51,7 +51,7 @@ impl Machine {
             (0..repeats).for_each(|_| drop(x.clone().matmul(weight.clone())));
         });
         let source = Tensor::<B, 1>::zeros([copied], device).cast(DType::F32);
-        // Nothing shares the result: every number is read and written once.
+        // The copy has a single owner, so that every number is read and written once.
         let copy = best::<B>(device, || drop(Tensor::cat(vec![source.clone()], 0).add_scalar(1.0)));
         Self {
             gflops: operations * repeats as f64 / product * 1e-9,
@@ -65,14 +65,14 @@ fn best<B: Backend>(device: &B::Device, mut f: impl FnMut()) -> f64 {
     for _ in 0..4 {
         let started = Instant::now();
         f();
-        // A device that cannot be waited for has no floor to speak of.
+        // Without synchronisation the measured rate is too high, and the bound only too low.
         B::sync(device).ok();
         best = best.min(started.elapsed().as_secs_f64());
     }
     best
 }
 
-/// What some work must do whatever the program.
+/// The operations and memory traffic that the work needs in any implementation.
 pub(super) struct Cost {
     operations: f64,
     bytes: f64,
@@ -89,7 +89,7 @@ impl Cost {
         let layers = config.num_hidden_layers as f64;
         let (batch, seq, new) = (spec.batch as f64, spec.seq as f64, spec.new as f64);
         let number = spec.dtype.bytes() as f64;
-        // Scores and mixtures of the pairs of tokens that see one another.
+        // Attention scores and weighted sums over the pairs of tokens within the causal mask.
         let attention = |pairs: f64| 4.0 * heads * pairs;
         let pairs = seq * (seq + 1.0) / 2.0;
         match spec.mode {
@@ -98,13 +98,13 @@ impl Cost {
                 let forward = batch * (seq * 2.0 * (depth * layer + unembedding) + depth * attention(pairs));
                 // The input embedding has a gradient too, and its moments.
                 let trained = depth * layer + unembedding * if config.tie_word_embeddings { 1.0 } else { 2.0 };
-                // Weights read forward and back, gradients written; AdamW reads four numbers and writes three.
+                // Weights read in the forward and backward pass, gradients written; AdamW reads four numbers and writes three.
                 Self { operations: 3.0 * forward, bytes: F32 * trained * (3.0 + 7.0) }
             }
             BenchMode::Rollout => {
                 let prompts = (spec.batch as f64 / spec.group as f64).ceil();
                 let prefill = prompts * (seq * 2.0 * layers * layer + layers * attention(pairs) + 2.0 * unembedding);
-                // The last token generated is not run.
+                // The last generated token is not run through the model.
                 let steps = new - 1.0;
                 let seen = steps * seq + steps * (steps + 1.0) / 2.0;
                 let decode = batch * (steps * 2.0 * (layers * layer + unembedding) + layers * attention(seen));
@@ -113,7 +113,7 @@ impl Cost {
                 Self { operations: prefill + decode, bytes: read + cache }
             }
             BenchMode::Analyze | BenchMode::Measure => {
-                // Contributions and the embedding; what modules read and the full policy have products of their own.
+                // One unembedding product per contribution and for the embedding; `measure` adds module inputs and the full policy.
                 let products = if spec.mode == BenchMode::Analyze { 2.0 * layers + 1.0 } else { 4.0 * layers + 2.0 };
                 let operations = 2.0 * (layers * layer + products * unembedding);
                 Self {
@@ -124,10 +124,10 @@ impl Cost {
         }
     }
 
-    pub(super) fn floor(&self, machine: &Machine) -> Floor {
+    pub(super) fn roofline(&self, machine: &Machine) -> Roofline {
         let operation_seconds = self.operations / machine.gflops * 1e-9;
         let byte_seconds = self.bytes / machine.copy_gb_per_second * 1e-9;
-        Floor {
+        Roofline {
             operations: self.operations,
             bytes: self.bytes,
             operation_seconds,

@@ -1,0 +1,148 @@
+//! Checksums of a run's input files, so that a run is resumed with the files it was started with.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bupo_data::describe;
+use bupo_eval::ChatChoice;
+use bupo_grade::Rule;
+use bupo_models::ModelFiles;
+use bupo_runs::digest;
+use serde::{Deserialize, Serialize};
+
+use crate::RlError;
+use crate::config::TrainConfig;
+
+/// Files of a model that determine prompts, tokens and the decoder.
+const MODEL_FILES: [&str; 5] =
+    ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
+/// The input files of a run by what they are: `data file FILE`, `scorer FILE`, `chat template FILE`, `model file NAME`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Inputs(BTreeMap<String, InputFile>);
+
+/// An input file's size and checksum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct InputFile {
+    /// Rows of a data file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rows: Option<u64>,
+    bytes: u64,
+    /// SHA-256 of the file; of weights, of their header alone.
+    sha256: String,
+}
+
+impl Inputs {
+    /// Reads the files that a run names: data, scorers, a chat template, and the model's files.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub(crate) fn read(config: &TrainConfig, files: &ModelFiles) -> Result<Self, RlError> {
+        let mut inputs = BTreeMap::new();
+        for path in config.data.train.iter().chain(&config.data.validation) {
+            let rows = Some(describe(path)?.rows);
+            inputs.insert(format!("data file {}", path.display()), InputFile { rows, ..checksum(path)? });
+        }
+        if let ChatChoice::File(path) = &config.data.chat_template {
+            inputs.insert(format!("chat template {}", path.display()), checksum(path)?);
+        }
+        for path in scorer_files(config) {
+            inputs.insert(format!("scorer {}", path.display()), checksum(&path)?);
+        }
+        for name in MODEL_FILES.into_iter().filter(|name| files.has(name)) {
+            let bytes = files.bytes(name)?;
+            inputs.insert(format!("model file {name}"), digest_of(&mut bytes.as_slice(), &files.path(name))?);
+        }
+        if let ModelFiles::Folder(folder) = files {
+            for path in weight_files(folder)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                inputs.insert(format!("model file {name}"), header_checksum(&path)?);
+            }
+        }
+        Ok(Self(inputs))
+    }
+
+    /// Compares with the inputs of a checkpoint. Checkpoints of earlier versions have none and pass.
+    ///
+    /// # Errors
+    /// Names the first file that is missing, new or different.
+    pub(crate) fn check(&self, saved: &Self) -> Result<(), RlError> {
+        if saved.0.is_empty() {
+            return Ok(());
+        }
+        for name in saved.0.keys().chain(self.0.keys()) {
+            let difference = match (saved.0.get(name), self.0.get(name)) {
+                (Some(saved), Some(now)) if saved == now => continue,
+                (Some(InputFile { rows: Some(saved), .. }), Some(InputFile { rows: Some(now), .. }))
+                    if saved != now =>
+                {
+                    format!("it has {now} rows, not {saved}")
+                }
+                (Some(saved), Some(now)) if saved.bytes != now.bytes => {
+                    format!("it has {} bytes, not {}", now.bytes, saved.bytes)
+                }
+                (Some(_), Some(_)) => "its checksum differs".to_string(),
+                (Some(_), None) => "it is missing".to_string(),
+                (None, _) => "it is new".to_string(),
+            };
+            return Err(RlError::Config(format!(
+                "{name} is not the one that the run was started with: {difference}; restore it, or start a new run from the \
+                 checkpoint with --fork"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The files that scorer commands name: the program, looked up in `PATH` if it has no slash, and arguments that are files.
+fn scorer_files(config: &TrainConfig) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for rule in config.reward.rules() {
+        if let Rule::Command(command) = rule {
+            let mut words = command.split_whitespace();
+            files.extend(words.next().and_then(program));
+            files.extend(words.map(PathBuf::from).filter(|path| path.is_file()));
+        }
+    }
+    files
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, RlError> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(RlError::io("read", folder))? {
+        let path = entry.map_err(RlError::io("read", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn checksum(path: &Path) -> Result<InputFile, RlError> {
+    digest_of(&mut File::open(path).map_err(RlError::io("read", path))?, path)
+}
+
+/// The checksum of a safetensors file's header (names, shapes, dtypes, places), and the size of the whole file.
+fn header_checksum(path: &Path) -> Result<InputFile, RlError> {
+    let mut file = File::open(path).map_err(RlError::io("read", path))?;
+    let bytes = file.metadata().map_err(RlError::io("read", path))?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(RlError::io("read", path))?;
+    Ok(InputFile { bytes, ..digest_of(&mut file.take(u64::from_le_bytes(length)), path)? })
+}
+
+fn digest_of(reader: &mut impl Read, path: &Path) -> Result<InputFile, RlError> {
+    let (bytes, sha256) = digest(reader).map_err(RlError::io("read", path))?;
+    Ok(InputFile { rows: None, bytes, sha256 })
+}
