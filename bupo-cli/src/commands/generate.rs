@@ -43,6 +43,7 @@ impl Job for Generate {
             site: args.policy.policy,
             norm: args.policy.norm,
             temperature: args.temperature,
+            sampling: Default::default(),
             max_new_tokens: args.max_new_tokens,
             eos_token_ids: if args.ignore_eos { Vec::new() } else { model.eos_token_ids.clone() },
             seed: args.seed,
