@@ -74,6 +74,7 @@ fn options(args: &GenerateArgs, files: &ModelFiles, prompts: &[Vec<u32>]) -> Res
         site: args.policy.policy,
         norm: args.policy.norm.norm,
         temperature: args.sampling.temperature,
+        sampling: Default::default(),
         max_new_tokens: args.max_new_tokens,
         eos_token_ids,
         seed: args.sampling.seed,
