@@ -62,7 +62,7 @@ impl DeviceKind for CudaGpu {
 fn count() -> Result<usize, String> {
     catch_driver_panic(|| {
         try_device::<Cuda>(&Default::default());
-        Cuda::device_count(0)
+        <Cuda>::device_count(0)
     })
 }
 
