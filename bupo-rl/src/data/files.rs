@@ -34,7 +34,7 @@ pub struct FileQuestions {
 impl FileQuestions {
     /// Reads the run's data files and renders prompts for the model of `files`. Without validation files,
     /// `evaluation.problems` rows of the training files are held out. With them, each file is a benchmark and gets an even share of
-    /// `evaluation.problems`, as rows at even distances.
+    /// `evaluation.problems`, as rows at even distances; what a small file cannot fill goes to the larger ones.
     ///
     /// # Errors
     /// If a file cannot be read, a column is missing, too few rows are left for a step, or a scorer cannot be started.
@@ -49,16 +49,17 @@ impl FileQuestions {
             let (training, questions) = hold_out(training.questions, config.evaluation.problems, config.seed)?;
             (training, vec![Benchmark { name: "held_out".into(), questions }])
         } else {
-            let mut held_out = Vec::with_capacity(data.validation.len());
-            for (index, path) in data.validation.iter().enumerate() {
+            let mut files = Vec::with_capacity(data.validation.len());
+            for path in &data.validation {
                 let prepared = read_questions(std::slice::from_ref(path), &options, &renderer)?;
                 dropped += prepared.dropped;
                 truncated += prepared.truncated;
                 answers.add(&prepared.answers);
-                let share = share(config.evaluation.problems, data.validation.len(), index);
-                let questions = evenly_spaced(prepared.questions, share);
-                held_out.push(Benchmark { name: name(path, &data.validation), questions });
+                files.push((name(path, &data.validation), prepared.questions));
             }
+            let sizes: Vec<usize> = files.iter().map(|(_, questions)| questions.len()).collect();
+            let benchmark = |((name, questions), share)| Benchmark { name, questions: evenly_spaced(questions, share) };
+            let held_out = files.into_iter().zip(shares(config.evaluation.problems, &sizes)).map(benchmark).collect();
             (training.questions, held_out)
         };
         let shuffle = data.shuffle.then(|| stream_seed(config.seed, Purpose::Problems, 0));
@@ -139,9 +140,17 @@ pub(crate) fn prompt_renderer(data: &DataConfig, files: &ModelFiles) -> Result<P
     })
 }
 
-/// The share of `problems` of one of `files` files; the first files get the remainder. At least 1.
-fn share(problems: usize, files: usize, index: usize) -> usize {
-    (problems / files + usize::from(index < problems % files)).max(1)
+/// Even shares of `problems` of files with these numbers of rows. What a small file cannot fill goes to the larger ones; each file
+/// gets at least one.
+fn shares(problems: usize, sizes: &[usize]) -> Vec<usize> {
+    let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+    by_size.sort_by_key(|index| sizes[*index]);
+    let (mut left, mut shares) = (problems, vec![0; sizes.len()]);
+    for (done, index) in by_size.into_iter().enumerate() {
+        shares[index] = (left / (sizes.len() - done)).max(1).min(sizes[index]);
+        left = left.saturating_sub(shares[index]);
+    }
+    shares
 }
 
 /// `count` of the questions at even distances, in their order; all of them if there are not more.
@@ -178,8 +187,10 @@ mod tests {
 
     #[test]
     fn validation_files_have_even_shares_of_rows_at_even_distances() {
-        let shares = |problems, files| (0..files).map(|index| share(problems, files, index)).collect::<Vec<_>>();
-        assert_eq!((shares(200, 3), shares(6, 3), shares(1, 2)), (vec![67, 67, 66], vec![2, 2, 2], vec![1, 1]));
+        assert_eq!(shares(90, &[1000, 1000, 1000]), [30, 30, 30]);
+        assert_eq!(shares(200, &[500, 30, 1000]), [85, 30, 85]);
+        assert_eq!(shares(600, &[30, 30, 40, 500]), [30, 30, 40, 500]);
+        assert_eq!(shares(1, &[9, 9]), [1, 1]);
         let chosen = |rows, count| -> Vec<String> {
             evenly_spaced(questions(rows), count).into_iter().map(|question| question.prompt).collect()
         };
