@@ -9,8 +9,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::options::{GenerateOptions, Response};
+use super::rows::padded_tokens;
 use super::stop::StopStrings;
-use super::{GenerateOptions, Response, padded_tokens};
 use crate::{Decoder, ModelError};
 
 /// The largest number of prompt tokens, padding included, in one prefill pass.
