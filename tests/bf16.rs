@@ -1,4 +1,4 @@
-//! Layers that compute in bf16 are as near to f32 as those of transformers.
+//! Layers in bf16 are as close to f32 as those of transformers.
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 mod common;
@@ -14,10 +14,10 @@ use bupo::rl::{
 use burn::backend::NdArray;
 use common::{B, FIXTURES, fixture, json, load};
 
-/// How far from transformers' own distance ours may be: which numbers are rounded differs in places.
+/// The allowed ratio of our error to that of transformers: they do not round in all the same places.
 const ALLOWED: f64 = 1.2;
 
-/// Every row as a response to its first token.
+/// Each row as a response to its first token.
 fn sequences(name: &str) -> Vec<Sequence> {
     let rows: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
     rows.iter().map(|ids| Sequence { prompt: ids[..1].to_vec(), response: ids[1..].to_vec() }).collect()
@@ -33,7 +33,7 @@ fn log_probs(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> 
     stats.iter().flat_map(|stats| stats.log_probs.iter().copied().map(f64::from)).collect()
 }
 
-/// Of the mean log-prob, with respect to the layers' projections.
+/// The gradient of the mean log-prob with respect to the layers' projections.
 fn gradient(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> Vec<f64> {
     let batch = PaddedBatch::new(sequences);
     let saved = decoder.forward_train(batch.tokens(&decoder.device()), site, Norm::None, false).unwrap();
@@ -51,7 +51,7 @@ fn gradient(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> V
 }
 
 #[test]
-fn log_probs_and_gradients_are_as_near_to_f32_as_those_of_transformers() {
+fn log_probs_and_gradients_are_as_close_to_f32_as_those_of_transformers() {
     let reference: BTreeMap<String, BTreeMap<String, f64>> = json(&fixture("bf16.json"));
     for name in FIXTURES {
         let [exact, rounded] = [ComputeDtype::F32, ComputeDtype::Bf16].map(|dtype| decoder(name, dtype));
@@ -75,10 +75,10 @@ fn log_probs_and_gradients_are_as_near_to_f32_as_those_of_transformers() {
 }
 
 #[test]
-fn what_is_sampled_has_the_log_probs_that_training_finds() {
+fn sampled_log_probs_match_those_of_training() {
     for name in FIXTURES {
         let decoder = decoder(name, ComputeDtype::Bf16);
-        // Prompts of several lengths, more than are generated at once, and one alone.
+        // More prompts than rows at a time, of several lengths; then a single one.
         let rows = sequences(name);
         let prompts: Vec<Vec<u32>> = (0..5).map(|i| rows[0].response[..2 + 2 * i].to_vec()).collect();
         for prompts in [&prompts[..], &prompts[..1]] {
@@ -86,6 +86,7 @@ fn what_is_sampled_has_the_log_probs_that_training_finds() {
                 site: PolicySite::Full,
                 norm: Norm::None,
                 temperature: 1.0,
+                sampling: Default::default(),
                 max_new_tokens: 20,
                 eos_token_ids: Vec::new(),
                 seed: 5,
@@ -108,7 +109,7 @@ fn what_is_sampled_has_the_log_probs_that_training_finds() {
     }
 }
 
-/// Steps so small that bf16 weights would not feel them add up in the parameters.
+/// Steps below the precision of bf16 add up in the parameters.
 #[test]
 fn parameters_and_moments_are_f32() {
     let mut decoder = decoder("qwen2-untied-sharded-bf16", ComputeDtype::Bf16);
@@ -140,7 +141,7 @@ fn parameters_and_moments_are_f32() {
         let moved: Vec<f64> =
             before.data.iter::<f64>().zip(after.data.iter::<f64>()).map(|(a, b)| (a - b).abs()).collect();
         let largest = moved.iter().copied().fold(0.0, f64::max);
-        // Three steps of about 1e-6; a bf16 number near 1 is 4e-3 from the next.
+        // Three steps of about 1e-6; bf16 numbers near 1 are 4e-3 apart.
         assert!(largest > 1e-6 && largest < 4e-6, "{}: {largest:e}", after.name);
     }
     for moments in optimizer.moments().values() {
@@ -150,10 +151,10 @@ fn parameters_and_moments_are_f32() {
 }
 
 #[test]
-fn a_dtype_is_chosen_by_what_the_device_does() {
+fn auto_chooses_a_dtype_that_the_device_has_hardware_for() {
     let bf16 = ModelFiles::folder(&fixture("qwen2-untied-sharded-bf16")).unwrap();
     let cpu = Default::default();
-    // The CPU computes in bf16, but not fast: it is only done where it is asked for.
+    // The CPU supports bf16 but has no hardware for it, so `auto` does not choose it.
     assert_eq!(DtypeChoice::Auto.for_model::<B>(&bf16, &cpu).unwrap(), ComputeDtype::F32);
     assert_eq!(DtypeChoice::Bf16.for_model::<B>(&bf16, &cpu).unwrap(), ComputeDtype::Bf16);
     let error = DtypeChoice::Bf16.for_model::<NdArray>(&bf16, &Default::default()).unwrap_err().to_string();

@@ -26,7 +26,7 @@ struct GenerateReference {
 }
 
 #[test]
-fn every_traced_tensor_is_that_of_transformers() {
+fn every_traced_tensor_matches_transformers() {
     for name in FIXTURES {
         let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
         let traced = trace(&load(name).decoder, &tokens).unwrap();
@@ -47,7 +47,7 @@ fn every_traced_tensor_is_that_of_transformers() {
 }
 
 #[test]
-fn both_rope_layouts_load_alike() {
+fn both_rope_layouts_are_read_alike() {
     let read = |file: &str| {
         ModelConfig::from_json(&std::fs::read_to_string(fixture("llama3-scaled").join(file)).unwrap()).unwrap()
     };
@@ -55,7 +55,7 @@ fn both_rope_layouts_load_alike() {
 }
 
 #[test]
-fn log_probs_are_those_of_pytorch() {
+fn log_probs_match_transformers() {
     for name in FIXTURES {
         let model = load(name);
         let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
@@ -69,7 +69,7 @@ fn log_probs_are_those_of_pytorch() {
 }
 
 #[test]
-fn greedy_generation_is_that_of_transformers_for_ragged_prompts() {
+fn greedy_generation_of_ragged_prompts_matches_transformers() {
     for name in FIXTURES {
         let model = load(name);
         let reference: GenerateReference = json(&fixture(name).join("generate.json"));
@@ -101,7 +101,7 @@ fn contributions_sum_to_the_stream() {
 }
 
 #[test]
-fn a_truncated_forward_is_the_full_one_at_that_layer() {
+fn a_site_state_equals_the_state_of_the_full_pass() {
     let decoder = load("qwen3-tied").decoder;
     let rows: Vec<Vec<u32>> = json(&fixture("qwen3-tied").join("tokens.json"));
     let tokens = padded_tokens::<B>(&rows, &Default::default());
@@ -189,7 +189,7 @@ fn a_saved_model_loads_identical_and_sharded() {
 }
 
 #[test]
-fn checkpoints_survive_a_round_trip_bit_for_bit_in_their_own_dtype() {
+fn checkpoints_round_trip_bit_for_bit_in_their_own_dtype() {
     for name in common::FIXTURES {
         let folder = tempfile::tempdir().unwrap();
         let model = load(name);
@@ -201,7 +201,7 @@ fn checkpoints_survive_a_round_trip_bit_for_bit_in_their_own_dtype() {
 }
 
 #[test]
-fn a_dtype_that_is_asked_for_is_in_the_weights_and_the_config() {
+fn a_save_dtype_applies_to_the_weights_and_the_config() {
     let folder = tempfile::tempdir().unwrap();
     let model = load("qwen3-tied");
     let options = SaveOptions { dtype: Some(SaveDtype::Bf16), ..SaveOptions::default() };
@@ -213,7 +213,7 @@ fn a_dtype_that_is_asked_for_is_in_the_weights_and_the_config() {
     assert_eq!(dtype, "bfloat16");
 }
 
-/// Rows generated in parts are those generated together.
+/// Rows generated in parts equal those generated together.
 #[test]
 fn responses_do_not_depend_on_the_batch() {
     let decoder = load("qwen3-tied").decoder;
@@ -252,6 +252,7 @@ fn greedy(site: &str, max_new_tokens: usize) -> GenerateOptions {
         site: site.parse().unwrap(),
         norm: Norm::None,
         temperature: 0.0,
+        sampling: Default::default(),
         max_new_tokens,
         eos_token_ids: Vec::new(),
         seed: 7,
@@ -275,7 +276,7 @@ fn distance(a: &Tensor<B, 3>, b: &Tensor<B, 3>) -> f32 {
 }
 
 #[test]
-fn the_lens_of_the_last_layer_with_the_final_norm_is_the_full_policy() {
+fn the_lens_of_the_last_layer_with_the_final_norm_equals_the_full_policy() {
     for name in FIXTURES {
         let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
         let decoder = load(name).decoder;
@@ -283,7 +284,7 @@ fn the_lens_of_the_last_layer_with_the_final_norm_is_the_full_policy() {
         let [.., last, full] = &sites[..] else { panic!("{name}: {} sites", sites.len()) };
         assert_eq!((last.site, full.site), (PolicySite::Layer(decoder.num_layers()), PolicySite::Full));
         assert_eq!((&last.top, &last.entropy), (&full.top, &full.entropy), "{name}");
-        // Entropies without a norm are the traced ones, which are compared with transformers.
+        // Entropies without a norm equal the traced ones, which are compared with transformers.
         let traced = trace(&decoder, &tokens[..1]).unwrap();
         for site in lens(&decoder, &tokens[0], Norm::None, 1).unwrap() {
             let key = match site.site {
@@ -297,7 +298,7 @@ fn the_lens_of_the_last_layer_with_the_final_norm_is_the_full_policy() {
 }
 
 #[test]
-fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
+fn comparisons_agree_with_the_trace_and_token_stats() {
     for name in FIXTURES {
         let tokens: Vec<Vec<u32>> = json(&fixture(name).join("tokens.json"));
         let decoder = load(name).decoder;
@@ -327,27 +328,28 @@ fn a_site_compared_with_the_full_policy_is_what_the_trace_says() {
                 "{name} {key}"
             );
             assert!(site.entropy.iter().all(|h| (0.0..=vocab.ln() + 1e-5).contains(h)));
-            let beside = site.divergence.as_ref().unwrap();
-            assert!(beside.kl.iter().chain(&beside.reverse_kl).all(|kl| *kl >= 0.0));
-            assert!(beside.js.iter().all(|js| (0.0..=std::f32::consts::LN_2).contains(js)));
+            let divergence = site.divergence.as_ref().unwrap();
+            assert!(divergence.kl.iter().chain(&divergence.reverse_kl).all(|kl| *kl >= 0.0));
+            assert!(divergence.js.iter().all(|js| (0.0..=std::f32::consts::LN_2).contains(js)));
         }
         let same = compared[decoder.num_layers()].divergence.as_ref().unwrap();
         assert!(same.kl.iter().all(|kl| *kl == 0.0) && same.agrees.iter().all(|agrees| *agrees), "{name}");
     }
 }
 
-/// Prompts that wait take the places of responses that end; each response is what it would be alone.
+/// Waiting prompts take the places of finished responses; each response equals the one generated alone.
 #[test]
-fn continuous_batching_gives_what_one_by_one_gives() {
+fn continuous_batching_equals_generation_one_by_one() {
     let decoder = load("qwen3-tied").decoder;
     let vocab = decoder.vocab_size() as u32;
-    // Groups of equal prompts, of several lengths, and enough end tokens that responses end at all places.
+    // Groups of equal prompts of several lengths, and enough end-of-sequence ids that responses differ in length.
     let prompts: Vec<Vec<u32>> =
         (0..24_u32).map(|row| (0..1 + row / 4 * 3).map(|i| (i * 31 + row / 4 * 7) % vocab).collect()).collect();
     let options = GenerateOptions {
         site: PolicySite::Full,
         norm: Norm::None,
         temperature: 1.0,
+        sampling: Default::default(),
         max_new_tokens: 40,
         eos_token_ids: (0..vocab / 16).collect(),
         seed: 5,
@@ -364,7 +366,7 @@ fn continuous_batching_gives_what_one_by_one_gives() {
             assert!(max_difference(&a.log_probs, &b.log_probs) < 1e-5, "batch {batch}");
         }
     }
-    // The same on a backend whose cache is made of tensors.
+    // The same on a backend whose KV cache is tensors.
     let files = bupo::models::ModelFiles::folder(&fixture("qwen3-tied")).unwrap();
     let other = bupo::models::load_model::<burn::backend::NdArray>(&files, &Default::default()).unwrap().decoder;
     let options = GenerateOptions { batch: 5, ..options };

@@ -1,4 +1,4 @@
-//! The gradients written by hand against automatic differentiation.
+//! The hand-written gradients against automatic differentiation.
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 mod common;
@@ -14,15 +14,15 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use common::fixture;
 
-/// Another backend, whose kernels are composed of tensor operations, under automatic differentiation.
+/// NdArray, whose kernels are composed of tensor operations, with automatic differentiation.
 type A = Autodiff<NdArray>;
 
-/// Longer than a tile of queries, so that there are several.
+/// More than one tile of queries.
 const SEQ: usize = 150;
 const BATCH: usize = 2;
 
 #[test]
-fn gradients_are_those_of_automatic_differentiation() {
+fn gradients_match_automatic_differentiation() {
     for (name, sites) in [
         (
             "qwen3-tied",
@@ -49,7 +49,7 @@ fn gradients_are_those_of_automatic_differentiation() {
                     assert!((a - b).abs() <= 1e-4 * size.max(1e-3), "{name} {site} {key}: {a} and {b} of {size}");
                 }
             }
-            assert_eq!(ours, by_hand(&decoder, &tokens, site, norm, d.clone(), true), "{name} {site} run again");
+            assert_eq!(ours, by_hand(&decoder, &tokens, site, norm, d.clone(), true), "{name} {site} recomputed");
         }
     }
 }
@@ -73,7 +73,7 @@ fn by_hand(
     let saved = decoder.forward_train(ids(tokens), site, norm, recompute).unwrap();
     let mut context = decoder.prefill_context(SEQ);
     let state = decoder.site_state(ids(tokens), site, norm, &mut context).unwrap();
-    assert_eq!(state.flatten::<2>(0, 1).into_data(), saved.states.clone().into_data(), "the same pass");
+    assert_eq!(state.flatten::<2>(0, 1).into_data(), saved.states.clone().into_data(), "the same forward pass");
     let mut gradients = Gradients::new();
     decoder.backward(saved, Tensor::from_data(d, &Default::default()), &mut gradients);
     let named = named_tensors(decoder).into_iter();

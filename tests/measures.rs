@@ -1,4 +1,4 @@
-//! What internal policies say of a response, against transformers in f64.
+//! Statistics of internal policies on responses, against transformers in f64.
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 mod common;
@@ -58,21 +58,21 @@ fn close(ours: &[f32], expected: &[f64], what: &str) {
 }
 
 fn check_policy(ours: &PolicyComparison, expected: &Expected, what: &str) {
-    let beside = ours.divergence.as_ref().unwrap();
+    let divergence = ours.divergence.as_ref().unwrap();
     for (ours, expected, name) in [
         (&ours.entropy, &expected.entropy, "entropy"),
         (&ours.log_probs, &expected.log_probs, "log-probs"),
-        (&beside.kl, &expected.kl, "kl"),
-        (&beside.reverse_kl, &expected.reverse_kl, "reverse kl"),
-        (&beside.js, &expected.js, "js"),
+        (&divergence.kl, &expected.kl, "kl"),
+        (&divergence.reverse_kl, &expected.reverse_kl, "reverse kl"),
+        (&divergence.js, &expected.js, "js"),
     ] {
         close(ours, expected, &format!("{what} {name}"));
     }
-    assert_eq!((&ours.ranks, &beside.agrees), (&expected.ranks, &expected.agrees), "{what}");
+    assert_eq!((&ours.ranks, &divergence.agrees), (&expected.ranks, &expected.agrees), "{what}");
 }
 
 #[test]
-fn every_measure_is_that_of_its_definition() {
+fn every_measure_matches_its_definition() {
     let mut checked = 0;
     for case in cases() {
         let ResponseMeasures { sites, full } =
@@ -94,7 +94,7 @@ fn every_measure_is_that_of_its_definition() {
 }
 
 #[test]
-fn a_response_is_measured_at_its_own_tokens_whatever_follows() {
+fn measures_do_not_depend_on_later_tokens() {
     let decoder = load("qwen3-tied").decoder;
     let (prompt, response) = (vec![5, 17, 80], vec![9, 4, 60, 2]);
     let whole = measure_one(&decoder, &prompt, &response, Norm::None).unwrap();
@@ -111,20 +111,20 @@ fn a_response_is_measured_at_its_own_tokens_whatever_follows() {
 }
 
 #[test]
-fn the_last_layer_with_the_final_norm_is_the_full_policy_exactly() {
+fn the_last_layer_with_the_final_norm_equals_the_full_policy() {
     for case in cases().iter().filter(|case| case.norm == Norm::Final) {
         let decoder = load(&case.fixture).decoder;
         let measures = measure_one(&decoder, &case.prompt, &case.response, Norm::Final).unwrap();
         let last = measures.sites.iter().find(|site| site.site == PolicySite::Layer(decoder.num_layers())).unwrap();
-        let beside = last.policy.divergence.as_ref().unwrap();
-        assert!(beside.kl.iter().chain(&beside.reverse_kl).all(|kl| *kl == 0.0), "{}", case.fixture);
-        assert!(beside.agrees.iter().all(|agrees| *agrees));
+        let divergence = last.policy.divergence.as_ref().unwrap();
+        assert!(divergence.kl.iter().chain(&divergence.reverse_kl).all(|kl| *kl == 0.0), "{}", case.fixture);
+        assert!(divergence.agrees.iter().all(|agrees| *agrees));
         assert_eq!(&last.policy, measures.full.as_ref().unwrap());
     }
 }
 
 #[test]
-fn what_cannot_be_measured_is_an_error() {
+fn invalid_sequences_are_refused() {
     let decoder = load("qwen3-tied").decoder;
     for (prompt, response) in [(vec![], vec![1]), (vec![1], vec![]), (vec![1], vec![9999])] {
         assert!(measure_one(&decoder, &prompt, &response, Norm::None).is_err(), "{prompt:?} {response:?}");
@@ -132,7 +132,7 @@ fn what_cannot_be_measured_is_an_error() {
 }
 
 #[test]
-fn responses_in_one_block_are_measured_as_alone() {
+fn measures_do_not_depend_on_the_batch() {
     let decoder = load("llama3-scaled").decoder;
     let sequence = |prompt: &[u32], response: &[u32]| Sequence { prompt: prompt.to_vec(), response: response.to_vec() };
     let sequences =
@@ -156,7 +156,7 @@ fn responses_in_one_block_are_measured_as_alone() {
 }
 
 #[test]
-fn the_first_layers_alone_say_what_they_say_among_all() {
+fn measures_of_the_first_layers_equal_those_among_all_layers() {
     let decoder = load("qwen3-tied").decoder;
     let sequence = [Sequence { prompt: vec![5, 17, 80], response: vec![9, 4, 60, 2] }];
     let all = &measure(&decoder, &sequence, MeasureOptions::default()).unwrap()[0];

@@ -1,25 +1,33 @@
-//! What can go wrong before any tensor is touched.
-
-use crate::PolicySite;
+//! Errors of the core crate.
 
 /// Errors of the core crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CoreError {
-    /// A site's name could not be read.
+    /// A site could not be parsed.
     #[error("unknown policy site `{0}`: write `full`, `layer:N`, `attn:N` or `ffn:N` with N from 1")]
     UnknownSite(String),
-    /// A norm option's name could not be read.
+    /// A norm option could not be parsed.
     #[error("unknown norm `{0}`: write `none` or `final`")]
     UnknownNorm(String),
-    /// A site names a layer the model does not have.
+    /// A site is of a layer that the model does not have.
     #[error("policy site `{site}` is outside the model, which has layers 1 to {num_layers}")]
     LayerOutOfRange {
-        /// The site asked for.
-        site: PolicySite,
+        /// The site, as it is written.
+        site: String,
         /// The number of layers of the model.
         num_layers: usize,
     },
-    /// A policy gave a logit that is not a number, or infinite.
+    /// A sampling parameter is out of range.
+    #[error("{name} is {value}; it must be {range}")]
+    SamplingParam {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// The range it must be in.
+        range: &'static str,
+    },
+    /// A logit is NaN or infinite.
     #[error("the policy's logits are not finite; the model's weights or activations have overflowed")]
     NonFiniteLogits,
 }

@@ -1,13 +1,13 @@
-//! The residual stream of a decoder and the policies hidden in it.
+//! The residual stream of a decoder and its internal policies.
 //!
-//! A decoder layer adds two contributions (attention, feed-forward) to a residual stream, and any state of that
-//! stream, multiplied by the unembedding matrix, is a policy (arXiv 2512.19673, section 3). This crate holds the
-//! pieces that say so, generic over Burn backends, with no files and no tokenizer:
+//! A decoder layer adds two contributions (attention, feed-forward) to a residual stream, and any state of that stream,
+//! multiplied by the unembedding matrix, is a policy (arXiv 2512.19673, section 3). This crate is generic over Burn
+//! backends and reads no files:
 //!
 //! - [`PolicySite`] and [`Norm`] name a policy;
 //! - [`ResidualDecoder`] and [`ResidualStream`] split a decoder into its contributions;
-//! - [`InternalPolicy`] turns states into log-probs, entropies, top tokens, samples and gradients, by chunks;
-//! - [`PolicyComparison`] holds a policy beside the full one, and [`cosines`], [`norms`] and [`participation_ratio`] say how states lie.
+//! - [`InternalPolicy`] computes log-probs, entropies, top tokens, samples and gradients from states, in chunks;
+//! - [`PolicyComparison`] compares a policy with the full one; [`cosines`], [`norms`] and [`participation_ratios`] describe states.
 
 mod error;
 pub mod kernels;
@@ -21,8 +21,8 @@ mod tokens;
 
 pub use error::CoreError;
 pub use policy::{
-    FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward, PolicyGradient, Sampled,
-    SiteLogits, TokenDerivatives, TokenProb, TokenStats,
+    DEVICE_LOGITS_AT_ONCE, FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward,
+    PolicyGradient, Sampled, SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenStats,
 };
 pub use site::{Norm, PolicySite};
 pub use state_stats::{cosines, norms, participation_ratios};

@@ -1,4 +1,4 @@
-//! Where the time goes, by part, for those who ask.
+//! Time spent in each part of the work.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,19 +10,19 @@ use burn::tensor::backend::Backend;
 /// A part of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Products with weights, forward and back.
+    /// Products with weights, forward and backward.
     MatrixProducts,
-    /// Scores, weights and their products with values, forward and back.
+    /// Attention scores, weights and their products with values, forward and backward.
     Attention,
-    /// Norms and rotations.
+    /// Norms and rotary embeddings.
     Norms,
-    /// The gated unit.
+    /// SwiGLU.
     Gates,
-    /// Keys and values kept from token to token, and the attention that reads them.
+    /// The KV cache, and attention over it.
     Cache,
-    /// Logits, log-probs and entropies, forward and back.
+    /// Logits, log-probs and entropies, forward and backward.
     Unembedding,
-    /// Logits of the newest tokens, and drawing from them.
+    /// Logits of the newest tokens, and sampling from them.
     Sampling,
     /// AdamW.
     Optimizer,
@@ -64,25 +64,25 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Starts to measure, from zero. Measuring waits for the device before and after every part, which slows it down.
+/// Starts measuring from zero. Every part then waits for the device before and after it, which makes the work slower.
 pub fn start() {
     NANOSECONDS.iter().for_each(|sum| sum.store(0, Ordering::Relaxed));
     ON.store(true, Ordering::Relaxed);
 }
 
-/// Stops measuring and tells the seconds of each part.
+/// Stops measuring and returns the seconds of each part.
 pub fn stop() -> Vec<(Part, f64)> {
     ON.store(false, Ordering::Relaxed);
     let seconds = |part: Part| NANOSECONDS[part as usize].load(Ordering::Relaxed) as f64 * 1e-9;
     Part::ALL.into_iter().map(|part| (part, seconds(part))).collect()
 }
 
-/// Runs `f`, which belongs to `part` unless it is inside a part already.
+/// Runs `f` and adds its time to `part`, unless it runs inside another part.
 pub fn timed<B: Backend, R>(part: Part, device: &B::Device, f: impl FnOnce() -> R) -> R {
     if !ON.load(Ordering::Relaxed) || INSIDE.get() {
         return f();
     }
-    // What cannot wait is measured without.
+    // A backend that cannot synchronize is measured without.
     B::sync(device).ok();
     INSIDE.set(true);
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Names of the policies inside a model.
+//! Names of the policies of a model.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
 
-/// The place in the residual stream whose state is read as a policy. Layers are 1-based.
+/// The point of the residual stream whose state is unembedded into a policy. Layers are 1-based.
 ///
 /// Written and parsed as `full`, `layer:6`, `attn:3`, `ffn:3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,20 +25,20 @@ pub enum PolicySite {
 
 /// Whether the final norm is applied between a state and the unembedding.
 ///
-/// The method uses [`Norm::None`] (arXiv 2512.19673, Table 5); [`Norm::Final`] is the classic logit lens. The site
-/// [`PolicySite::Full`] always has the final norm.
+/// The method uses [`Norm::None`] (arXiv 2512.19673, Table 5); [`Norm::Final`] is the logit lens. [`PolicySite::Full`]
+/// always has the final norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Norm {
-    /// The raw state.
+    /// No norm.
     #[default]
     None,
-    /// The model's final norm, recomputed on that state.
+    /// The model's final norm, computed on that state.
     Final,
 }
 
 impl PolicySite {
-    /// The layer it belongs to; none for the full policy.
+    /// The layer of the site; `None` for the full policy.
     pub fn layer(self) -> Option<usize> {
         match self {
             Self::Full => None,
@@ -64,7 +64,7 @@ impl PolicySite {
         match self.layer() {
             None => Ok(num_layers),
             Some(layer) if (1..=num_layers).contains(&layer) => Ok(layer),
-            Some(_) => Err(CoreError::LayerOutOfRange { site: self, num_layers }),
+            Some(_) => Err(CoreError::LayerOutOfRange { site: self.to_string(), num_layers }),
         }
     }
 }
@@ -137,21 +137,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_survive_a_round_trip() {
+    fn names_round_trip() {
         for name in ["full", "layer:6", "attn:3", "ffn:36"] {
             assert_eq!(name.parse::<PolicySite>().map(|site| site.to_string()), Ok(name.to_string()));
         }
     }
 
     #[test]
-    fn other_names_are_refused() {
+    fn unknown_names_are_refused() {
         for name in ["", "layer", "layer:", "layer:0", "layer:-1", "layer:x", "mlp:3", "Full", "layer:1.5"] {
             assert_eq!(name.parse::<PolicySite>(), Err(CoreError::UnknownSite(name.to_string())), "{name}");
         }
     }
 
     #[test]
-    fn depth_is_bounded_by_the_model() {
+    fn a_layer_outside_the_model_has_no_depth() {
         assert_eq!(PolicySite::Full.depth(4), Ok(4));
         assert_eq!(PolicySite::Ffn(4).depth(4), Ok(4));
         assert!(PolicySite::Layer(5).depth(4).is_err());

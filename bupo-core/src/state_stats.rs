@@ -4,7 +4,8 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use crate::tokens::token_tensor;
 
-/// The cosine of each state of `a` with the one of `b` at the same place, both `[tokens, hidden]`; 0 where either is 0.
+/// The cosine of each state of `a` with that of `b` at the same position, both `[tokens, hidden]`; 0 if either state is
+/// 0.
 pub fn cosines<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Vec<f32> {
     let unit = |states: Tensor<B, 2>| {
         let states = states.cast(DType::F32);
@@ -19,22 +20,22 @@ pub fn norms<B: Backend>(states: Tensor<B, 2>) -> Vec<f32> {
     lengths(states.cast(DType::F32)).into_data().iter::<f32>().collect()
 }
 
-/// Euclidean lengths, `[tokens, 1]`, by way of the largest entry so that squares cannot overflow.
+/// Euclidean norms, `[tokens, 1]`, divided by the largest entry first so that squares cannot overflow.
 fn lengths<B: Backend>(states: Tensor<B, 2>) -> Tensor<B, 2> {
     let largest = states.clone().abs().max_dim(1).clamp_min(f32::MIN_POSITIVE);
     (states / largest.clone()).powf_scalar(2.0).sum_dim(1).sqrt() * largest
 }
 
-/// How many directions each group of states spreads over: the participation ratio (tr C)^2 / tr C^2 of their covariance C,
-/// from 1 to the smaller of hidden and the group's size - 1; 0 where they do not spread. Of `states` `[tokens, hidden]`,
-/// the groups are one after the other, of `lengths` states.
+/// The participation ratio (tr C)^2 / tr C^2 of the covariance C of each group of states, an effective number of
+/// dimensions: from 1 to min(hidden, group size - 1), or 0 if all states of the group are equal. `states` is
+/// `[tokens, hidden]`, with groups of `lengths` states one after another.
 pub fn participation_ratios<B: Backend>(states: Tensor<B, 2>, lengths: &[usize]) -> Vec<f64> {
     let (groups, longest) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
     if longest == 0 {
         return vec![0.0; groups];
     }
     let (hidden, device) = (states.dims()[1], states.device());
-    // Groups padded to one length by their first states, which the mask makes nothing of.
+    // Groups are padded to one length with state 0, which the mask removes.
     let starts = lengths.iter().scan(0, |start, length| Some(std::mem::replace(start, *start + length)));
     let (mut index, mut mask) = (Vec::new(), Vec::new());
     for (start, length) in starts.zip(lengths) {
@@ -49,7 +50,7 @@ pub fn participation_ratios<B: Backend>(states: Tensor<B, 2>, lengths: &[usize])
     let centred = (grouped.clone() - grouped.sum_dim(1) / sizes) * mask;
     let scale = centred.clone().abs().max_dim(2).max_dim(1).clamp_min(f32::MIN_POSITIVE);
     let centred = centred / scale;
-    // Both products have the same trace and the same sum of squares; the smaller one is made.
+    // Both products have the same trace and the same sum of squares; the smaller one is computed.
     let gram = if longest < hidden {
         centred.clone().matmul(centred.clone().transpose())
     } else {
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cosines_and_norms_are_those_of_their_definitions() {
+    fn cosines_and_norms_match_their_definitions() {
         let device = Default::default();
         let a = Tensor::<Flex, 2>::from_floats([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [1e30, 0.0]], &device);
         let b = Tensor::from_floats([[6.0, 8.0], [-2.0, 0.0], [1.0, 1.0], [1e30, 1e30]], &device);
@@ -79,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn states_spread_over_as_many_directions_as_they_have() {
+    fn participation_ratios_match_known_covariances() {
         let device = Default::default();
         let ratio = |states: &[&[f64]]| {
             let shape = [states.len(), states[0].len()];
             let alone = Tensor::<Flex, 2>::from_data(TensorData::new(states.concat(), shape), &device);
-            // Groups of other lengths beside it change nothing.
-            let beside = Tensor::cat(vec![alone.clone().narrow(0, 0, 1) * 7.0, alone.clone(), alone.clone()], 0);
-            let ratios = participation_ratios(beside, &[1, states.len(), 0, states.len()]);
+            // Groups of other lengths in the same call change nothing.
+            let together = Tensor::cat(vec![alone.clone().narrow(0, 0, 1) * 7.0, alone.clone(), alone.clone()], 0);
+            let ratios = participation_ratios(together, &[1, states.len(), 0, states.len()]);
             assert_eq!((ratios[0], ratios[1], ratios[2]), (0.0, ratios[3], 0.0));
             assert_eq!(ratios[1], participation_ratios(alone, &[states.len()])[0]);
             ratios[1]
@@ -94,7 +95,7 @@ mod tests {
         let near = |ours: f64, expected: f64| assert!((ours - expected).abs() < 1e-4, "{ours} for {expected}");
         near(ratio(&[&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]]), 0.0);
         near(ratio(&[&[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]]), 1.0);
-        // A square: two directions of equal spread, from either side of the product.
+        // A square: two dimensions of equal variance, with either of the two products.
         near(ratio(&[&[1.0, 0.0], &[-1.0, 0.0], &[0.0, 1.0], &[0.0, -1.0]]), 2.0);
         near(
             ratio(&[
@@ -105,7 +106,7 @@ mod tests {
             ]),
             2.0,
         );
-        // Spread of 4 and 1: (4 + 1)^2 / (16 + 1).
+        // Variances in the ratio 4 to 1: (4 + 1)^2 / (16 + 1).
         near(ratio(&[&[2.0, 0.0], &[-2.0, 0.0], &[0.0, 1.0], &[0.0, -1.0]]), 25.0 / 17.0);
     }
 }

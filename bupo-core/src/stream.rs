@@ -1,31 +1,30 @@
-//! The residual stream: one layer at a time, each split into what it adds.
+//! The residual stream, layer by layer, each layer split into its contributions.
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::{CoreError, Norm, PolicySite};
 
-/// What a decoder implements to be split into contributions. Layers are 1-based; states are `[batch, seq, hidden]`.
+/// A decoder that can be split into contributions. Layers are 1-based; states are `[batch, seq, hidden]`.
 ///
-/// The two required halves, [`attention`](Self::attention) and [`feed_forward`](Self::feed_forward), make one layer;
-/// every forward pass (whole, truncated, cached, traced) is made of them.
+/// The two required halves, [`attention`](Self::attention) and [`feed_forward`](Self::feed_forward), make up one layer.
 pub trait ResidualDecoder<B: Backend> {
-    /// What one forward pass carries from layer to layer: positions, the mask, the cache.
+    /// What the layers of one forward pass share: positions, the mask, the KV cache.
     type Context;
 
     /// The number of layers L.
     fn num_layers(&self) -> usize;
     /// `H^0`, the embeddings of `tokens` `[batch, seq]`.
     fn embed(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3>;
-    /// `norm_in` and attention of a layer on the state before it.
+    /// `norm_in` and attention of a layer, on the state before the layer.
     fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut Self::Context) -> AttnContribution<B>;
-    /// `norm_post` and feed-forward of a layer on the state between its halves.
+    /// `norm_post` and feed-forward of a layer, on the state between its halves.
     fn feed_forward(&self, layer: usize, resid_mid: Tensor<B, 3>) -> FfnContribution<B>;
-    /// The model's final norm on any state.
+    /// The model's final norm of any state.
     fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3>;
     /// `E_u`, `[vocab, hidden]`.
     fn unembedding(&self) -> Tensor<B, 2>;
 
-    /// Runs one layer and returns everything it adds.
+    /// Runs one layer and returns its states and contributions.
     fn layer(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut Self::Context) -> LayerContributions<B> {
         let attn = self.attention(layer, resid_pre.clone(), context);
         let resid_mid = resid_pre.clone() + attn.output.clone();
@@ -42,7 +41,7 @@ pub trait ResidualDecoder<B: Backend> {
         ResidualStream { decoder: self, context, state: self.embed(tokens), done: 0 }
     }
 
-    /// The state that `site` reads, normed as asked, running nothing above it.
+    /// The state of `site`, after the norm if any. Layers above the site do not run.
     ///
     /// # Errors
     /// If the site is outside the model.
@@ -80,18 +79,18 @@ pub trait ResidualDecoder<B: Backend> {
 /// The attention half of a layer: `input = norm_in(H^{l-1})`, `output = A^l`.
 #[derive(Debug, Clone)]
 pub struct AttnContribution<B: Backend> {
-    /// The normed state the attention reads, `[batch, seq, hidden]`.
+    /// The normed input of attention, `[batch, seq, hidden]`.
     pub input: Tensor<B, 3>,
-    /// What it adds to the stream, `[batch, seq, hidden]`.
+    /// The contribution to the stream, `[batch, seq, hidden]`.
     pub output: Tensor<B, 3>,
 }
 
 /// The feed-forward half of a layer: `input = norm_post(H^{l-1} + A^l)`, `output = F^l`.
 #[derive(Debug, Clone)]
 pub struct FfnContribution<B: Backend> {
-    /// The normed state the feed-forward reads, `[batch, seq, hidden]`.
+    /// The normed input of the feed-forward, `[batch, seq, hidden]`.
     pub input: Tensor<B, 3>,
-    /// What it adds to the stream, `[batch, seq, hidden]`.
+    /// The contribution to the stream, `[batch, seq, hidden]`.
     pub output: Tensor<B, 3>,
 }
 
@@ -112,9 +111,9 @@ pub struct LayerContributions<B: Backend> {
     pub resid_post: Tensor<B, 3>,
 }
 
-/// A stream on its way through a decoder: an iterator over its layers' contributions.
+/// The residual stream of one forward pass: an iterator over the layers' contributions.
 ///
-/// Layers run when they are asked for; what is not asked for never runs.
+/// It is lazy: a layer runs when the iterator reaches it.
 pub struct ResidualStream<'a, B: Backend, D: ResidualDecoder<B>> {
     decoder: &'a D,
     context: &'a mut D::Context,
@@ -123,7 +122,7 @@ pub struct ResidualStream<'a, B: Backend, D: ResidualDecoder<B>> {
 }
 
 impl<B: Backend, D: ResidualDecoder<B>> ResidualStream<'_, B, D> {
-    /// The stream's present state `H^l`, `[batch, seq, hidden]`.
+    /// The state `H^l` after the layers that have run, `[batch, seq, hidden]`.
     pub fn state(&self) -> Tensor<B, 3> {
         self.state.clone()
     }

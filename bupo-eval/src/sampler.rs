@@ -156,6 +156,7 @@ impl<'a, B: Backend> Sampler<'a, B> {
             site: sampling.site,
             norm: sampling.norm,
             temperature: sampling.temperature,
+            sampling: Default::default(),
             max_new_tokens: sampling.max_new_tokens,
             eos_token_ids: self.eos_token_ids.to_vec(),
             seed: sampling.seed,

@@ -1,4 +1,4 @@
-//! What can be wrong with a model folder, its config, its weights or its use.
+//! Errors of model folders, configs, weights and their use.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use bupo_core::CoreError;
 
 use crate::pretrained::hub::HubError;
 
-/// Errors of the models crate. Each says what is wrong, where, and how to mend it.
+/// Errors of the models crate. Each says what is wrong, where, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file could not be read or written.
@@ -16,34 +16,43 @@ pub enum ModelError {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A JSON file does not say what it must.
+    /// A JSON file cannot be parsed, or a field of it has a value that cannot be used.
     #[error("{}: {reason}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// What is wrong; of a syntax error with line and column.
         reason: String,
+    },
+    /// A file is a Git LFS pointer.
+    #[error(
+        "{}: this is a Git LFS pointer, not the file itself; run `git lfs pull` in the model's folder, or download the file again",
+        path.display()
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
     },
     /// The folder has no weights this project reads.
     #[error("{}: {reason}", folder.display())]
     NoWeights {
         /// The model folder.
         folder: PathBuf,
-        /// What was found and what is wanted.
+        /// What was found and what is needed.
         reason: String,
     },
-    /// The config asks for something the decoder does not do.
-    #[error("config.json: {what} is not supported; {mend}")]
+    /// The config asks for a feature that the decoder does not have.
+    #[error("config.json: {what} is not supported; {fix}")]
     Unsupported {
         /// The feature, as the config names it.
         what: String,
         /// What is supported instead.
-        mend: String,
+        fix: String,
     },
-    /// The config contradicts itself.
+    /// The config is incomplete or contradicts itself.
     #[error("config.json: {0}")]
     Config(String),
     /// A safetensors file is damaged.
@@ -51,10 +60,10 @@ pub enum ModelError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The weights do not fit the config.
+    /// The weights do not match the config or their index.
     #[error("{}: {reason}", place.display())]
     Weights {
         /// The file or folder.
@@ -62,8 +71,8 @@ pub enum ModelError {
         /// The tensor and what is wrong with it.
         reason: String,
     },
-    /// The device does not compute in bf16.
-    #[error("{backend} does not compute in bf16 here; choose the dtype f32, or auto")]
+    /// The device does not support bf16.
+    #[error("{backend} does not compute in bf16 on this machine; choose the dtype f32 or auto")]
     Dtype {
         /// The backend's name.
         backend: String,
@@ -80,9 +89,12 @@ pub enum ModelError {
         /// The size of the vocabulary.
         vocab: usize,
     },
-    /// Rows of tokens have a shape that cannot be used.
+    /// Rows of token ids are missing, empty or of the wrong length.
     #[error("{0}")]
     Tokens(String),
+    /// A stop string is empty.
+    #[error("a stop string is empty; give the text that ends a response")]
+    StopString,
     /// The tokenizer or the chat template failed.
     #[error("{}: {reason}", place.display())]
     Tokenizer {
@@ -91,10 +103,10 @@ pub enum ModelError {
         /// What went wrong.
         reason: String,
     },
-    /// A model of the Hub.
+    /// A Hub model could not be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// A policy site or a policy's values.
+    /// An error of the core crate: a policy site, or non-finite logits.
     #[error(transparent)]
     Core(#[from] CoreError),
 }

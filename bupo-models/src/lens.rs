@@ -1,4 +1,4 @@
-//! What every layer would say at every place of a text.
+//! The logit lens: every layer's policy at every position of a text.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenProb};
 use burn::tensor::{Tensor, backend::Backend};
@@ -6,22 +6,22 @@ use burn::tensor::{Tensor, backend::Backend};
 use crate::generate::{check_tokens, padded_tokens};
 use crate::{Decoder, ModelError};
 
-/// A site's policy at every place of a text.
+/// A site's policy at every position of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LensSite {
     /// The site.
     pub site: PolicySite,
-    /// Its entropy at each place, in nats.
+    /// Its entropy at each position, in nats.
     pub entropy: Vec<f32>,
-    /// Its most probable next tokens at each place, most probable first.
+    /// Its most probable next tokens at each position, most probable first.
     pub top: Vec<Vec<TokenProb>>,
 }
 
-/// The `top` most probable next tokens of every layer, in order, and of the full policy, at each of `ids`, from one forward
-/// pass. With [`Norm::Final`] this is the logit lens, and the last layer says what the full policy does.
+/// The `top` most probable next tokens of every layer, in order, and of the full policy, at each of `ids`, in one
+/// forward pass. With [`Norm::Final`] this is the logit lens, and the last layer's policy is the full policy.
 ///
 /// # Errors
-/// If there are no ids, one is outside the vocabulary, or a logit is not finite.
+/// If `ids` is empty, an id is outside the vocabulary, or a logit is not finite.
 pub fn lens<B: Backend>(
     decoder: &Decoder<B>,
     ids: &[u32],
@@ -31,7 +31,7 @@ pub fn lens<B: Backend>(
     check_tokens(&[ids.to_vec()], decoder.vocab_size())?;
     let mut context = decoder.prefill_context(ids.len());
     let mut stream = decoder.stream(padded_tokens(&[ids.to_vec()], &decoder.device()), &mut context);
-    let say = |site: PolicySite, state: Tensor<B, 3>| -> Result<LensSite, ModelError> {
+    let read = |site: PolicySite, state: Tensor<B, 3>| -> Result<LensSite, ModelError> {
         let policy = InternalPolicy::new(state.squeeze_dim(0), decoder.unembedding());
         Ok(LensSite { site, entropy: policy.entropy(), top: policy.top_tokens(top)? })
     };
@@ -41,8 +41,8 @@ pub fn lens<B: Backend>(
             Norm::None => step.resid_post,
             Norm::Final => decoder.final_norm(step.resid_post),
         };
-        sites.push(say(PolicySite::Layer(step.layer), state)?);
+        sites.push(read(PolicySite::Layer(step.layer), state)?);
     }
-    sites.push(say(PolicySite::Full, decoder.final_norm(stream.state()))?);
+    sites.push(read(PolicySite::Full, decoder.final_norm(stream.state()))?);
     Ok(sites)
 }

@@ -1,7 +1,7 @@
-//! Real models as residual streams: Qwen3, Qwen2 (2.5) and Llama checkpoints, loaded, run layer by layer, sampled
-//! and saved as Hugging Face has them.
+//! Qwen3, Qwen2 (2.5), Llama and Mistral checkpoints as residual streams: loaded, run layer by layer, sampled and saved
+//! in the layout of Hugging Face.
 //!
-//! Splitting a stream into what its layers add:
+//! Splitting a stream into the contributions of its layers:
 //!
 //! ```
 //! use bupo_core::ResidualDecoder;
@@ -26,7 +26,7 @@
 //! # }
 //! ```
 //!
-//! What every policy inside says of a response:
+//! Statistics of all internal policies on a response:
 //!
 //! ```
 //! use bupo_models::{MeasureOptions, ModelFiles, Sequence, load_model, measure};
@@ -57,14 +57,15 @@ pub mod tokenizer;
 mod trace;
 
 pub use decoder::Decoder;
-pub use dtype::{ComputeDtype, DtypeChoice};
+pub use dtype::ComputeDtype;
 pub use error::ModelError;
 pub use families::{Family, ModelConfig};
-pub use generate::{GenerateOptions, Response, generate};
+pub use generate::{GenerateOptions, Response, StopStrings, generate, generate_until};
 pub use lens::{LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use pretrained::{
-    LoadedModel, ModelAssets, ModelFiles, SaveDtype, SaveOptions, load_model, save_checkpoint, save_tensors,
+    DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_model,
+    load_recommended_sampling, save_checkpoint, save_tensors,
 };
 pub use sequence::{PaddedBatch, ScoredSequence, Sequence, token_batches};
 pub use tokenizer::TextTokenizer;

@@ -1,4 +1,4 @@
-//! What every internal policy says of responses, from one forward pass.
+//! Statistics of all internal policies on responses, in one forward pass.
 
 use bupo_core::{
     InternalPolicy, Norm, PolicyComparison, PolicySite, ResidualDecoder, SiteLogits, cosines, norms,
@@ -10,58 +10,58 @@ use crate::generate::{check_tokens, padded_tokens};
 use crate::sequence::{PaddedBatch, Sequence};
 use crate::{Decoder, ModelError};
 
-/// What is measured.
+/// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MeasureOptions {
     /// The norm between a site's state and the unembedding.
     pub norm: Norm,
-    /// Layers 1 to this one alone: nothing above them runs, and nothing is compared with the full policy.
+    /// The last layer to run and measure; `None` for all. With a value, sites are not compared with the full policy.
     pub layers: Option<usize>,
 }
 
-/// What one internal policy says of a response. Every list has a value for each of its tokens.
+/// One site's statistics on a response. Every list has one value per response token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteMeasures {
     /// The site.
     pub site: PolicySite,
-    /// Its policy, and how far it is from the full one.
+    /// Its policy, compared with the full policy.
     pub policy: PolicyComparison,
-    /// The entropy at its input in nats: for a layer that of `H^{l-1}` with the same norm, for attention and feed-forward that of
-    /// what they read, which is normed already (arXiv 2512.19673, section 4).
+    /// The entropy of its input in nats: for a layer that of `H^{l-1}` with the same norm, for attention and
+    /// feed-forward that of their post-norm input (arXiv 2512.19673, section 4).
     pub input_entropy: Vec<f32>,
-    /// The cosine of the contribution with the state it is added to; for a layer of `H^l` with `H^{l-1}`.
+    /// The cosine of the contribution with the state it is added to; for a layer, of `H^l` with `H^{l-1}`.
     pub cosine: Vec<f32>,
     /// The Euclidean norm of the site's state, before any norm.
     pub state_norm: Vec<f32>,
-    /// How many directions the response's states spread over ([`participation_ratios`]), before any norm.
+    /// The participation ratio ([`participation_ratios`]) of the response's states, before any norm.
     pub participation: f64,
 }
 
-/// All of a response's measures.
+/// The statistics of all sites on a response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResponseMeasures {
     /// `attn:1`, `ffn:1`, `layer:1`, `attn:2` and so on.
     pub sites: Vec<SiteMeasures>,
-    /// The full policy, where all layers ran.
+    /// The full policy; `None` if not all layers ran.
     pub full: Option<PolicyComparison>,
 }
 
 impl SiteMeasures {
-    /// The entropy change at each token: output less input.
+    /// The entropy change at each token: output minus input.
     pub fn entropy_change(&self) -> impl Iterator<Item = f32> + '_ {
         self.policy.entropy.iter().zip(&self.input_entropy).map(|(output, input)| output - input)
     }
 }
 
-/// Measures every layer, attention and feed-forward policy on the tokens of each sequence's response, all sequences in one
-/// padded batch.
+/// Measures every layer, attention and feed-forward policy on the tokens of each sequence's response, all sequences in
+/// one padded batch.
 ///
-/// The state at one place predicts the next token, so a response of n tokens is measured at the n places from the prompt's
-/// last token on, its first token included. The states of all sites at those places are held until the last layer is done;
-/// logits never are, but for a chunk.
+/// The state at one position predicts the next token, so a response of n tokens is measured at the n positions from the
+/// prompt's last token on. The states of all sites at those positions are held until the last layer has run; logits are
+/// held for one chunk at a time.
 ///
 /// # Errors
-/// If there are no layers, a prompt or response is empty, or an id is outside the vocabulary.
+/// If `options.layers` is outside the model, a prompt or response is empty, or an id is outside the vocabulary.
 pub fn measure<B: Backend>(
     decoder: &Decoder<B>,
     sequences: &[Sequence],
@@ -80,8 +80,8 @@ pub fn measure<B: Backend>(
     Ok(measured.by_response(&batch))
 }
 
-/// The entropy in nats of every attention, feed-forward and layer policy, and of the embedding's, at every token of `rows`, padded to
-/// one length: what [`measure`] says of entropies, and nothing else, without a norm. In the stream's order, `[rows * longest]` each.
+/// The entropies in nats of the embedding's policy and of every attention, feed-forward and layer policy, without a
+/// norm, at every token of `rows` padded to one length: in the order of the stream, `[rows * longest]` each.
 ///
 /// # Errors
 /// If a row is empty, or an id is outside the vocabulary.
@@ -98,7 +98,7 @@ pub fn entropies<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<
     Ok(InternalPolicy::entropies(&sites))
 }
 
-/// What the sites say at all places of a batch.
+/// Statistics of the sites at all positions of a batch.
 struct Sites {
     sites: Vec<BlockSite>,
     full: Option<PolicyComparison>,
@@ -125,7 +125,7 @@ impl Sites {
         let mut stream = decoder.stream(batch.tokens(&decoder.device()), &mut context);
         let mut policies = Vec::with_capacity(3 * depth + 2);
         let mut sites = Vec::with_capacity(3 * depth);
-        // Without a norm logits add up: the embedding's, and those of every contribution.
+        // Without a norm, the logits of the embedding and of the contributions add up.
         let adds_up = options.norm == Norm::None;
         let logits = |site: Option<PolicySite>, state: Tensor<B, 3>| match site {
             Some(PolicySite::Layer(_)) if adds_up => SiteLogits::Sum,
@@ -138,7 +138,7 @@ impl Sites {
             for (site, state, before, input_entropy) in [
                 (PolicySite::Attn(step.layer), step.attn.output, step.resid_pre.clone(), attn_in),
                 (PolicySite::Ffn(step.layer), step.ffn.output, step.resid_mid, ffn_in),
-                // Filled in below: it is the layer before's own entropy.
+                // Filled in below with the entropy of the layer before.
                 (PolicySite::Layer(step.layer), step.resid_post, step.resid_pre, Vec::new()),
             ] {
                 policies.push(logits(Some(site), state.clone()));

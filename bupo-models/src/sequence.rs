@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::generate::padded_tokens;
 
-/// A prompt and a response to it.
+/// A prompt and a response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// The prompt's ids, at least one.
     pub prompt: Vec<u32>,
-    /// The response's ids, the first end-of-sequence id the last of them.
+    /// The response's ids, up to and including the first end-of-sequence id.
     pub response: Vec<u32>,
 }
 
 impl Sequence {
-    /// Tokens of prompt and response.
+    /// Tokens of prompt and response together.
     #[allow(clippy::len_without_is_empty)] // A prompt has at least one token.
     pub fn len(&self) -> usize {
         self.prompt.len() + self.response.len()
     }
 }
 
-/// A prompt and a response with its score, where that is known.
+/// A prompt and a response with its score, if known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(Sequence, Option<f64>)", into = "(Sequence, Option<f64>)")]
 pub struct ScoredSequence {
@@ -46,16 +46,16 @@ impl From<ScoredSequence> for (Sequence, Option<f64>) {
     }
 }
 
-/// Cuts things of some lengths, one after the other, into batches of at most `max_tokens` tokens with their padding; what is
-/// longer alone is a batch alone. Things of like lengths beside one another need little padding.
+/// Splits items, in order, into batches of at most `max_tokens` tokens including padding; an item that is longer is a
+/// batch of its own. Sorted by length, items need little padding.
 pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usize) -> Vec<&[T]> {
     let mut batches = Vec::new();
     let (mut start, mut longest) = (0, 0);
-    for (index, thing) in all.iter().enumerate() {
-        longest = longest.max(length(thing));
+    for (index, item) in all.iter().enumerate() {
+        longest = longest.max(length(item));
         if index > start && longest * (index + 1 - start) > max_tokens {
             batches.push(&all[start..index]);
-            (start, longest) = (index, length(thing));
+            (start, longest) = (index, length(item));
         }
     }
     if start < all.len() {
@@ -64,15 +64,15 @@ pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usi
     batches
 }
 
-/// Sequences padded on the right, with the places of the states that predict response tokens.
+/// Sequences padded on the right, with the positions of the states that predict response tokens.
 #[derive(Debug, Clone)]
 pub struct PaddedBatch {
     rows: Vec<Vec<u32>>,
     /// Tokens of the longest row.
     longest: usize,
-    /// Places of those states in the flattened `[rows * longest]`.
+    /// Indices of those states in the flattened `[rows * longest]`.
     places: Vec<u32>,
-    /// The response tokens, one per place.
+    /// The response tokens, one per predicting state.
     pub targets: Vec<u32>,
     /// Response lengths.
     pub lengths: Vec<usize>,
@@ -80,7 +80,7 @@ pub struct PaddedBatch {
 
 impl PaddedBatch {
     /// The state at position t predicts token t + 1, so a response of n tokens has its states at positions
-    /// `prompt_len - 1 ..= prompt_len + n - 2`, and its last token is not run.
+    /// `prompt_len - 1 ..= prompt_len + n - 2`, and its last token is not an input.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
         let mut batch =
             Self { rows: Vec::new(), longest: 0, places: Vec::new(), targets: Vec::new(), lengths: Vec::new() };
@@ -99,34 +99,35 @@ impl PaddedBatch {
         batch
     }
 
-    /// What is run, `[rows, longest]`.
+    /// The input tokens, `[rows, longest]`.
     pub fn tokens<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
         padded_tokens(&self.rows, device)
     }
 
-    /// Tokens of the longest row that is run.
+    /// Input tokens of the longest row.
     pub fn longest(&self) -> usize {
         self.longest
     }
 
-    /// The states that predict response tokens, `[tokens, hidden]`, of all states `[rows * longest, hidden]`.
+    /// Selects the states that predict response tokens, `[tokens, hidden]`, from all states `[rows * longest, hidden]`.
     pub fn gather_states<B: Backend>(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = states.device();
         states.select(0, token_tensor(&self.places, &device))
     }
 
-    /// The gradient with respect to all states `[rows * longest, hidden]`, from the one with respect to those that predict.
+    /// The gradient with respect to all states `[rows * longest, hidden]`, from that of the states that predict
+    /// response tokens.
     pub fn scatter_grad<B: Backend>(&self, d_states: Tensor<B, 2>) -> Tensor<B, 2> {
         let ([count, hidden], device) = (d_states.dims(), d_states.device());
-        // Every place takes its row, or the zeros behind them all: devices add rows to places one after the other, but take them
-        // side by side.
+        // Every state selects its row or an extra row of zeros: on devices, selecting rows runs in parallel and adding
+        // to rows does not.
         let mut index = vec![count as u32; self.rows.len() * self.longest];
         self.places.iter().enumerate().for_each(|(row, place)| index[*place as usize] = row as u32);
         let zeros = Tensor::<B, 2>::zeros([1, hidden], (&device, d_states.dtype()));
         Tensor::cat(vec![d_states, zeros], 0).select(0, token_tensor(&index, &device))
     }
 
-    /// Cuts per-token values into one slice per response.
+    /// Splits per-token values into one slice per response.
     pub fn split<'a, T>(&'a self, mut values: &'a [T]) -> impl Iterator<Item = &'a [T]> {
         self.lengths.iter().map(move |length| {
             let (response, rest) = values.split_at(*length);
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_of_tokens_with_their_padding() {
+    fn batches_are_limited_by_tokens_with_padding() {
         let cut = |lengths: &[usize], max| -> Vec<Vec<usize>> {
             token_batches(lengths, |length| *length, max).into_iter().map(<[usize]>::to_vec).collect()
         };

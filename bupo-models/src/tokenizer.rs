@@ -1,4 +1,4 @@
-//! Text to token ids and back, by the tokenizers crate.
+//! Text to token ids and back, with the tokenizers crate.
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -14,23 +14,28 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json`.
+    /// Reads `tokenizer.json`. Its `truncation` and `padding` sections are ignored, as in transformers: a text always
+    /// gives all of its tokens and no others.
     ///
     /// # Errors
-    /// If there is none, or it is not one the tokenizers crate reads.
+    /// If the file is missing, or the tokenizers crate cannot read it.
     pub fn load(files: &ModelFiles) -> Result<Self, ModelError> {
         let name = "tokenizer.json";
         let place = files.path(name);
         if !files.has(name) {
-            let reason = "there is no such file; text needs a tokenizer (token ids can be given with --tokens)";
+            let reason = "the file is missing; text needs a tokenizer (token ids can be given with --tokens)";
             return Err(ModelError::Tokenizer { place, reason: reason.into() });
         }
-        let inner = Tokenizer::from_bytes(files.bytes(name)?)
-            .map_err(|error| ModelError::Tokenizer { place, reason: error.to_string() })?;
-        Ok(Self { inner })
+        let failed = |error: tokenizers::Error| ModelError::Tokenizer { place, reason: error.to_string() };
+        let read = |text: String| -> tokenizers::Result<Tokenizer> {
+            let mut inner: Tokenizer = text.parse()?;
+            inner.with_truncation(None)?.with_padding(None);
+            Ok(inner)
+        };
+        Ok(Self { inner: read(files.text(name)?).map_err(failed)? })
     }
 
-    /// The ids of a text, with whatever tokens the tokenizer puts before and after one.
+    /// The ids of a text, with the special tokens that the tokenizer adds before and after it.
     ///
     /// # Errors
     /// If the tokenizer cannot encode it.
@@ -39,7 +44,7 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of a text that a chat template rendered, which has its special tokens already.
+    /// The ids of a text that a chat template rendered, which contains its special tokens already.
     ///
     /// # Errors
     /// If the tokenizer cannot encode it.
@@ -48,15 +53,15 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of ids, special tokens left out.
+    /// The text of ids, without special tokens.
     ///
     /// # Errors
-    /// If an id is not the tokenizer's.
+    /// If the tokenizer cannot decode an id.
     pub fn decode(&self, ids: &[u32]) -> Result<String, ModelError> {
         self.inner.decode(ids, true).map_err(|error| Self::failed(&error))
     }
 
-    /// The text of one id by itself, special tokens included; part of a character shows as a replacement character.
+    /// The text of one id, special tokens included; an incomplete character decodes to a replacement character.
     ///
     /// # Errors
     /// If the tokenizer cannot decode it.
@@ -64,17 +69,17 @@ impl TextTokenizer {
         self.inner.decode(&[id], false).map_err(|error| Self::failed(&error))
     }
 
-    /// Checks that every token it knows is in a model's vocabulary, which may have more.
+    /// Checks that every token of the tokenizer is in a model's vocabulary, which may be larger.
     ///
     /// # Errors
-    /// If a token is not: the tokenizer is of another model.
+    /// If a token is outside the vocabulary, as with the tokenizer of another model.
     pub fn check_vocabulary(&self, vocab_size: usize) -> Result<(), ModelError> {
         let highest = self.inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if highest < vocab_size {
             return Ok(());
         }
         let reason = format!(
-            "its token ids reach {highest}, beyond the model's vocabulary of {vocab_size}; it is not this model's tokenizer"
+            "its largest token id is {highest}, outside the model's vocabulary of {vocab_size}; it is not this model's tokenizer"
         );
         Err(ModelError::Tokenizer { place: "tokenizer.json".into(), reason })
     }
@@ -88,7 +93,7 @@ impl TextTokenizer {
 /// vocabulary and that token's id.
 ///
 /// # Errors
-/// If the tokenizers crate refuses its parts.
+/// If the tokenizers crate cannot build it.
 pub fn byte_tokenizer_json(end: &str) -> Result<(String, usize, u32), ModelError> {
     let mut bytes: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     bytes.sort_unstable();
@@ -101,4 +106,35 @@ pub fn byte_tokenizer_json(end: &str) -> Result<(String, usize, u32), ModelError
     let id = tokenizer.token_to_id(end).unwrap_or_default();
     let text = tokenizer.to_string(true).map_err(|e| TextTokenizer::failed(&e))?;
     Ok((text, tokenizer.get_vocab_size(true), id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncation_and_padding_sections_are_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ModelFiles::Folder(folder.path().to_path_buf());
+        let load = |sections: serde_json::Value| {
+            let (text, ..) = byte_tokenizer_json("<end>").unwrap();
+            let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for (name, section) in sections.as_object().unwrap() {
+                json[name] = section.clone();
+            }
+            std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+            TextTokenizer::load(&files).unwrap()
+        };
+        let plain = load(serde_json::json!({}));
+        let other = load(serde_json::json!({
+            "truncation": {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+            "padding": {"strategy": {"Fixed": 64}, "direction": "Left", "pad_id": 7, "pad_type_id": 0, "pad_token": "x",
+                "pad_to_multiple_of": null},
+        }));
+        for text in ["a", "several words, more than four tokens"] {
+            assert_eq!(plain.encode(text).unwrap().len(), text.len());
+            assert_eq!(other.encode(text).unwrap(), plain.encode(text).unwrap());
+            assert_eq!(other.encode_rendered(text).unwrap(), plain.encode_rendered(text).unwrap());
+        }
+    }
 }

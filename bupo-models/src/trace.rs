@@ -1,4 +1,4 @@
-//! Every state of the stream on given tokens, named as TransformerLens names them.
+//! Every state of the stream on given tokens, with the names of TransformerLens.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use crate::generate::{check_tokens, padded_tokens};
 use crate::{Decoder, ModelError};
 
-/// Runs whole sequences of equal length and keeps every state and every site's entropy.
+/// Runs whole sequences of equal length and returns every state and every site's entropy.
 ///
-/// States are named from 0, as TransformerLens does (`blocks.0.hook_resid_pre`); entropies from 1, as the method
-/// does (`entropy.layer.1`, in nats, `[batch, seq]`, no norm). `entropy.attn_in.{l}` and `entropy.ffn_in.{l}` are of
-/// the post-norm inputs of layer l's halves (arXiv 2512.19673, section 3).
+/// States are numbered from 0, as in TransformerLens (`blocks.0.hook_resid_pre`); entropies from 1, as in the method
+/// (`entropy.layer.1`, in nats, `[batch, seq]`, no norm). `entropy.attn_in.{l}` and `entropy.ffn_in.{l}` are of the
+/// post-norm inputs of layer l's halves (arXiv 2512.19673, section 3).
 ///
 /// # Errors
 /// If rows are missing, empty, of different lengths, or have ids outside the vocabulary.
@@ -35,12 +35,12 @@ pub fn trace<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<BTre
     trace.state("hook_embed", &stream.state());
     trace.part("embed", &stream.state());
     for step in stream.by_ref() {
-        let (layer, batch) = (step.layer, step.layer - 1);
-        trace.state(&format!("blocks.{batch}.hook_resid_pre"), &step.resid_pre);
-        trace.state(&format!("blocks.{batch}.hook_attn_out"), &step.attn.output);
-        trace.state(&format!("blocks.{batch}.hook_resid_mid"), &step.resid_mid);
-        trace.state(&format!("blocks.{batch}.hook_mlp_out"), &step.ffn.output);
-        trace.state(&format!("blocks.{batch}.hook_resid_post"), &step.resid_post);
+        let (layer, block) = (step.layer, step.layer - 1);
+        trace.state(&format!("blocks.{block}.hook_resid_pre"), &step.resid_pre);
+        trace.state(&format!("blocks.{block}.hook_attn_out"), &step.attn.output);
+        trace.state(&format!("blocks.{block}.hook_resid_mid"), &step.resid_mid);
+        trace.state(&format!("blocks.{block}.hook_mlp_out"), &step.ffn.output);
+        trace.state(&format!("blocks.{block}.hook_resid_post"), &step.resid_post);
         trace.entropy(&format!("attn_in.{layer}"), &step.attn.input);
         trace.part(&format!("attn.{layer}"), &step.attn.output);
         trace.entropy(&format!("ffn_in.{layer}"), &step.ffn.input);
@@ -70,7 +70,7 @@ impl<B: Backend> Trace<B> {
         self.sites.push((name.to_string(), SiteLogits::Own(policy)));
     }
 
-    /// The entropy of what is added to the stream, which starts at the embeddings.
+    /// The entropy of the embeddings or of a contribution, whose logits add up to those of the layers.
     fn part(&mut self, name: &str, state: &Tensor<B, 3>) {
         let policy = self.policy(state);
         self.sites.push((name.to_string(), SiteLogits::Part(policy)));
@@ -88,7 +88,7 @@ impl<B: Backend> Trace<B> {
         self.tensors
     }
 
-    /// The one place that holds `[tokens, vocab]`: the trace asks for it.
+    /// The full policy's logits `[batch, seq, vocab]`, held whole because they are a result.
     fn logits(&mut self, normalized: &Tensor<B, 3>) {
         let [batch, seq, hidden] = normalized.dims();
         let vocab = self.unembedding.dims()[0];

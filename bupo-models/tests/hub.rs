@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-//! Fetching models from a server on this machine that speaks as the Hub does.
+//! Downloads from a local server with the Hub's protocol.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,21 +14,21 @@ use bupo_models::pretrained::hub::{FetchProgress, HubError, HubId, HubSettings, 
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the server has, and how it misbehaves.
+/// The files and the faults of the server.
 #[derive(Default)]
 struct Repository {
     files: BTreeMap<String, Vec<u8>>,
     /// Answers every request with this status.
     refuses: Option<u16>,
-    /// Sends so many bytes of every larger file, and breaks off; so often.
+    /// Interrupts every file after so many bytes, so many times.
     breaks: Option<(usize, usize)>,
-    /// The token without which it answers 401.
+    /// Without this token it answers 401.
     token: Option<&'static str>,
-    /// What it says the contents' names are, instead of a hash.
+    /// The ETag of every file, instead of a hash.
     etag: Option<&'static str>,
-    /// Whether weights are elsewhere, as large files of the Hub are.
+    /// Whether weights are redirected to another address, as large files of the Hub are.
     elsewhere: bool,
-    /// The requests it had: path and range.
+    /// The path and range of each request.
     log: Vec<(String, String)>,
 }
 
@@ -47,7 +47,7 @@ impl Hub {
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().take(200) {
-                // A client that goes away is its own affair.
+                // A client may close the connection.
                 let _ = serve(&shared, stream.unwrap());
             }
         });
@@ -176,7 +176,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn only_what_is_needed_is_fetched_and_only_once() {
+fn needed_files_are_downloaded_once() {
     let hub = Hub::new(&whole());
     let folder = hub.fetch("org/model", Wanted::Model).unwrap();
     assert_eq!(folder, hub.settings.cache.join("models--org--model/snapshots").join(COMMIT));
@@ -185,13 +185,13 @@ fn only_what_is_needed_is_fetched_and_only_once() {
     assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), b"weights");
     let asked = hub.asked();
     assert_eq!(hub.fetch("org/model", Wanted::Model).unwrap(), folder);
-    assert_eq!(hub.asked(), asked, "what is here was asked for again");
+    assert_eq!(hub.asked(), asked, "a cached file was requested again");
     let reference = hub.settings.cache.join("models--org--model/refs/main");
     assert_eq!(fs::read_to_string(reference).unwrap(), COMMIT);
 }
 
 #[test]
-fn shards_are_fetched_and_may_not_leave_the_folder() {
+fn shards_are_downloaded_and_cannot_leave_the_folder() {
     let index =
         br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}"#;
     let mut files = whole();
@@ -227,10 +227,10 @@ fn pickled_weights_are_refused() {
 }
 
 #[test]
-fn refusals_say_what_to_do() {
+fn errors_say_what_to_do() {
     let hub = Hub::new(&whole());
     for (status, expected) in
-        [(401, "set HF_TOKEN"), (403, "set HF_TOKEN"), (404, "there is no model org/model"), (500, "answers 500")]
+        [(401, "set HF_TOKEN"), (403, "set HF_TOKEN"), (404, "there is no model org/model"), (500, "status 500")]
     {
         hub.set(|repository| repository.refuses = Some(status));
         let error = hub.fetch("org/model", Wanted::Model).unwrap_err().to_string();
@@ -241,7 +241,7 @@ fn refusals_say_what_to_do() {
 }
 
 #[test]
-fn gated_models_are_fetched_with_a_token() {
+fn gated_models_are_downloaded_with_a_token() {
     let mut hub = Hub::new(&whole());
     hub.set(|repository| repository.token = Some("hf_secret"));
     assert!(matches!(hub.fetch("org/model", Wanted::Config), Err(HubError::Refused(_))));
@@ -250,7 +250,7 @@ fn gated_models_are_fetched_with_a_token() {
 }
 
 #[test]
-fn a_revision_is_asked_for_by_name() {
+fn a_revision_is_part_of_the_request() {
     let hub = Hub::new(&whole());
     hub.fetch("org/model@refs/pr/1", Wanted::Config).unwrap();
     let reference = hub.settings.cache.join("models--org--model/refs/refs/pr/1");
@@ -260,14 +260,14 @@ fn a_revision_is_asked_for_by_name() {
 }
 
 #[test]
-fn a_download_that_breaks_off_is_taken_up_again() {
+fn an_interrupted_download_is_resumed() {
     let weights: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
     let mut files = whole();
     files.retain(|(name, _)| *name != "model.safetensors");
     files.push(("model.safetensors", &weights));
     let hub = Hub::new(&files);
 
-    // More often than is tried at once: the part stays, and the next call goes on from it.
+    // Interrupted more often than one call retries: the partial file remains, and the next call resumes it.
     hub.set(|repository| repository.breaks = Some((100, 50_000)));
     let error = hub.fetch("org/model", Wanted::Model).unwrap_err();
     assert!(error.to_string().contains("org/model"), "{error}");
@@ -286,7 +286,7 @@ fn a_download_that_breaks_off_is_taken_up_again() {
 }
 
 #[test]
-fn large_files_are_fetched_from_where_the_hub_has_them() {
+fn redirects_of_large_files_are_followed() {
     let hub = Hub::new(&whole());
     hub.set(|repository| repository.elsewhere = true);
     let folder = hub.fetch("org/model", Wanted::Model).unwrap();
@@ -295,7 +295,7 @@ fn large_files_are_fetched_from_where_the_hub_has_them() {
 }
 
 #[test]
-fn offline_only_the_cache_is_used() {
+fn offline_uses_the_cache_only() {
     let mut hub = Hub::new(&whole());
     hub.settings.offline = true;
     let error = hub.fetch("org/model", Wanted::Model).unwrap_err();
@@ -313,11 +313,11 @@ fn offline_only_the_cache_is_used() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named_as_such() {
+fn an_unreachable_server_is_an_error_unless_files_are_cached() {
     let mut hub = Hub::new(&whole());
     let folder = hub.fetch("org/model", Wanted::Model).unwrap();
     hub.settings.endpoint = "http://127.0.0.1:1".into();
-    assert_eq!(hub.fetch("org/model", Wanted::Model).unwrap(), folder, "what is here needs no server");
+    assert_eq!(hub.fetch("org/model", Wanted::Model).unwrap(), folder, "a cached model needs no server");
     let error = hub.fetch("org/other", Wanted::Model).unwrap_err();
     assert!(matches!(error, HubError::Unreachable { .. }), "{error:?}");
 }

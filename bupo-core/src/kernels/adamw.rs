@@ -7,7 +7,7 @@ use super::host::{Host, is_host_f32, vectorized};
 
 const TASK: usize = 1 << 13;
 
-/// What one step needs to know besides weights, gradients and moments.
+/// The settings of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
     /// Step size.
@@ -20,13 +20,13 @@ pub struct AdamWStep {
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// What gradients are multiplied by first.
+    /// Gradients are multiplied by this first.
     pub scale: f64,
     /// The number of the parameter's step, from 1.
     pub step: usize,
 }
 
-/// The new weights and moments.
+/// The new weights, first moments and second moments.
 pub fn adamw<B: Backend, const D: usize>(
     weights: Tensor<B, D>,
     gradient: Tensor<B, D>,

@@ -1,15 +1,16 @@
-//! Tensors that lie in this process's memory, worked on where they lie.
+//! f32 tensors in host memory, accessed as slices, and the vectorised loops over them.
 
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Numbers a task works on: enough to be worth handing to another thread, few enough to stay in its cache.
+/// Numbers per task: enough to be worth a task, few enough for a core's cache.
 const TASK: usize = 1 << 14;
-/// Partial sums kept beside one another, so that adding up runs as fast as reading.
+/// Independent partial sums, so that a sum is limited by memory and not by the latency of an addition.
 const LANES: usize = 16;
 
-/// Whether a backend's tensors of a dtype are slices of f32 in this process's memory, taken and given back without a copy.
+/// Whether a backend's tensors of a dtype are f32 slices in host memory that can be taken and given back without a
+/// copy.
 pub(crate) fn hosts<B: Backend>(dtype: DType, device: &B::Device) -> bool {
     dtype == DType::F32 && B::name(device) == "flex"
 }
@@ -19,7 +20,7 @@ pub(crate) fn is_host_f32<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> 
     hosts::<B>(tensor.dtype(), &tensor.device())
 }
 
-/// A tensor's f32 values, copied only if somebody else holds the tensor too.
+/// A tensor's f32 values, copied only if the tensor is shared.
 #[derive(Clone)]
 pub(crate) struct Host(TensorData);
 
@@ -45,12 +46,12 @@ impl Host {
     }
 }
 
-/// Rows of `width` numbers that one task works on.
+/// Rows of `width` numbers per task.
 pub(crate) fn task_rows(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// Calls `f` with every row's number and the row, on all cores.
+/// Calls `f` with every row's index and the row, on all cores.
 pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = task_rows(width);
     values.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
@@ -62,7 +63,7 @@ pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut 
     });
 }
 
-/// Runs `f` compiled for the widest vectors that this processor has.
+/// Runs `f` compiled for the widest vector instructions of this processor.
 #[inline(always)]
 pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
@@ -81,7 +82,7 @@ pub(crate) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     total(lanes) + rest.iter().map(|value| f(*value)).sum::<f32>()
 }
 
-/// The sum of `f` over the pairs of two slices of like length.
+/// The sum of `f` over the pairs of two slices of equal length.
 #[inline(always)]
 pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -94,7 +95,7 @@ pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     total(lanes) + rest_a.iter().zip(rest_b).map(|(a, b)| f(*a, *b)).sum::<f32>()
 }
 
-/// The sum of `f` over the triples of three slices of like length.
+/// The sum of `f` over the triples of three slices of equal length.
 #[inline(always)]
 pub(crate) fn sum3(a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -108,7 +109,7 @@ pub(crate) fn sum3(a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) ->
     total(lanes) + rest_a.iter().zip(rest_b).zip(rest_c).map(|((a, b), c)| f(*a, *b, *c)).sum::<f32>()
 }
 
-/// The sums of two functions of the same values, from one reading.
+/// The sums of two functions of the same values, in one pass.
 #[inline(always)]
 pub(crate) fn sums(values: &[f32], f: impl Fn(f32) -> (f32, f32)) -> (f32, f32) {
     let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
@@ -120,7 +121,7 @@ pub(crate) fn sums(values: &[f32], f: impl Fn(f32) -> (f32, f32)) -> (f32, f32) 
             second[i] += b;
         }
     }
-    // The rest apart, as in `sum`: both give the same numbers.
+    // The remainder is summed separately, as in `sum`, so that both give the same bits.
     let (mut a, mut b) = (0.0, 0.0);
     for value in rest {
         let more = f(*value);
@@ -135,7 +136,7 @@ fn total(lanes: [f32; LANES]) -> f32 {
     lanes.iter().sum()
 }
 
-/// The largest of some values; NaN where one is NaN.
+/// The largest of some values; NaN if one is NaN.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -154,7 +155,7 @@ pub(crate) fn max(values: &[f32]) -> f32 {
 /// `exp(x) = 2^n exp(r)` with `|r| <= ln 2 / 2`, and the polynomial of Cephes' expf for `exp(r)`.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Added to a small number, its last bits are the number rounded to an integer.
+    // The last bits of a small number plus this are the number rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts, the first short enough that its multiples are exact.
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_maxima_are_of_all_values() {
+    fn sums_and_maxima_cover_all_values() {
         for len in [0, 1, 15, 16, 17, 100] {
             let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 101) as f32).collect();
             let expected = values.iter().sum::<f32>();
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn transposing_twice_changes_nothing() {
+    fn transposing_twice_is_the_identity() {
         let values: Vec<f32> = (0..33 * 18).map(|i| i as f32).collect();
         let once = transposed(&values, 33, 18);
         assert_eq!(once[33], values[1]);

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use super::host::{Host, each_row, is_host_f32, transposed};
 use crate::profile::{Part, timed};
 
-/// `a + b` of large matrices, in place where `a` is not shared.
+/// `a + b` of large matrices, in place if `a` is not shared.
 pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2> {
     if !is_host_f32(&a) {
         return a + b.clone();
@@ -19,16 +19,16 @@ pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2>
     sum.give(&device)
 }
 
-/// `x w^T` of `x` `[rows, in]` and a weight `[out, in]` as a checkpoint has it.
+/// `x w^T` of `x` `[rows, in]` and a weight `[out, in]`, the layout of a checkpoint.
 pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
     let device = x.device();
     timed::<B, _>(Part::MatrixProducts, &device, || x.matmul(weight.transpose()))
 }
 
-/// The same weight stored transposed, on the CPU backend; unchanged on others.
+/// The same weight, stored transposed on the CPU backend; unchanged on others.
 ///
-/// A matrix product packs the weight's columns first. For few rows, as in decoding, packing takes longer than multiplying;
-/// columns that are contiguous need no packing (measured at 128 rows: twice as fast).
+/// A matrix product packs the weight's columns first. With few rows, as in decoding, packing takes longer than
+/// multiplying; contiguous columns need no packing (measured with 128 rows: twice as fast).
 pub fn pretransposed<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 2> {
     if !is_host_f32(&weight) {
         return weight;

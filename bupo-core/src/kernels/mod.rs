@@ -1,7 +1,7 @@
-//! The operations of a decoder and its policies besides attention over a cache, forward and backward.
+//! The operations of a decoder and its policies, forward and backward, except attention over a KV cache.
 //!
-//! On the CPU backend (f32 in host memory) a kernel is one pass over memory: a loop over rows on all cores. On every other
-//! backend it is a composition of tensor operations. Both agree to rounding.
+//! On the CPU backend (f32 in host memory) a kernel is a loop over rows on all cores, one pass over memory. On every
+//! other backend it is a composition of tensor operations. Both agree to rounding.
 
 mod adamw;
 pub(crate) mod host;
@@ -9,6 +9,7 @@ mod linear;
 mod norm;
 mod rope;
 mod softmax;
+mod sum_of_squares;
 mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
@@ -17,6 +18,7 @@ pub use linear::{linear, pretransposed};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, apply_rope, apply_rope_backward};
 pub use softmax::{ATTENTION_TILE, CausalTile, causal_softmax, causal_tiles, softmax_backward};
+pub use sum_of_squares::sum_of_squares;
 pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};
 
 #[cfg(test)]
@@ -27,7 +29,7 @@ mod tests {
     use super::*;
     use crate::kv_cache::{CacheRoom, KvCache};
 
-    /// Numbers without a pattern, on a backend whose kernels are loops and on one whose kernels are composed.
+    /// The same irregular numbers on a backend with loops and on one with composed tensor operations.
     fn both<const D: usize>(shape: [usize; D], seed: f64) -> (Tensor<Flex, D>, Tensor<NdArray, D>) {
         let count: usize = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|i| (((i as f64 + seed) * 12.9898).sin() * 2.0) as f32).collect();
@@ -67,20 +69,21 @@ mod tests {
         let (p, np) = (causal_softmax(s, &tile, 0.3), causal_softmax(ns, &ntile, 0.3));
         near("softmax", p.clone(), np.clone());
         let later: f32 = p.clone().narrow(3, 0, 1).narrow(4, 3, 4).sum().into_scalar();
-        assert_eq!(later, 0.0, "what comes later must not be seen");
+        assert_eq!(later, 0.0, "later keys are masked");
         near("d softmax", softmax_backward(p, dp, 0.3), softmax_backward(np, ndp, 0.3));
 
-        for shared in [true, false] {
+        for (shared, factor) in [(true, 1.0), (false, 1.0), (true, 1.25)] {
             let positions: Vec<usize> = if shared { (0..5).collect() } else { (0..15).map(|i| i * 7 % 11).collect() };
-            let frequencies = [1.0, 0.3, 0.02, 0.001];
-            let table = RopeTable::<Flex>::new(&frequencies, positions.clone(), 5, DType::F32, &cpu);
-            let ntable = RopeTable::<NdArray>::new(&frequencies, positions, 5, DType::F32, &other);
+            let angles = |position: &usize| [1.0, 0.3, 0.02, 0.001].map(|frequency| *position as f32 * frequency);
+            let angles: Vec<f32> = positions.iter().flat_map(angles).collect();
+            let table = RopeTable::<Flex>::new(&angles, factor, 8, 5, DType::F32, &cpu);
+            let ntable = RopeTable::<NdArray>::new(&angles, factor, 8, 5, DType::F32, &other);
             let (heads, nheads) = both([15, 2 * 8], 6.0);
             let (ours, theirs) = (apply_rope(heads.clone(), &table, 3, 8), apply_rope(nheads.clone(), &ntable, 3, 8));
             near("rotation", ours.clone(), theirs.clone());
             let (back, nback) = (apply_rope_backward(ours, &table), apply_rope_backward(theirs, &ntable));
             near("rotation and back", back.clone(), nback);
-            near("a rotation keeps what it turns", back, nheads);
+            near("the backward pass inverts a rotation", back, nheads * (factor * factor));
         }
 
         let ((p, np), (g, ng)) = (both([4, 5], 0.5), both([4, 5], 8.0));
@@ -102,7 +105,37 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_come_and_go_read_what_is_theirs() {
+    fn a_sum_of_squares_covers_all_values() {
+        for count in [0, 1, 16_384, 40_000] {
+            let (values, nvalues) = both([count], 0.3);
+            let expected: f64 = values.to_data().iter::<f64>().map(|x| x * x).sum();
+            for ours in [sum_of_squares(values).into_scalar(), sum_of_squares(nvalues).into_scalar()] {
+                assert!((f64::from(ours) - expected).abs() <= 1e-5 * expected, "{count}: {ours} for {expected}");
+            }
+        }
+    }
+
+    /// Kernels that sum over rows or large matrices, on pools of 1, 2 and 3 threads.
+    #[test]
+    fn sums_do_not_depend_on_the_number_of_threads() {
+        let (large, _) = both([5 << 20], 0.7);
+        let ((x, _), (w, _), (dy, _)) = (both([3000, 96], 0.1), both([96], 5.0), both([3000, 96], 9.0));
+        let ((a, _), (b, _)) = (both([310, 700], 0.2), both([530, 700], 0.4));
+        let computed = || {
+            let (dx, dw) = rms_norm_backward(x.clone(), w.clone(), 1e-6, dy.clone());
+            let product = linear(a.clone(), b.clone());
+            let sum = sum_of_squares(large.clone());
+            (sum.into_data(), dx.into_data(), dw.into_data(), product.into_data())
+        };
+        let expected = computed();
+        for threads in [1, 2, 3, 3, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert!(pool.install(computed) == expected, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn both_caches_agree_while_rows_are_admitted_and_evicted() {
         let room = CacheRoom { rows: 3, slots: 70 };
         let (mut ours, mut theirs) = (KvCache::<Flex>::new(2, room), KvCache::<NdArray>::new(2, room));
         let admit = |ours: &mut KvCache<Flex>, theirs: &mut KvCache<NdArray>, seed: f64, sources: &[(usize, usize)]| {
@@ -129,13 +162,13 @@ mod tests {
         ours.keep(&[0, 2]);
         theirs.keep(&[0, 2]);
         step(&mut ours, &mut theirs, 6.0);
-        // A row that is shorter than those there, then longer ones than any.
+        // A row shorter than the present ones, then rows longer than any.
         admit(&mut ours, &mut theirs, 8.0, &[(1, 1)]);
         step(&mut ours, &mut theirs, 9.0);
         ours.keep(&[2]);
         theirs.keep(&[2]);
         admit(&mut ours, &mut theirs, 9.5, &[(1, 5), (0, 4)]);
-        // Over the first 64 slots, with the longest row gone by the way.
+        // Beyond the first 64 slots, with the longest row evicted on the way.
         for token in 0..59 {
             if token == 50 {
                 ours.keep(&[0, 2]);
@@ -150,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_weight_is_the_same() {
+    fn a_pretransposed_weight_has_the_same_values() {
         for rows in [1, 31, 257] {
             let ((x, nx), (w, nw)) = (both([rows, 20], 0.2), both([33, 20], 0.7));
             assert_eq!(pretransposed(w.clone()).into_data(), w.clone().into_data());

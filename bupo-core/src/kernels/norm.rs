@@ -1,11 +1,11 @@
-//! Root-mean-square norm, its statistics in f32 whatever the dtype.
+//! RMS norm, with statistics in f32 whatever the dtype.
 
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, each_row, is_host_f32, sum, sum3, task_rows, vectorized};
 
-/// `y = x / sqrt(mean(x^2) + eps) * weight` over rows of `x` `[rows, width]`.
+/// `y = x / sqrt(mean(x^2) + eps) * weight` for each row of `x` `[rows, width]`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
     if !is_host_f32(&x) {
         let dtype = x.dtype();
@@ -25,7 +25,8 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> 
     x.give(&device)
 }
 
-/// The gradients of a loss with respect to `x` and the weight, from that with respect to [`rms_norm`]'s result.
+/// The gradients with respect to `x` `[rows, width]` and the weight `[width]`, from the gradient `dy` of [`rms_norm`]'s
+/// result.
 pub fn rms_norm_backward<B: Backend>(
     x: Tensor<B, 2>,
     weight: Tensor<B, 1>,
@@ -37,7 +38,7 @@ pub fn rms_norm_backward<B: Backend>(
         let (x, dy) = (x.cast(DType::F32), dy.cast(DType::F32));
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
         let unit = x / root.clone();
-        let d_weight = (dy.clone() * unit.clone()).sum_dim(0).squeeze_dim(0);
+        let d_weight = column_sums(dy.clone() * unit.clone());
         let d_unit = dy * weight.cast(DType::F32).unsqueeze();
         let along = (d_unit.clone() * unit.clone()).mean_dim(1);
         return (((d_unit - unit * along) / root).cast(dtype), d_weight);
@@ -46,7 +47,7 @@ pub fn rms_norm_backward<B: Backend>(
     let (x, weight, mut dy) = (Host::take(x), Host::take(weight), Host::take(dy));
     let (x, weight) = (x.values(), weight.values());
     let rows = task_rows(width);
-    // Tasks are cut by row count alone and added up in order, so that the sum does not depend on the number of threads.
+    // Tasks depend on the row count alone and are summed in order, so the sum does not depend on the number of threads.
     let partial: Vec<Vec<f32>> = dy
         .values_mut()
         .par_chunks_mut(rows * width)
@@ -71,6 +72,13 @@ pub fn rms_norm_backward<B: Backend>(
         d_weight.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
     }
     (dy.give(&device), Tensor::from_data(TensorData::new(d_weight, [width]), &device))
+}
+
+/// The sum of each column of `x` `[rows, width]`, as a product with a row of ones: devices reduce many rows of few
+/// columns slowly, with one thread per column.
+fn column_sums<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 1> {
+    let [rows, width] = x.dims();
+    Tensor::<B, 2>::ones([1, rows], (&x.device(), x.dtype())).matmul(x).reshape([width])
 }
 
 #[inline(always)]

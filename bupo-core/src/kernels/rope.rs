@@ -1,11 +1,12 @@
-//! Rotary position embedding, half-split as Hugging Face stores the weights, with the change of layout around it.
+//! Rotary position embedding of half-split heads, the layout of Hugging Face weights, with the change of layout around
+//! it.
 
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, hosts, task_rows, vectorized};
 
-/// Cosines and sines of positions: one row of them that all sequences share, or one for each.
+/// Cosines and sines of positions, shared by all sequences or of each sequence.
 #[derive(Debug, Clone)]
 pub struct RopeTable<B: Backend> {
     /// `[places, head_dim / 2]`.
@@ -13,29 +14,18 @@ pub struct RopeTable<B: Backend> {
     sin: Vec<f32>,
     pairs: usize,
     seq: usize,
-    /// The same `[1 or batch, 1, seq, head_dim]` where a backend composes rotations of tensor operations, each angle for both halves of
-    /// a head, its sine negative for the first.
+    /// The same as tensors `[1 or batch, 1, seq, head_dim]` for backends other than the CPU's, each angle for both
+    /// halves of a head, its sine negated for the first half.
     tensors: Option<[Tensor<B, 4>; 2]>,
 }
 
 impl<B: Backend> RopeTable<B> {
-    /// Of `positions`, `seq` of them for all sequences or `seq` for each, and a head's angular frequencies, for heads of a dtype.
-    pub fn new(
-        frequencies: &[f32],
-        positions: impl IntoIterator<Item = usize>,
-        seq: usize,
-        dtype: DType,
-        device: &B::Device,
-    ) -> Self {
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in positions {
-            for frequency in frequencies {
-                let (s, c) = (position as f32 * frequency).sin_cos();
-                sin.push(s);
-                cos.push(c);
-            }
-        }
-        let mut table = Self { cos, sin, pairs: frequencies.len(), seq, tensors: None };
+    /// For `angles` `[positions, head_dim / 2]`, of `seq` positions shared by all sequences or `seq` positions per
+    /// sequence. Cosines and sines are multiplied by `factor`. Heads are of `dtype`.
+    pub fn new(angles: &[f32], factor: f64, head_dim: usize, seq: usize, dtype: DType, device: &B::Device) -> Self {
+        let factor = factor as f32;
+        let (sin, cos) = angles.iter().map(|angle| (angle.sin() * factor, angle.cos() * factor)).unzip();
+        let mut table = Self { cos, sin, pairs: head_dim / 2, seq, tensors: None };
         if !hosts::<B>(dtype, device) {
             let [cos, sin] = [(&table.cos, 1.0), (&table.sin, -1.0)].map(|(values, sign)| {
                 let halves = |angles: &[f32]| angles.iter().map(|x| x * sign).chain(angles.iter().copied()).collect();
@@ -49,14 +39,14 @@ impl<B: Backend> RopeTable<B> {
         table
     }
 
-    /// Where the angles of a sequence's token are.
+    /// The index of the first angle of a sequence's token.
     fn place(&self, sequence: usize, token: usize) -> usize {
         let shared = self.cos.len() == self.seq * self.pairs;
         (if shared { token } else { sequence * self.seq + token }) * self.pairs
     }
 }
 
-/// Rotates the heads of `x` `[batch * seq, heads * head_dim]` and lays them out as `[batch, heads, seq, head_dim]`.
+/// Rotates the heads of `x` `[batch * seq, heads * head_dim]`; the result is `[batch, heads, seq, head_dim]`.
 pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usize, head_dim: usize) -> Tensor<B, 4> {
     let ([_, width], seq, device) = (x.dims(), table.seq, x.device());
     let heads = width / head_dim;
@@ -66,7 +56,7 @@ pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usiz
     }
     let (x, mut out) = (Host::take(x), Host::zeros([batch, heads, seq, head_dim]));
     let x = x.values();
-    // A task is some whole rows of one head.
+    // A task is one head of one sequence.
     out.values_mut().par_chunks_mut(seq * head_dim).enumerate().for_each(|(head, out)| {
         vectorized(|| {
             let (sequence, head) = (head / heads, head % heads);
@@ -85,7 +75,7 @@ pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usiz
     out.give(&device)
 }
 
-/// The gradient with respect to `x` of [`apply_rope`]: turned back, in the layout of `x`.
+/// The gradient with respect to `x` of [`apply_rope`], the inverse rotation, in the layout of `x`.
 pub fn apply_rope_backward<B: Backend>(dy: Tensor<B, 4>, table: &RopeTable<B>) -> Tensor<B, 2> {
     let ([batch, heads, seq, head_dim], device) = (dy.dims(), dy.device());
     let width = heads * head_dim;

@@ -7,22 +7,22 @@ use rayon::prelude::*;
 
 use super::host::{Host, each_row, exp, hosts, is_host_f32, max, sum, sum2, task_rows, vectorized};
 
-/// Queries whose scores are held at once. A tile reads the keys up to its own last one: what is above the diagonal is not
-/// computed, but for half a tile.
+/// Queries whose scores are held at a time. A tile uses the keys up to its last query, so little above the diagonal is
+/// computed.
 pub const ATTENTION_TILE: usize = 128;
-/// The score of what must not be seen; finite, so that nothing becomes NaN.
+/// Added to the score of a masked key; finite, so that no NaN arises.
 const MASKED: f64 = -1e9;
 
-/// Some queries of sequences, which see the keys up to their own.
+/// A range of query positions; each query attends to the keys up to its own position.
 #[derive(Debug, Clone)]
 pub struct CausalTile<B: Backend> {
-    /// Their positions.
+    /// Positions of the queries.
     pub queries: Range<usize>,
-    /// What is added to their scores where a backend composes them of tensor operations, `[queries, keys]`.
+    /// Added to the scores, `[queries, keys]`; `None` on the CPU backend.
     mask: Option<Tensor<B, 2>>,
 }
 
-/// The tiles of sequences of `seq` tokens whose scores are of a dtype.
+/// The tiles of sequences of `seq` tokens, for scores of a dtype.
 pub fn causal_tiles<B: Backend>(seq: usize, dtype: DType, device: &B::Device) -> Vec<CausalTile<B>> {
     let tiles = (0..seq).step_by(ATTENTION_TILE).map(|start| start..(start + ATTENTION_TILE).min(seq));
     tiles.map(|queries| CausalTile::new(queries, dtype, device)).collect()
@@ -35,7 +35,7 @@ impl<B: Backend> CausalTile<B> {
                 Tensor::<B, 1, Int>::arange(range.start as i64..range.end as i64, device).float().cast(DType::F32)
             };
             let keys: Tensor<B, 2> = positions(0..queries.end).unsqueeze_dim(0);
-            // How far a key is behind a query.
+            // How far a key is after a query.
             let later = keys - positions(queries.clone()).unsqueeze_dim(1);
             later.clamp(0.0, 1.0) * MASKED
         };
@@ -44,8 +44,8 @@ impl<B: Backend> CausalTile<B> {
     }
 }
 
-/// `softmax(scale * scores)` over the last dimension of `[.., queries, keys]`, keys being positions from 0, queries those of a tile; what
-/// comes after a query weighs nothing.
+/// `softmax(scale * scores)` over the last dimension of `[.., queries, keys]`, for keys at positions from 0 and the
+/// queries of a tile; keys after a query have weight 0.
 pub fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, tile: &CausalTile<B>, scale: f64) -> Tensor<B, 5> {
     let [.., queries, keys] = scores.dims();
     let device = scores.device();
@@ -68,7 +68,7 @@ pub fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, tile: &CausalTile<B>, sc
     scores.give(&device)
 }
 
-/// The gradient with respect to the unscaled scores, from the softmax's own result and the gradient with respect to it.
+/// The gradient with respect to the unscaled scores, from the softmax's result and the gradient with respect to that.
 pub fn softmax_backward<B: Backend>(weights: Tensor<B, 5>, d_weights: Tensor<B, 5>, scale: f64) -> Tensor<B, 5> {
     if !is_host_f32(&weights) {
         let dtype = weights.dtype();

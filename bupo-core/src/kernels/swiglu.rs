@@ -1,4 +1,4 @@
-//! The gated unit of a feed-forward half.
+//! SwiGLU.
 
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{DType, Tensor, backend::Backend};
@@ -25,18 +25,18 @@ pub fn swiglu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> 
     gate.give(&device)
 }
 
-/// What the way back through [`swiglu`] gives, all `[rows, width]`.
+/// The results of the backward pass of [`swiglu`], all `[rows, width]`.
 #[derive(Debug)]
 pub struct SwigluGradient<B: Backend> {
-    /// [`swiglu`]'s result, once more.
+    /// [`swiglu`]'s result, recomputed.
     pub hidden: Tensor<B, 2>,
     /// The gradient with respect to the gate.
     pub d_gate: Tensor<B, 2>,
-    /// The gradient with respect to what it gates.
+    /// The gradient with respect to `up`.
     pub d_up: Tensor<B, 2>,
 }
 
-/// The way back from the gradient with respect to the result.
+/// The backward pass of [`swiglu`], from the gradient with respect to its result.
 pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidden: Tensor<B, 2>) -> SwigluGradient<B> {
     if !is_host_f32(&gate) {
         let dtype = gate.dtype();
@@ -63,7 +63,7 @@ pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidde
                     let open = 1.0 / (1.0 + exp(-*gate));
                     let passed = *gate * open;
                     let slope = open + passed * (1.0 - open);
-                    // Each result takes the place of what is not needed any more.
+                    // Results overwrite inputs that are not needed any more.
                     *gate = *d_hidden * *up * slope;
                     *up *= passed;
                     *d_hidden *= passed;

@@ -1,15 +1,15 @@
-//! Keys and values as tensors, on a device whose memory is not ours.
+//! Keys and values as tensors in device memory.
 //!
-//! All rows end at the same slot: their next tokens are written side by side, in one piece, whatever their lengths. A row's slots before
-//! its first token hold anything finite and are never seen.
+//! All rows end at the same slot, so that the next tokens of rows of any length are written in one operation. The slots
+//! before a row's first token hold arbitrary finite values and are masked.
 
 use burn::tensor::{DType, Tensor, TensorData, activation::softmax, backend::Backend};
 
 use crate::tokens::token_tensor;
 
-/// Slots come this many at a time: few distinct shapes, and short rows take little memory.
+/// Slots are allocated in multiples of this: few distinct shapes, and little memory for short rows.
 const SLOTS_ADDED: usize = 64;
-/// The score of a slot that is not a row's; finite, so that nothing becomes NaN.
+/// Added to the score of a slot outside a row; finite, so that no NaN arises.
 const MASKED: f32 = -1e9;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct TensorKv<B: Backend> {
     /// The slot after every row's newest token.
     end: usize,
     slots: usize,
-    /// What the step that is being made must not see, `[rows, 1, 1, slots]`.
+    /// The mask of the current step, shared by all layers, `[rows, 1, 1, slots]`.
     mask: Option<Tensor<B, 4>>,
 }
 
@@ -75,7 +75,7 @@ impl<B: Backend> TensorKv<B> {
         };
         let place = [0..rows, 0..kv_heads, self.end..self.end + 1, 0..head_dim];
         let [keys, values] = &mut self.layers[layer - 1];
-        // Nobody else holds them: they are written where they lie.
+        // They are not shared, so they are written in place.
         keys.inplace(|keys| keys.slice_assign(place.clone(), k));
         values.inplace(|values| values.slice_assign(place, v));
         let (keys, values) = (keys.clone(), values.clone());
@@ -90,7 +90,8 @@ impl<B: Backend> TensorKv<B> {
         self.mask = None;
     }
 
-    /// Leaves out the slots that no row of these lengths has, and makes room for rows as long as `longest` and for further tokens.
+    /// Removes the slots that no row of these lengths uses, and makes room for rows of `longest` tokens and for further
+    /// tokens.
     fn relay(&mut self, positions: &[usize], longest: usize) {
         let used = positions.iter().copied().max().unwrap_or(0);
         let end = used.max(longest);
@@ -118,12 +119,13 @@ fn longest(sources: &[(usize, usize)]) -> usize {
     sources.iter().map(|(_, len)| *len).max().unwrap_or(0)
 }
 
-/// For rows that end at `end`, with room for another token.
+/// Slots for rows that end at `end`, with room for at least one more token.
 fn slots_for(end: usize) -> usize {
     (end + 1).next_multiple_of(SLOTS_ADDED)
 }
 
-/// Of each layer the rows that `sources` names, filled up on the left so that all end at `end`: `[rows, kv_heads, end, head_dim]`.
+/// The rows of each layer that `sources` names, padded on the left so that all end at `end`:
+/// `[rows, kv_heads, end, head_dim]`.
 fn ending_at<B: Backend>(
     layers: &[(Tensor<B, 4>, Tensor<B, 4>)],
     sources: &[(usize, usize)],
@@ -147,7 +149,7 @@ fn ending_at<B: Backend>(
     layers.iter().map(|(keys, values)| [gathered(keys), gathered(values)]).collect()
 }
 
-/// The `count` slots of `all` from `from` on, behind `before` slots of zeros, with zeros up to `slots`.
+/// `before` slots of zeros, the `count` slots of `all` from `from` on, and zeros up to `slots`.
 fn relaid<B: Backend>(all: Tensor<B, 4>, from: usize, count: usize, before: usize, slots: usize) -> Tensor<B, 4> {
     let [rows, heads, _, head_dim] = all.dims();
     let zeros =

@@ -1,21 +1,21 @@
-//! Keys and values in this process's memory, written in place.
+//! Keys and values in host memory, written in place.
 
 use rayon::prelude::*;
 
 use super::CacheRoom;
 use crate::kernels::host::{exp, max, sum, vectorized};
 
-/// Memory taken once for as many rows as there will ever be, written in place; what is never written takes none.
+/// One layer's keys and values: allocated once for the whole capacity; pages that are never written take no memory.
 #[derive(Debug)]
 pub(super) struct HostKv {
-    /// `[rows, kv_heads, head_dim, slots]`: scores of all slots are added up together.
+    /// `[rows, kv_heads, head_dim, slots]`, so that the scores of all slots are computed together.
     keys: Vec<f32>,
     /// `[rows, kv_heads, slots, head_dim]`.
     values: Vec<f32>,
     kv_heads: usize,
     slots: usize,
     head_dim: usize,
-    /// Where each live row lies.
+    /// The index in memory of each live row.
     rows: Vec<usize>,
     free: Vec<usize>,
 }
@@ -76,7 +76,7 @@ impl HostKv {
     pub(super) fn attend(&self, q: &[f32], heads: usize, positions: &[usize], scale: f32) -> Vec<f32> {
         let (head_dim, slots, group) = (self.head_dim, self.slots, heads / self.kv_heads);
         let mut mixed = vec![0.0; positions.len() * heads * head_dim];
-        // A task is the query heads of one row that share a key head.
+        // A task is the query heads of one row that share a KV head.
         mixed.par_chunks_mut(group * head_dim).enumerate().for_each(|(task, mixed)| {
             let (index, head) = (task / self.kv_heads, task % self.kv_heads);
             let seen = positions[index] + 1;
@@ -106,7 +106,7 @@ fn attend_row(
 ) {
     let seen = scores.len();
     scores.fill(0.0);
-    // Four dimensions at a time: scores are read and written a quarter as often.
+    // Four dimensions at a time, so that scores are read and written a quarter as often.
     let mut dims = q.chunks_exact(4).zip(keys.chunks_exact(4 * slots));
     for (q, keys) in dims.by_ref() {
         let [a, b, c, d] = [0, 1, 2, 3].map(|i| &keys[i * slots..i * slots + seen]);

@@ -1,4 +1,4 @@
-//! Keys and values of rows that grow token by token, and the attention that reads them.
+//! The KV cache of rows that grow token by token, and attention over it.
 
 mod device;
 mod host;
@@ -9,13 +9,13 @@ use crate::kernels::host::{Host, is_host_f32};
 use device::TensorKv;
 use host::HostKv;
 
-/// The keys and values of the layers that run. Rows have lengths of their own.
+/// The keys and values of the layers that run. Rows can differ in length.
 #[derive(Debug)]
 pub struct KvCache<B: Backend> {
     depth: usize,
     room: CacheRoom,
     kind: Kind<B>,
-    /// Of each row, its tokens so far: the position of its next one.
+    /// Tokens of each row so far: the position of its next one.
     positions: Vec<usize>,
 }
 
@@ -27,22 +27,22 @@ enum Kind<B: Backend> {
     Tensors(TensorKv<B>),
 }
 
-/// How much a cache will ever hold.
+/// The capacity of a cache.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheRoom {
-    /// Rows at once.
+    /// Rows at a time.
     pub rows: usize,
     /// Tokens of the longest row.
     pub slots: usize,
 }
 
 impl<B: Backend> KvCache<B> {
-    /// No rows, for `depth` layers. Memory is taken when some are admitted.
+    /// An empty cache for `depth` layers. Memory is allocated when rows are admitted.
     pub fn new(depth: usize, room: CacheRoom) -> Self {
         Self { depth, room, kind: Kind::Empty, positions: Vec::new() }
     }
 
-    /// Adds rows behind those there are: each `(i, len)` of `sources` becomes a row of the first `len` tokens of row `i` of the keys and
+    /// Appends rows: each `(i, len)` of `sources` becomes a row of the first `len` tokens of row `i` of the keys and
     /// values of each layer, `[prompts, kv_heads, seq, head_dim]`.
     pub fn admit(&mut self, layers: &[(Tensor<B, 4>, Tensor<B, 4>)], sources: &[(usize, usize)]) {
         let Some((keys, _)) = layers.first() else { return };
@@ -65,7 +65,7 @@ impl<B: Backend> KvCache<B> {
         self.positions.extend(lengths);
     }
 
-    /// Keeps the given rows only, in their order.
+    /// Keeps the given rows only, in the given order.
     pub fn keep(&mut self, rows: &[usize]) {
         match &mut self.kind {
             Kind::Empty => {}
@@ -76,7 +76,7 @@ impl<B: Backend> KvCache<B> {
         self.positions = rows.iter().map(|row| self.positions[*row]).collect();
     }
 
-    /// Where each row's next token goes.
+    /// The position of each row's next token.
     pub fn positions(&self) -> &[usize] {
         &self.positions
     }
@@ -86,11 +86,11 @@ impl<B: Backend> KvCache<B> {
         !matches!(self.kind, Kind::Tensors(_))
     }
 
-    /// Adds each row's next token to what layer `layer` (from 1) has, and returns what its queries read of all that is there,
-    /// `[rows, heads * head_dim]`.
+    /// Appends the keys and values of each row's next token to layer `layer` (from 1) and returns the attention of its
+    /// queries over all tokens of the row, `[rows, heads * head_dim]`.
     ///
-    /// `q` is `[rows, heads, 1, head_dim]`, `k` and `v` are `[rows, kv_heads, 1, head_dim]`. Every layer is asked once, and
-    /// [`Self::advance`] goes on to the next token.
+    /// `q` is `[rows, heads, 1, head_dim]`, `k` and `v` are `[rows, kv_heads, 1, head_dim]`. Call it once for every
+    /// layer, then [`Self::advance`].
     pub fn attend(
         &mut self,
         layer: usize,
@@ -113,7 +113,7 @@ impl<B: Backend> KvCache<B> {
         }
     }
 
-    /// Goes on to the tokens after those that all layers have just read.
+    /// Moves on to the next token, after all layers have run.
     pub fn advance(&mut self) {
         self.positions.iter_mut().for_each(|position| *position += 1);
         if let Kind::Tensors(kv) = &mut self.kind {

@@ -10,24 +10,27 @@ use super::online_softmax::OnlineSoftmax;
 use crate::kernels::add;
 use crate::profile::{Part, timed};
 
-/// Where the logits of a site come from. Without a norm between a state and the unembedding logits add up as states do,
-/// `logits(H^l) = logits(H^(l-1)) + logits(A^l) + logits(F^l)`, so that two products of a layer serve three sites.
+/// How the logits of a site are computed. Without a norm before the unembedding, logits add up as states do,
+/// `logits(H^l) = logits(H^(l-1)) + logits(A^l) + logits(F^l)`, so two products per layer give the logits of three
+/// sites.
 #[derive(Debug, Clone)]
 pub enum SiteLogits<B: Backend> {
-    /// A product of their own.
+    /// From a product of its own.
     Own(InternalPolicy<B>),
-    /// A product of their own, which is also added to what has been added so far.
+    /// From a product of its own, which is also added to the running sum.
     Part(InternalPolicy<B>),
-    /// What has been added so far.
+    /// The running sum of the parts so far.
     Sum,
 }
 
 impl<B: Backend> InternalPolicy<B> {
-    /// What each site says of `targets`, one per place, beside the policy `full` at the same places where one is given. The
-    /// full policy's logits are computed once for all, and no more than a chunk of a few policies' is ever held.
+    /// The statistics of each site's policy at `targets`, one per state, compared with the policy `full` of the same
+    /// positions if it is given. The full policy's logits are computed once, and logits are held for one chunk of a few
+    /// policies at a time.
     ///
     /// # Panics
-    /// If a policy has not as many states as there are targets, or a target is outside the vocabulary.
+    /// If a policy does not have one state per target, a target is outside the vocabulary, or [`SiteLogits::Sum`] comes
+    /// before every [`SiteLogits::Part`].
     pub fn compare(sites: &[SiteLogits<B>], full: Option<&Self>, targets: &[u32]) -> Vec<PolicyComparison> {
         let policies = || sites.iter().filter_map(SiteLogits::policy).chain(full);
         let device = policies().next().map(|policy| policy.states.device()).unwrap_or_default();
@@ -52,7 +55,8 @@ impl<B: Backend> InternalPolicy<B> {
     /// The entropies of each site at each state, in nats.
     ///
     /// # Panics
-    /// If the policies have not as many states each.
+    /// If the policies differ in their number of states, or [`SiteLogits::Sum`] comes before every
+    /// [`SiteLogits::Part`].
     pub fn entropies(sites: &[SiteLogits<B>]) -> Vec<Vec<f32>> {
         let device = sites.iter().find_map(SiteLogits::policy).map(|policy| policy.states.device());
         timed::<B, _>(Part::Unembedding, &device.unwrap_or_default(), || Self::all_entropies(sites))
@@ -81,7 +85,7 @@ impl<B: Backend> SiteLogits<B> {
     }
 }
 
-/// Hands every site's logits at some places to `f`, in order.
+/// Calls `f` with the index and the logits of each site, in order, for a range of states.
 fn each_logits<B: Backend>(sites: &[SiteLogits<B>], rows: &Range<usize>, mut f: impl FnMut(usize, Tensor<B, 2>)) {
     let mut sum: Option<Tensor<B, 2>> = None;
     for (index, site) in sites.iter().enumerate() {
@@ -95,7 +99,7 @@ fn each_logits<B: Backend>(sites: &[SiteLogits<B>], rows: &Range<usize>, mut f: 
                 });
                 logits
             }
-            SiteLogits::Sum => sum.clone().unwrap_or_else(|| panic!("a sum has parts before it")),
+            SiteLogits::Sum => sum.clone().unwrap_or_else(|| panic!("a sum comes after its parts")),
         };
         f(index, logits);
     }
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_statistic_is_that_of_its_definition_whatever_the_chunk() {
+    fn every_statistic_matches_its_definition_for_every_chunk_size() {
         check_statistics::<Flex>();
         check_statistics::<NdArray>();
     }
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_beside_itself_is_the_same() {
+    fn a_policy_compared_with_itself_has_no_divergence() {
         let unembedding = numbers(VOCAB * HIDDEN, 0.7, 30.0);
         let full = policy::<Flex>(&numbers(TOKENS * HIDDEN, 3.1, 30.0), &unembedding, 2);
         let [same] = &InternalPolicy::compare(&[SiteLogits::Own(full.clone())], Some(&full), &TARGETS)[..] else {
@@ -205,14 +209,14 @@ mod tests {
         };
         let divergence = same.divergence.clone().unwrap_or_default();
         assert!(divergence.kl.iter().chain(&divergence.reverse_kl).all(|d| *d == 0.0), "{same:?}");
-        // The logarithm of the mean is rounded.
+        // Not exactly 0: the logarithm of the mean is rounded.
         assert!(divergence.js.iter().all(|d| *d < 1e-6), "{same:?}");
         assert!(divergence.agrees == [true; TOKENS]);
         assert_eq!(same.entropy, full.entropy());
     }
 
     #[test]
-    fn divergences_of_policies_that_share_nothing_are_bounded_where_they_must_be() {
+    fn divergences_of_disjoint_policies_are_finite() {
         let device = Default::default();
         let states = |sign: f32| Tensor::<Flex, 2>::from_floats([[sign * 400.0, 0.0]], &device);
         let unembedding = Tensor::from_floats([[1.0, 0.0], [-1.0, 0.0]], &device);

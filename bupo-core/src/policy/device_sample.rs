@@ -1,19 +1,19 @@
-//! Drawing tokens on a device whose memory is not ours: what is read back is the tokens, not the logits.
+//! Sampling in device memory, so that tokens are read back and not logits.
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-/// Weights are added up by blocks of this many, then within the block that a draw falls into.
+/// Weights are summed in blocks of this many tokens, then within the block that a draw falls into.
 const BLOCK: usize = 256;
-/// Numbers of a token that is drawn: its id, its log-prob, the sum of the weights.
+/// Numbers per sampled token: its id, its log-prob, the sum of the weights.
 pub(super) const SAMPLE_WIDTH: usize = 3;
-/// Below every logit; its weight is 0.
+/// A logit whose weight is 0.
 const PADDING_LOGIT: f32 = -1e30;
 /// The largest f32 below 1.
 const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 
-/// Draws from each row of `logits` `[rows, vocab]` once for every uniform it has: `[rows, draws * 3]`, each draw being the token, its
-/// log-prob, and the sum of `exp(logit - max)`, which is no number where a logit is none. Rows that have fewer uniforms than others
-/// have further draws that mean nothing.
+/// Samples from each row of `logits` `[rows, vocab]` once per uniform of the row: `[rows, draws * 3]`, each draw being
+/// the token, its log-prob, and the sum of `exp(logit - max)`, which is not finite if a logit is not. Rows with fewer
+/// uniforms than others are filled up with draws to be ignored.
 pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>]) -> Tensor<B, 2> {
     let ([rows, vocab], device) = (logits.dims(), logits.device());
     let blocks = vocab.div_ceil(BLOCK);
@@ -40,7 +40,7 @@ pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>
         let before = ends.clone().gather(1, block.clone()) - sums.clone().gather(1, block.clone());
         let place: Tensor<B, 3, Int> = block.clone().reshape([rows, 1, 1]).expand([rows, 1, BLOCK]);
         let within = weights.clone().gather(1, place).reshape([rows, BLOCK]).cumsum(1);
-        // What rounding leaves beyond the block's last weight belongs to it.
+        // With rounding, the draw can fall behind the block's last weight; it belongs to that weight.
         let last = within.clone().slice([0..rows, BLOCK - 1..BLOCK]) * BELOW_ONE;
         let left = (left - before).min_pair(last);
         let inner = within.lower_equal(left).int().sum_dim(1);
@@ -51,7 +51,8 @@ pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>
     Tensor::cat(drawn, 1)
 }
 
-/// The most probable token of each row of `logits` `[rows, vocab]`, the first one on a tie: `[rows, 3]`, as [`sample_rows`] gives it.
+/// The most probable token of each row of `logits` `[rows, vocab]`, the first one on a tie: `[rows, 3]`, as
+/// [`sample_rows`] gives it.
 pub(super) fn best_tokens<B: Backend>(logits: Tensor<B, 2>) -> Tensor<B, 2> {
     let ([rows, vocab], device) = (logits.dims(), logits.device());
     let max = logits.clone().max_dim(1);

@@ -1,4 +1,4 @@
-//! One policy's logits beside the full policy's, at a few places.
+//! One policy's statistics and divergences from the full policy, for a chunk of states.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use crate::kernels::host::{Host, each_row, exp, is_host_f32, ln, max, sum, sum2, sum3, sums, vectorized};
 use crate::tokens::token_tensor;
 
-/// Columns of what is read back of a policy: log-prob, rank, entropy, and beside the full policy agreement, both KL and
-/// Jensen-Shannon.
+/// Columns per state: log-prob, rank, entropy, and compared with the full policy: agreement, both KL divergences and
+/// the Jensen-Shannon divergence.
 const COLUMNS: usize = 7;
 
-/// What a policy says at each place, and how far that is from what the full policy says there. Nats.
+/// A policy's statistics at each position, and its divergence from the full policy. In nats.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PolicyComparison {
     /// Entropies, from 0 to ln V.
@@ -21,11 +21,11 @@ pub struct PolicyComparison {
     pub log_probs: Vec<f32>,
     /// Ranks of the given tokens: 1 plus the number of tokens that are more probable.
     pub ranks: Vec<u32>,
-    /// The full policy beside it, where it was asked for.
+    /// Compared with the full policy; `None` if no full policy was given.
     pub divergence: Option<FullPolicyDivergence>,
 }
 
-/// A policy beside the full one at the same places. Nats.
+/// A policy compared with the full one at the same positions. In nats.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FullPolicyDivergence {
     /// Whether the most probable token is the full policy's.
@@ -39,7 +39,7 @@ pub struct FullPolicyDivergence {
 }
 
 impl PolicyComparison {
-    /// The values at some places.
+    /// The values at a range of positions.
     pub fn part(&self, places: Range<usize>) -> Self {
         Self {
             entropy: self.entropy[places.clone()].to_vec(),
@@ -55,10 +55,10 @@ impl PolicyComparison {
     }
 }
 
-/// What the full policy says at a few places.
-#[allow(clippy::large_enum_variant)] // There is one of them at a time.
+/// The full policy for a chunk of states.
+#[allow(clippy::large_enum_variant)] // There is one value at a time.
 pub(super) enum FullPolicy<B: Backend> {
-    /// Log-probs, and what they are logarithms of.
+    /// Log-probs and probabilities, `[rows, vocab]`.
     Host {
         logs: Host,
         probs: Host,
@@ -91,7 +91,7 @@ impl<B: Backend> FullPolicy<B> {
     }
 }
 
-/// Appends what a policy with these logits `[rows, vocab]` says of the targets.
+/// Appends the statistics of a policy with these logits `[rows, vocab]` at the targets.
 pub(super) fn compare_chunk<B: Backend>(
     logits: Tensor<B, 2>,
     full: Option<&FullPolicy<B>>,
@@ -112,7 +112,7 @@ pub(super) fn compare_chunk<B: Backend>(
                         let places = row * vocab..(row + 1) * vocab;
                         (&logs.values()[places.clone()], &probs.values()[places])
                     }
-                    FullPolicy::Tensors { .. } => unreachable!("both policies are where the tensors are"),
+                    FullPolicy::Tensors { .. } => unreachable!("both policies are in host memory"),
                 });
                 vectorized(|| compare_row(x, full, *target as usize))
             })
@@ -163,7 +163,7 @@ fn compare_row(x: &[f32], full: Option<(&[f32], &[f32])>, target: usize) -> [f32
     let js = sum3(x, logs, probs, |x, full_log, full_prob| {
         let log = x - log_sum;
         let prob = exp(log);
-        // Where both probabilities are 0 the mean's logarithm stays finite and is multiplied by 0.
+        // If both probabilities are 0, the mean's logarithm stays finite and is multiplied by 0.
         let mean = (prob + full_prob) / 2.0;
         let mean_log = ln(if mean > f32::MIN_POSITIVE { mean } else { f32::MIN_POSITIVE });
         prob * (log - mean_log) + full_prob * (full_log - mean_log)
@@ -202,7 +202,7 @@ fn compare_tensors<B: Backend>(logits: Tensor<B, 2>, full: Option<&FullPolicy<B>
     Tensor::cat(columns, 1)
 }
 
-/// The softmax of a chunk's logits, in pieces.
+/// The terms of the softmax of a chunk's logits.
 struct Chunk<B: Backend> {
     /// `logits - max`, `[rows, vocab]`.
     shifted: Tensor<B, 2>,
@@ -210,7 +210,7 @@ struct Chunk<B: Backend> {
     exp: Tensor<B, 2>,
     /// Row sums of `exp`, `[rows, 1]`.
     sum: Tensor<B, 2>,
-    /// Their logarithms.
+    /// The logarithm of `sum`.
     log_sum: Tensor<B, 2>,
 }
 

@@ -1,13 +1,16 @@
-//! States of the residual stream and an unembedding, read as a policy.
+//! The policy of states of the residual stream.
 
 use std::ops::Range;
 
 use burn::tensor::{DType, Tensor, backend::Backend};
 
+use crate::kernels::host::is_host_f32;
 use crate::kernels::linear;
 
-/// Logits that a policy holds at once: 32 MiB of f32.
+/// Logits that a policy holds at a time in host memory: 32 MiB of f32, about a processor's cache.
 pub const LOGITS_AT_ONCE: usize = 1 << 23;
+/// Logits that a policy holds at a time in device memory: 256 MiB of f32, for few and large operations.
+pub const DEVICE_LOGITS_AT_ONCE: usize = 1 << 26;
 
 /// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
 ///
@@ -18,7 +21,7 @@ pub const LOGITS_AT_ONCE: usize = 1 << 23;
 ///
 /// # fn main() -> Result<(), bupo_core::CoreError> {
 /// let device = Default::default();
-/// // Two states under three tokens: one that prefers the first, and one that knows nothing.
+/// // Two states and three tokens: a policy that prefers the first token, and a uniform one.
 /// let states = Tensor::<Flex, 2>::from_floats([[3.0, 0.0], [0.0, 0.0]], &device);
 /// let unembedding = Tensor::from_floats([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device);
 /// let policy = InternalPolicy::new(states, unembedding);
@@ -29,7 +32,7 @@ pub const LOGITS_AT_ONCE: usize = 1 << 23;
 /// let log_probs = policy.token_stats(&[0, 2]).log_probs;
 /// assert!((log_probs[1] + 3_f32.ln()).abs() < 1e-6);
 ///
-/// // Random numbers come from the caller, so that every backend samples alike.
+/// // Random numbers come from the caller, so that every backend samples the same tokens.
 /// let sampled = policy.sample(&[0.5, 0.9])?;
 /// assert_eq!(sampled[0].token, 0);
 /// assert!((sampled[0].log_prob - log_probs[0]).abs() < 1e-6);
@@ -41,16 +44,17 @@ pub struct InternalPolicy<B: Backend> {
     pub(crate) states: Tensor<B, 2>,
     pub(crate) unembedding: Tensor<B, 2>,
     pub(crate) temperature: f64,
-    /// How many logits are held at once.
+    /// How many logits are held at a time.
     pub(crate) logits_at_once: usize,
 }
 
 impl<B: Backend> InternalPolicy<B> {
-    /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1. States of another dtype are
-    /// read in the unembedding's: where that is f32, so are logits and all that follows from them.
+    /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1. States are
+    /// cast to the unembedding's dtype; with f32, logits and everything computed from them are f32.
     pub fn new(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Self {
         let states = states.cast(unembedding.dtype());
-        Self { states, unembedding, temperature: 1.0, logits_at_once: LOGITS_AT_ONCE }
+        let logits_at_once = if is_host_f32(&states) { LOGITS_AT_ONCE } else { DEVICE_LOGITS_AT_ONCE };
+        Self { states, unembedding, temperature: 1.0, logits_at_once }
     }
 
     /// The same policy with its logits divided by `temperature`, which must be positive.
@@ -59,7 +63,7 @@ impl<B: Backend> InternalPolicy<B> {
         Self { temperature, ..self }
     }
 
-    /// Ranges of states whose logits fit into the budget, in order.
+    /// Ranges of states whose logits fit into `logits_at_once`, in order.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
         let [tokens, _] = self.states.dims();
         let [vocab, _] = self.unembedding.dims();
@@ -67,7 +71,7 @@ impl<B: Backend> InternalPolicy<B> {
         (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
     }
 
-    /// `h E_u^T / T` of a few states, in f32, `[rows, vocab]`.
+    /// `h E_u^T / T` of a range of states, in f32, `[rows, vocab]`.
     pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
         let logits = linear(self.states.clone().slice([rows]), self.unembedding.clone()).cast(DType::F32);
         if self.temperature == 1.0 { logits } else { logits / self.temperature }

@@ -1,7 +1,6 @@
-//! The unembedding by slices of the vocabulary: log-probs, entropies and their gradient without ever holding
-//! `[tokens, vocab]`.
+//! Log-probs, entropies and their gradient, by slices of the vocabulary, without holding `[tokens, vocab]`.
 //!
-//! Of each token the softmax's maximum, sum and mean are folded slice by slice, so that a slice of logits is read once.
+//! The maximum, sum and mean of each token's softmax are updated slice by slice, so each slice of logits is read once.
 //! Log-probs depend on the states only through `logits = h E_u^T / T`, so the gradient has a closed form per token:
 //! with `g = d loss / d log_prob`, `e = d loss / d H`, `p = softmax(logits)` and its entropy `H`,
 //!
@@ -11,8 +10,8 @@
 //! d loss / d E_u    = (d loss / d logits)^T h / T
 //! ```
 //!
-//! A slice's gradient with respect to E_u is whole when the slice is done: nothing of E_u's size is ever added up, unless
-//! there are more tokens than are run at once.
+//! The rows of E_u's gradient that belong to a slice are complete after that slice; gradients of E_u's size are added
+//! up only if there is more than one block of tokens.
 
 use std::ops::Range;
 
@@ -22,30 +21,30 @@ use super::internal_policy::InternalPolicy;
 use super::online_softmax::{LogitGradient, OnlineSoftmax};
 use crate::profile::{Part, timed};
 
-/// Tokens whose logits are computed together at most.
+/// The largest number of tokens whose logits are computed together.
 const TOKENS_AT_ONCE: usize = 4096;
-/// Logits that are kept for the way back rather than computed again: 128 MiB of f32.
-const LOGITS_KEPT: usize = 1 << 25;
+/// The largest number of logits that are saved for the backward pass instead of recomputed: 128 MiB of f32.
+const LOGITS_SAVED: usize = 1 << 25;
 
-/// What a policy says of each given token.
+/// The log-probs of given tokens under a policy, and the policy's entropies.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenStats {
     /// Log-probabilities of the given tokens, in nats, at the policy's temperature.
     pub log_probs: Vec<f32>,
-    /// Entropies of the policy at those places, in nats, at the same temperature.
+    /// Entropies of the policy at those positions, in nats, at the same temperature.
     pub entropy: Vec<f32>,
 }
 
-/// The derivatives of a loss with respect to what a policy says of each given token.
+/// The derivatives of a loss with respect to [`TokenStats`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenDerivatives {
     /// With respect to the log-probs.
     pub log_probs: Vec<f32>,
-    /// With respect to the entropies; nothing where the loss does not depend on them.
+    /// With respect to the entropies; `None` if the loss does not depend on them.
     pub entropy: Option<Vec<f32>>,
 }
 
-/// Gradients of a loss that depends on a policy's log-probs and entropies.
+/// Gradients of a loss of a policy's log-probs and entropies.
 #[derive(Debug, Clone)]
 pub struct PolicyGradient<B: Backend> {
     /// With respect to the states, `[tokens, hidden]`.
@@ -54,25 +53,25 @@ pub struct PolicyGradient<B: Backend> {
     pub unembedding: Tensor<B, 2>,
 }
 
-/// A policy that has said what it has to say of some tokens, ready for the way back.
+/// A forward pass of a policy on some tokens, with what its backward pass needs.
 pub struct PolicyForward<'a, B: Backend> {
     policy: &'a InternalPolicy<B>,
     targets: &'a [u32],
-    /// What it said.
+    /// The results.
     pub stats: TokenStats,
     blocks: Vec<TokenBlock<B>>,
 }
 
-/// Some tokens, all of their logits folded.
+/// A block of tokens and the softmax of each.
 struct TokenBlock<B: Backend> {
     rows: Range<usize>,
     softmax: OnlineSoftmax<B>,
-    /// Logits by slices, where they are kept.
-    kept: Vec<Tensor<B, 2>>,
+    /// Logits by slice of the vocabulary; empty if they are recomputed.
+    saved: Vec<Tensor<B, 2>>,
 }
 
 impl<B: Backend> InternalPolicy<B> {
-    /// Log-probs of `targets` (one per state) and the entropies, from one pass.
+    /// Log-probs of `targets` (one per state) and the entropies, in one pass.
     ///
     /// # Panics
     /// If there are not as many targets as states, or a target is outside the vocabulary.
@@ -88,24 +87,24 @@ impl<B: Backend> InternalPolicy<B> {
         })
     }
 
-    /// [`Self::token_stats`], ready for the way back from a loss of them.
+    /// [`Self::token_stats`] that can be followed by a backward pass.
     ///
     /// # Panics
     /// As [`Self::token_stats`].
     pub fn forward<'a>(&'a self, targets: &'a [u32]) -> PolicyForward<'a, B> {
         self.check_targets(targets);
-        self.forward_with(targets, LOGITS_KEPT)
+        self.forward_with(targets, LOGITS_SAVED)
     }
 
-    fn forward_with<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> PolicyForward<'a, B> {
-        timed::<B, _>(Part::Unembedding, &self.states.device(), || self.run_forward(targets, logits_kept))
+    fn forward_with<'a>(&'a self, targets: &'a [u32], logits_saved: usize) -> PolicyForward<'a, B> {
+        timed::<B, _>(Part::Unembedding, &self.states.device(), || self.run_forward(targets, logits_saved))
     }
 
-    fn run_forward<'a>(&'a self, targets: &'a [u32], logits_kept: usize) -> PolicyForward<'a, B> {
-        let keep = self.states.dims()[0] * self.unembedding.dims()[0] <= logits_kept;
+    fn run_forward<'a>(&'a self, targets: &'a [u32], logits_saved: usize) -> PolicyForward<'a, B> {
+        let save = self.states.dims()[0] * self.unembedding.dims()[0] <= logits_saved;
         let mut stats = TokenStats::default();
         let blocks = self.blocks().map(|rows| {
-            let block = self.online_softmax(rows.clone(), Some(&targets[rows]), keep);
+            let block = self.online_softmax(rows.clone(), Some(&targets[rows]), save);
             stats.log_probs.extend(block.softmax.log_probs());
             stats.entropy.extend(block.softmax.entropy());
             block
@@ -119,30 +118,30 @@ impl<B: Backend> InternalPolicy<B> {
         (0..tokens).step_by(TOKENS_AT_ONCE).map(move |start| start..(start + TOKENS_AT_ONCE).min(tokens))
     }
 
-    /// Slices of the vocabulary whose logits fit into the budget for so many tokens.
+    /// Slices of the vocabulary whose logits of `tokens` tokens fit into `logits_at_once`.
     fn slices(&self, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<B> {
         let vocab = self.unembedding.dims()[0];
         let width = (self.logits_at_once / tokens.max(1)).max(1);
-        // Slices of like widths, for like speed.
+        // All slices have about the same width.
         let width = vocab.div_ceil(vocab.div_ceil(width).max(1)).max(1);
         (0..vocab).step_by(width).map(move |start| start..(start + width).min(vocab))
     }
 
-    fn online_softmax(&self, rows: Range<usize>, targets: Option<&[u32]>, keep: bool) -> TokenBlock<B> {
+    fn online_softmax(&self, rows: Range<usize>, targets: Option<&[u32]>, save: bool) -> TokenBlock<B> {
         let states = self.states.clone().slice([rows.clone()]);
         let mut softmax = OnlineSoftmax::new(rows.len(), self.temperature, &states);
-        let mut kept = Vec::new();
+        let mut saved = Vec::new();
         for slice in self.slices(rows.len()) {
             let logits = self.slice_logits(&states, &slice);
             let logits = softmax.read(logits, slice.start, targets);
-            if keep {
-                kept.push(logits);
+            if save {
+                saved.push(logits);
             }
         }
-        TokenBlock { rows, softmax, kept }
+        TokenBlock { rows, softmax, saved }
     }
 
-    /// `h E_u^T` of a slice of the vocabulary, undivided by the temperature, `[rows, slice]`.
+    /// `h E_u^T` of a slice of the vocabulary, not divided by the temperature, `[rows, slice]`.
     fn slice_logits(&self, states: &Tensor<B, 2>, slice: &Range<usize>) -> Tensor<B, 2> {
         states.clone().matmul(self.unembedding.clone().slice([slice.clone()]).transpose())
     }
@@ -171,7 +170,7 @@ impl<B: Backend> PolicyForward<'_, B> {
         let mut d_states = Vec::with_capacity(blocks.len());
         let mut d_unembedding = policy.unembedding.zeros_like();
         let several = blocks.len() > 1;
-        for TokenBlock { rows, softmax, mut kept } in blocks {
+        for TokenBlock { rows, softmax, mut saved } in blocks {
             let states = policy.states.clone().slice([rows.clone()]);
             let gradient = LogitGradient {
                 softmax: &softmax,
@@ -180,9 +179,9 @@ impl<B: Backend> PolicyForward<'_, B> {
                 entropy: derivatives.entropy.as_ref().map(|d| &d[rows.clone()]),
             };
             let mut d_block: Option<Tensor<B, 2>> = None;
-            kept.reverse();
+            saved.reverse();
             for slice in policy.slices(rows.len()) {
-                let logits = kept.pop().unwrap_or_else(|| policy.slice_logits(&states, &slice));
+                let logits = saved.pop().unwrap_or_else(|| policy.slice_logits(&states, &slice));
                 let d_logits = gradient.of(logits, slice.start).cast(states.dtype());
                 let part = d_logits.clone().matmul(policy.unembedding.clone().slice([slice.clone()]));
                 d_block = Some(match d_block {
@@ -215,12 +214,12 @@ mod tests {
     const WEIGHTS: [f32; TOKENS] = [1.0, -0.5, 0.25, 2.0, 0.0, -1.5, 0.75];
     const TEMPERATURE: f64 = 0.7;
 
-    /// Numbers without a pattern.
+    /// Irregular numbers.
     fn numbers(count: usize, seed: f64) -> Vec<f64> {
         (0..count).map(|i| ((i as f64 + seed) * 12.9898).sin() * 1.5).collect()
     }
 
-    /// A policy that holds the logits of `rows` states at once.
+    /// A policy that holds the logits of `rows` states at a time.
     fn policy<B: Backend>(states: &[f64], unembedding: &[f64], rows: usize) -> InternalPolicy<B> {
         let device = Default::default();
         let matrix = |values: &[f64], shape| Tensor::from_data(TensorData::new(values.to_vec(), shape), &device);
@@ -244,20 +243,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_and_what_is_computed_again_are_the_same() {
+    fn saved_and_recomputed_logits_give_the_same_bits() {
         let policy = policy::<Flex>(&numbers(TOKENS * HIDDEN, 0.3), &numbers(VOCAB * HIDDEN, 7.7), 2);
         let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: Some(vec![0.3; TOKENS]) };
-        let [kept, again] = [LOGITS_KEPT, 0].map(|kept| {
-            let forward = policy.forward_with(&TARGETS, kept);
+        let [saved, recomputed] = [LOGITS_SAVED, 0].map(|saved| {
+            let forward = policy.forward_with(&TARGETS, saved);
             assert_eq!(forward.stats, policy.token_stats(&TARGETS));
             let gradient = forward.backward(&derivatives);
             (gradient.states.into_data(), gradient.unembedding.into_data())
         });
-        assert_eq!(kept, again);
+        assert_eq!(saved, recomputed);
     }
 
     #[test]
-    fn log_probs_and_entropies_are_exact_whatever_the_chunk() {
+    fn log_probs_and_entropies_match_f64_for_every_chunk_size() {
         let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
         check_stats::<Flex>(&states, &unembedding);
         check_stats::<NdArray>(&states, &unembedding);
@@ -286,10 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_that_of_finite_differences_whatever_the_chunk() {
+    fn the_gradient_matches_finite_differences_for_every_chunk_size() {
         let (states, unembedding) = (numbers(TOKENS * HIDDEN, 0.3), numbers(VOCAB * HIDDEN, 7.7));
         let entropy_weights: Vec<f32> = WEIGHTS.iter().map(|d| 0.4 - d).collect();
-        // The loss of the log-probs alone is the case of entropies that weigh nothing.
         for with_entropy in [false, true] {
             let entropy_weights = with_entropy.then(|| entropy_weights.clone());
             check_gradient::<Flex>(&states, &unembedding, entropy_weights.clone());

@@ -8,9 +8,12 @@ mod log_probs;
 mod online_softmax;
 mod row_logits;
 mod sample;
+mod sampled;
+mod sampling_params;
 
 pub use comparison::SiteLogits;
 pub use divergence::{FullPolicyDivergence, PolicyComparison};
-pub use internal_policy::{InternalPolicy, LOGITS_AT_ONCE};
+pub use internal_policy::{DEVICE_LOGITS_AT_ONCE, InternalPolicy, LOGITS_AT_ONCE};
 pub use log_probs::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
-pub use sample::{Sampled, TokenProb};
+pub use sampled::{Sampled, TokenProb};
+pub use sampling_params::SamplingParams;

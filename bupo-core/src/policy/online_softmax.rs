@@ -1,4 +1,4 @@
-//! The softmax of each token, folded slice by slice of its logits.
+//! The softmax of each token, updated slice by slice of its logits (online softmax).
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use crate::kernels::host::{Host, exp, is_host_f32, max, sums, task_rows, vectorized};
 use crate::tokens::token_tensor;
 
-/// What the slices read so far say of each token.
+/// The softmax of each token over the slices read so far.
 pub(crate) struct OnlineSoftmax<B: Backend> {
     temperature: f64,
     kind: Kind<B>,
@@ -23,7 +23,7 @@ enum Kind<B: Backend> {
     },
 }
 
-/// The softmax of one token's logits `x`, all of them at the policy's temperature.
+/// The softmax of one token's logits `x`, at the policy's temperature.
 #[derive(Clone, Copy)]
 struct Row {
     max: f32,
@@ -48,7 +48,7 @@ impl Row {
 }
 
 impl<B: Backend> OnlineSoftmax<B> {
-    /// Of `rows` tokens of which nothing is read yet; `like` says where they are computed.
+    /// For `rows` tokens, before any slice; computed on the device of `like`.
     pub(crate) fn new(rows: usize, temperature: f64, like: &Tensor<B, 2>) -> Self {
         let kind = if is_host_f32(like) {
             Kind::Host(vec![Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: 0.0 }; rows])
@@ -59,8 +59,8 @@ impl<B: Backend> OnlineSoftmax<B> {
         Self { temperature, kind }
     }
 
-    /// Reads the logits of the tokens of the vocabulary from `start` on, `[rows, slice]`, not yet divided by the temperature, and
-    /// gives them back.
+    /// Adds the logits of a slice of the vocabulary that begins at `start`, `[rows, slice]`, not divided by the
+    /// temperature, and returns them.
     pub(crate) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) -> Tensor<B, 2> {
         let ([_, width], device) = (logits.dims(), logits.device());
         match &mut self.kind {
@@ -105,7 +105,7 @@ impl<B: Backend> OnlineSoftmax<B> {
         }
     }
 
-    /// In nats.
+    /// The entropies in nats.
     pub(crate) fn entropy(&self) -> Vec<f32> {
         match &self.kind {
             Kind::Host(rows) => rows.iter().map(Row::entropy).collect(),
@@ -113,7 +113,7 @@ impl<B: Backend> OnlineSoftmax<B> {
         }
     }
 
-    /// Of the targets, in nats.
+    /// The log-probs of the targets in nats.
     pub(crate) fn log_probs(&self) -> Vec<f32> {
         match &self.kind {
             Kind::Host(rows) => rows.iter().map(|row| (row.target - row.max) - row.sum.ln()).collect(),
@@ -146,18 +146,18 @@ fn read_row(row: &mut Row, x: &[f32], scale: f32) {
     row.weighted += weighted;
 }
 
-/// The gradient of a loss with respect to logits, at tokens whose softmax is known.
+/// The gradient of a loss with respect to logits, given the softmax of each token.
 pub(crate) struct LogitGradient<'a, B: Backend> {
     pub(crate) softmax: &'a OnlineSoftmax<B>,
     pub(crate) targets: &'a [u32],
     /// The loss's derivatives with respect to the targets' log-probs.
     pub(crate) log_probs: &'a [f32],
-    /// And with respect to the entropies.
+    /// The loss's derivatives with respect to the entropies.
     pub(crate) entropy: Option<&'a [f32]>,
 }
 
 impl<B: Backend> LogitGradient<'_, B> {
-    /// With respect to the undivided `logits` of the tokens of the vocabulary from `start` on, in f32.
+    /// With respect to `logits` of the slice that begins at `start`, before the division by the temperature, in f32.
     pub(crate) fn of(&self, logits: Tensor<B, 2>, start: usize) -> Tensor<B, 2> {
         let ([rows, width], device) = (logits.dims(), logits.device());
         match &self.softmax.kind {
@@ -185,7 +185,7 @@ impl<B: Backend> LogitGradient<'_, B> {
                 let column = |values: &[f32]| {
                     Tensor::<B, 2>::from_data(TensorData::new(values.to_vec(), [rows, 1]), &device).cast(DType::F32)
                 };
-                // What is of a row is made of columns first: the logits are passed over as seldom as may be.
+                // Terms that are constant in a row are combined first, so that fewer operations run over all logits.
                 let logs = divided(logits.cast(DType::F32), temperature) - (max.clone() + sum.clone().log());
                 let d = column(self.log_probs) / temperature;
                 let shared = match self.entropy {
@@ -224,7 +224,7 @@ fn divided<B: Backend>(logits: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
     if temperature == 1.0 { logits } else { logits / temperature }
 }
 
-/// Where each target is within a slice, and 1 where it is there at all, `[rows, 1]`.
+/// The index of each target within a slice, and 1 if it is in the slice or 0 if not, both `[rows, 1]`.
 fn places<B: Backend>(
     targets: &[u32],
     start: usize,

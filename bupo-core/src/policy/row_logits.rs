@@ -1,10 +1,10 @@
-//! The logits of one position in host memory: their softmax, and sampling from it.
+//! The logits of one state in host memory: their softmax, and sampling from it.
 
-use super::sample::Sampled;
+use super::sampled::Sampled;
 use crate::CoreError;
 use crate::kernels::host::{exp, max, sum};
 
-/// The logits of one state, with what normalises them.
+/// The logits of one state at the policy's temperature, with their maximum and normaliser.
 pub(super) struct RowLogits<'a> {
     pub(super) logits: &'a [f32],
     pub(super) max: f32,
@@ -12,7 +12,7 @@ pub(super) struct RowLogits<'a> {
     pub(super) sum: f64,
 }
 
-/// Weights are added up by blocks of this many, so that drawing reads a block's tokens only where the draw falls into it.
+/// Weights are summed in blocks of this many tokens; sampling then reads single tokens of one block only.
 const BLOCK: usize = 256;
 
 impl<'a> RowLogits<'a> {
@@ -24,12 +24,13 @@ impl<'a> RowLogits<'a> {
         if sum.is_finite() { Ok(Self { logits, max, sum }) } else { Err(CoreError::NonFiniteLogits) }
     }
 
+    /// The token at which the cumulative distribution reaches `uniform`.
     pub(super) fn draw(&self, uniform: f64) -> Sampled {
         let mut left = uniform * self.sum;
         let mut chosen = 0;
         for (index, block) in self.logits.chunks(BLOCK).enumerate() {
             let weight = f64::from(block_sum(block, self.max));
-            // The last block that weighs anything is the end whatever rounding says.
+            // With rounding, the draw can fall behind the last block that has a weight; it belongs to that block.
             if weight > 0.0 {
                 chosen = index;
                 if weight > left {

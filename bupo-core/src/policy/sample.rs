@@ -6,31 +6,15 @@ use rayon::prelude::*;
 use super::device_sample::{SAMPLE_WIDTH, best_tokens, sample_rows};
 use super::internal_policy::InternalPolicy;
 use super::row_logits::RowLogits;
+use super::sampled::{Sampled, TokenProb};
+use super::sampling_params::SamplingParams;
 use crate::CoreError;
 use crate::kernels::host::{Host, exp, is_host_f32, vectorized};
 use crate::profile::{Part, timed};
 
-/// A token drawn from a policy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampled {
-    /// The token's id.
-    pub token: u32,
-    /// Its log-probability in nats at the policy's temperature.
-    pub log_prob: f32,
-}
-
-/// A token and its probability.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TokenProb {
-    /// The token's id.
-    pub token: u32,
-    /// Its probability at the policy's temperature.
-    pub prob: f32,
-}
-
 impl<B: Backend> InternalPolicy<B> {
-    /// Draws one token per state by inverting the cumulative distribution at `uniforms`, numbers in `[0, 1)` drawn
-    /// on the host so that every backend samples alike.
+    /// Samples one token per state by inverting the cumulative distribution at `uniforms`, numbers in `[0, 1)` from the
+    /// host, so that every backend samples the same tokens.
     ///
     /// # Errors
     /// If a logit is not finite.
@@ -46,8 +30,8 @@ impl<B: Backend> InternalPolicy<B> {
         self.per_row(|row, logits| logits.draw(uniforms[row]))
     }
 
-    /// Draws from each state once for every uniform it has, all from one reading of its logits: responses to one prompt begin
-    /// alike.
+    /// Samples from each state once per uniform of it, with one computation of its logits, as for several responses to
+    /// one prompt.
     ///
     /// # Errors
     /// As [`Self::sample`].
@@ -62,6 +46,41 @@ impl<B: Backend> InternalPolicy<B> {
         self.per_row(|row, logits| uniforms[row].iter().map(|uniform| logits.draw(*uniform)).collect())
     }
 
+    /// [`Self::sample_several`] with restrictions of the tokens. `histories` has the ids of the prompt and the response
+    /// so far of each state, in any order, for the repetition penalty. Log-probs are those of the unrestricted policy
+    /// at its temperature.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    ///
+    /// # Panics
+    /// As [`Self::sample`]; if there are not as many histories as states, or one has an id outside the vocabulary.
+    pub fn sample_restricted(
+        &self,
+        uniforms: &[Vec<f64>],
+        params: &SamplingParams,
+        histories: &[&[u32]],
+    ) -> Result<Vec<Vec<Sampled>>, CoreError> {
+        assert_eq!(uniforms.len(), self.states.dims()[0], "uniforms for each state");
+        self.check_histories(histories);
+        self.per_row(|row, logits| {
+            let candidates = params.restrict(logits, histories[row]);
+            uniforms[row].iter().map(|uniform| logits.sampled(candidates.draw(*uniform))).collect()
+        })
+    }
+
+    /// [`Self::greedy`] after the repetition penalty of `params`. Log-probs are those of the unpenalized policy.
+    ///
+    /// # Errors
+    /// If a logit is not finite.
+    ///
+    /// # Panics
+    /// If there are not as many histories as states, or one has an id outside the vocabulary.
+    pub fn greedy_restricted(&self, params: &SamplingParams, histories: &[&[u32]]) -> Result<Vec<Sampled>, CoreError> {
+        self.check_histories(histories);
+        self.per_row(|row, logits| logits.sampled(params.greedy(logits, histories[row])))
+    }
+
     /// The most probable token of each state; the first one on a tie.
     ///
     /// # Errors
@@ -70,7 +89,7 @@ impl<B: Backend> InternalPolicy<B> {
         if !is_host_f32(&self.states) {
             return timed::<B, _>(Part::Sampling, &self.states.device(), || {
                 let best = self.chunks().map(|rows| best_tokens(self.logits(rows))).collect();
-                Host::take(Tensor::cat(best, 0)).values().chunks_exact(SAMPLE_WIDTH).map(Sampled::read).collect()
+                Host::take(Tensor::cat(best, 0)).values().chunks_exact(SAMPLE_WIDTH).map(Sampled::from_device).collect()
             });
         }
         self.per_row(|_, row| row.sampled(row.logits.iter().position(|logit| *logit == row.max).unwrap_or_default()))
@@ -95,7 +114,7 @@ impl<B: Backend> InternalPolicy<B> {
         })
     }
 
-    /// Draws where the logits are, and reads back the tokens alone, once for all states.
+    /// Samples on the device and reads back the tokens only, in one transfer for all states.
     fn sample_on_device(&self, uniforms: &[Vec<f64>]) -> Result<Vec<Vec<Sampled>>, CoreError> {
         let draws = uniforms.iter().map(Vec::len).max().unwrap_or(0);
         if draws == 0 {
@@ -105,7 +124,7 @@ impl<B: Backend> InternalPolicy<B> {
             let drawn: Vec<Tensor<B, 2>> = self
                 .chunks()
                 .map(|rows| {
-                    // As many draws of each chunk, so that they can lie below one another.
+                    // As many draws of every chunk, so that they can be concatenated.
                     let mut uniforms = uniforms[rows.clone()].to_vec();
                     uniforms.iter_mut().for_each(|uniforms| uniforms.resize(draws, 0.5));
                     sample_rows(self.logits(rows), &uniforms)
@@ -114,13 +133,20 @@ impl<B: Backend> InternalPolicy<B> {
             let drawn = Host::take(Tensor::cat(drawn, 0));
             let rows = uniforms.iter().zip(drawn.values().chunks_exact(SAMPLE_WIDTH * draws));
             rows.map(|(uniforms, drawn)| {
-                drawn.chunks_exact(SAMPLE_WIDTH).take(uniforms.len()).map(Sampled::read).collect()
+                drawn.chunks_exact(SAMPLE_WIDTH).take(uniforms.len()).map(Sampled::from_device).collect()
             })
             .collect()
         })
     }
 
-    /// Reads the logits back chunk by chunk and maps each row, on all cores.
+    fn check_histories(&self, histories: &[&[u32]]) {
+        let [vocab, _] = self.unembedding.dims();
+        assert_eq!(histories.len(), self.states.dims()[0], "one history per state");
+        let inside = histories.iter().flat_map(|ids| ids.iter()).all(|id| (*id as usize) < vocab);
+        assert!(inside, "an id of a history is outside the vocabulary");
+    }
+
+    /// Reads the logits back chunk by chunk and applies `f` to each row, on all cores.
     fn per_row<T: Send>(&self, f: impl Fn(usize, &RowLogits<'_>) -> T + Sync) -> Result<Vec<T>, CoreError> {
         timed::<B, _>(Part::Sampling, &self.states.device(), || self.rows(f))
     }
@@ -140,17 +166,6 @@ impl<B: Backend> InternalPolicy<B> {
             }
         }
         Ok(rows)
-    }
-}
-
-impl Sampled {
-    /// From what [`sample_rows`] or [`best_tokens`] gives.
-    fn read(drawn: &[f32]) -> Result<Self, CoreError> {
-        if drawn[2].is_finite() {
-            Ok(Self { token: drawn[0] as u32, log_prob: drawn[1] })
-        } else {
-            Err(CoreError::NonFiniteLogits)
-        }
     }
 }
 
@@ -189,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn sampled_log_probs_are_those_of_the_tokens() -> Result<(), CoreError> {
+    fn sampled_log_probs_match_token_stats() -> Result<(), CoreError> {
         for temperature in [1.0, 0.5, 2.0] {
             let policy = policy().with_temperature(temperature);
             let sampled = policy.sample(&[0.7, 0.2, 0.9])?;
@@ -202,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_takes_the_first_of_the_best() -> Result<(), CoreError> {
+    fn greedy_takes_the_first_token_on_a_tie() -> Result<(), CoreError> {
         let tokens: Vec<u32> = policy().greedy()?.iter().map(|sampled| sampled.token).collect();
         assert_eq!(tokens, [2, 0, 0]);
         Ok(())
@@ -216,12 +231,12 @@ mod tests {
         Ok(())
     }
 
-    /// Another backend draws with tensor operations.
+    /// NdArray samples with tensor operations.
     #[test]
-    fn a_device_draws_what_the_host_does() {
+    fn a_device_samples_the_same_tokens_as_the_host() {
         use burn::backend::NdArray;
 
-        // Several blocks, the last one short, and tokens that weigh nothing.
+        // Several blocks, the last one short, and tokens of weight 0.
         let vocab = 700;
         let logits: Vec<f32> = (0..3 * vocab)
             .map(|i| if i % 5 == 0 { -200.0 } else { ((i * 7919) % 997) as f32 / 100.0 + (i / vocab) as f32 * 30.0 })
@@ -261,12 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_takes_the_best_token_that_the_host_does() {
+    fn a_device_takes_the_same_greedy_tokens_as_the_host() {
         use burn::backend::NdArray;
 
         let device = Default::default();
         let vocab = 700;
-        // Every value several times over: the first of the best is taken.
+        // Every value occurs several times; the first maximum is taken.
         let logits: Vec<f32> = (0..4 * vocab).map(|i| ((i * 7919) % 97) as f32 / 10.0).collect();
         let data = TensorData::new(logits, [4, vocab]);
         let on_host = InternalPolicy::<Flex>::new(

@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::{ForwardContext, Gradients, Linear, RmsNorm};
 
-/// Causal self-attention with fewer key and value heads than query heads. Fields are named as in the checkpoint.
+/// Causal grouped-query self-attention. Fields are named as in the checkpoint.
 #[derive(Module, Debug)]
 pub struct Attention<B: Backend> {
     /// `[heads * head_dim, hidden]`.
@@ -21,22 +21,22 @@ pub struct Attention<B: Backend> {
     pub v_proj: Linear<B>,
     /// `[hidden, heads * head_dim]`.
     pub o_proj: Linear<B>,
-    /// Qwen3's norm on each query head.
+    /// Norm of each query head, in Qwen3.
     pub q_norm: Option<RmsNorm<B>>,
-    /// Qwen3's norm on each key head.
+    /// Norm of each key head, in Qwen3.
     pub k_norm: Option<RmsNorm<B>>,
     /// Width of a head.
     pub head_dim: usize,
 }
 
-/// What the way back through attention needs besides its input: all `[batch * seq, ..]`.
+/// The activations that the backward pass needs besides the input, all `[batch * seq, ..]`.
 #[derive(Debug, Clone)]
 pub(crate) struct SavedAttention<B: Backend> {
-    /// The projections, before norm and rotation.
+    /// Queries, keys and values before norm and rotation.
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
     v: Tensor<B, 2>,
-    /// What `o_proj` reads.
+    /// The input of `o_proj`.
     mixed: Tensor<B, 2>,
 }
 
@@ -66,16 +66,16 @@ impl<B: Backend> Attention<B> {
         (self.o_proj.forward(mixed.clone()), SavedAttention { q, k, v, mixed })
     }
 
-    /// The gradient with respect to the normed state `x`, from the one with respect to the contribution.
+    /// The gradient with respect to the normed state `x`, from that with respect to the contribution.
     pub(crate) fn backward(
         &self,
         x: Tensor<B, 2>,
-        kept: SavedAttention<B>,
+        saved: SavedAttention<B>,
         d_output: Tensor<B, 2>,
         context: &ForwardContext<B>,
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
-        let SavedAttention { q, k, v, mixed } = kept;
+        let SavedAttention { q, k, v, mixed } = saved;
         let batch = x.dims()[0] / context.seq;
         let d_mixed = self.o_proj.backward(mixed, d_output, gradients);
         let device = x.device();
@@ -106,7 +106,7 @@ impl<B: Backend> Attention<B> {
         (self.head_dim as f64).powf(-0.5)
     }
 
-    /// Queries and keys normed by head and rotated, `[batch, heads, seq, head_dim]`.
+    /// Queries and keys after the head norms and rotation, `[batch, heads, seq, head_dim]`.
     fn rotated(
         &self,
         q: &Tensor<B, 2>,
@@ -138,7 +138,7 @@ impl<B: Backend> Attention<B> {
         d_x.reshape([rows, width])
     }
 
-    /// Applies `f` to `x` `[rows, heads * head_dim]` with a row for each head.
+    /// Applies `f` to `x` `[rows, heads * head_dim]` with one row per head.
     fn by_head(&self, x: Tensor<B, 2>, f: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
         let [rows, width] = x.dims();
         f(x.reshape([rows * width / self.head_dim, self.head_dim])).reshape([rows, width])
@@ -157,14 +157,14 @@ fn merge<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 2> {
     x.swap_dims(1, 2).reshape([batch * seq, heads * head_dim])
 }
 
-/// Queries `[batch, kv_heads, group, seq, head_dim]` beside the keys or values `[batch, kv_heads, 1, seq, head_dim]` that each
-/// group shares without their being repeated.
+/// Queries as `[batch, kv_heads, group, seq, head_dim]`, keys or values as `[batch, kv_heads, 1, seq, head_dim]`, so
+/// that products broadcast a KV head over its group.
 fn grouped<B: Backend>(x: Tensor<B, 4>, kv_heads: usize) -> Tensor<B, 5> {
     let [batch, heads, seq, head_dim] = x.dims();
     if heads == kv_heads { x.unsqueeze_dim(2) } else { x.reshape([batch, kv_heads, heads / kv_heads, seq, head_dim]) }
 }
 
-/// `softmax(scale q k^T) v` for whole sequences, every query seeing the keys up to its own.
+/// `softmax(scale q k^T) v` for whole sequences, with causal masking.
 ///
 /// `q` is `[batch, heads, seq, head_dim]`; `k` and `v` are `[batch, kv_heads, seq, head_dim]`.
 fn attend<B: Backend>(
@@ -184,7 +184,7 @@ fn attend<B: Backend>(
     Tensor::cat(mixed.collect(), 3).reshape([batch, heads, seq, head_dim])
 }
 
-/// The gradients with respect to `q`, `k` and `v` of [`attend`]; its weights are computed again, tile by tile.
+/// The gradients with respect to `q`, `k` and `v` of [`attend`]; attention weights are recomputed tile by tile.
 fn attend_backward<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -196,7 +196,7 @@ fn attend_backward<B: Backend>(
     let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
     let [q, k, v, d_mixed] = [q, k, v, d_mixed].map(|x| grouped(x, kv_heads));
     let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
-    // From the last tile on: the gradients of keys and values have their whole length from the start.
+    // From the last tile on, so that the sums for keys and values have their full length from the start.
     for tile in tiles.iter().rev() {
         let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
         let weights = causal_softmax(of(tile, &q).matmul(seen(&k).transpose()), tile, scale);
@@ -212,20 +212,20 @@ fn attend_backward<B: Backend>(
     (Tensor::cat(d_q, 3).reshape([batch, heads, seq, head_dim]), shared(d_k), shared(d_v))
 }
 
-/// The queries of a tile, or what belongs to them.
+/// The part of `x` `[.., seq, ..]` at the queries of a tile.
 fn of<B: Backend>(tile: &CausalTile<B>, x: &Tensor<B, 5>) -> Tensor<B, 5> {
     x.clone().narrow(3, tile.queries.start, tile.queries.len())
 }
 
-/// Adds `part` to the first places of `sum`.
+/// Adds `part` to the first positions of `sum`.
 fn add_to<B: Backend>(sum: &mut Option<Tensor<B, 5>>, part: Tensor<B, 5>) {
     let [batch, kv_heads, group, seen, head_dim] = part.dims();
     *sum = Some(match sum.take() {
         None => part,
         Some(sum) => {
-            let places = [0..batch, 0..kv_heads, 0..group, 0..seen, 0..head_dim];
-            let part = part + sum.clone().slice(places.clone());
-            sum.slice_assign(places, part)
+            let range = [0..batch, 0..kv_heads, 0..group, 0..seen, 0..head_dim];
+            let part = part + sum.clone().slice(range.clone());
+            sum.slice_assign(range, part)
         }
     });
 }

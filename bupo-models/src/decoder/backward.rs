@@ -1,7 +1,7 @@
-//! The way forward that remembers what the way back needs, and the way back.
+//! The forward pass that saves activations, and the backward pass.
 //!
-//! Gradients are written by hand: a layer keeps its input, its projections and what its output projections read, and computes
-//! norms, rotations, attention weights and the gated unit again, which costs little and is a third of the memory.
+//! Gradients are written by hand. A layer saves its input, its projections and the inputs of its output projections;
+//! norms, rotations, attention weights and SwiGLU are recomputed, which costs little and takes a third of the memory.
 
 use bupo_core::{CoreError, Norm, PolicySite, ResidualDecoder};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
@@ -10,20 +10,20 @@ use super::attention::SavedAttention;
 use super::feed_forward::SavedFeedForward;
 use super::{Decoder, ForwardContext, Gradients};
 
-/// A forward pass up to a policy's site, ready for the way back.
+/// The activations of a forward pass up to a policy site, for its backward pass.
 #[derive(Debug)]
 pub struct SavedActivations<B: Backend> {
     tokens: Tensor<B, 2, Int>,
     context: ForwardContext<B>,
     layers: Vec<SavedLayer<B>>,
     part: Part,
-    /// The state before the final norm, where the site has one.
+    /// The state before the final norm; `None` if the site has no norm.
     unnormed: Option<Tensor<B, 2>>,
-    /// What the site says, `[batch * seq, hidden]`; after the final norm in f32.
+    /// The states of the site, `[batch * seq, hidden]`; in f32 after the final norm.
     pub states: Tensor<B, 2>,
 }
 
-/// What a site reads of its layer.
+/// The part of its layer that a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -31,24 +31,24 @@ enum Part {
     FeedForward,
 }
 
-/// What one layer keeps, all `[batch * seq, ..]`.
+/// The activations that one layer saves, all `[batch * seq, ..]`.
 #[derive(Debug)]
 struct SavedLayer<B: Backend> {
     resid_pre: Tensor<B, 2>,
-    /// Nothing where the layer is run again on the way back.
+    /// `None` if the layer is recomputed in the backward pass.
     inside: Option<SavedLayerInner<B>>,
 }
 
 #[derive(Debug)]
 struct SavedLayerInner<B: Backend> {
     attention: SavedAttention<B>,
-    /// Nothing where the site reads the attention half alone.
+    /// `None` if the site is the attention half.
     feed_forward: Option<(Tensor<B, 2>, SavedFeedForward<B>)>,
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Runs `tokens` `[batch, seq]` up to a site. With `recompute` a layer keeps its input alone and is run again on the way
-    /// back: the same numbers for a third more work and a fraction of the memory.
+    /// Runs `tokens` `[batch, seq]` up to a site. With `recompute` a layer saves its input only and is run again in the
+    /// backward pass: the same numbers for a third more work and a fraction of the memory (activation checkpointing).
     ///
     /// # Errors
     /// If the site is outside the model.
@@ -81,7 +81,7 @@ impl<B: Backend> Decoder<B> {
         Ok(SavedActivations { tokens, context, layers, part, unnormed, states })
     }
 
-    /// One layer: what the stream, or the part of it that a site reads, is after it.
+    /// Runs one layer; returns the stream after it, or the part that is the site, and the saved activations.
     fn forward_layer(
         &self,
         layer: usize,
@@ -96,13 +96,13 @@ impl<B: Backend> Decoder<B> {
             return (attn_out, SavedLayerInner { attention, feed_forward: None });
         }
         let resid_mid = resid_pre + attn_out;
-        let (mlp_out, kept) = weights.mlp.forward(weights.post_attention_layernorm.forward(resid_mid.clone()));
+        let (mlp_out, saved) = weights.mlp.forward(weights.post_attention_layernorm.forward(resid_mid.clone()));
         let output = if part == Part::FeedForward { mlp_out } else { resid_mid.clone() + mlp_out };
-        (output, SavedLayerInner { attention, feed_forward: Some((resid_mid, kept)) })
+        (output, SavedLayerInner { attention, feed_forward: Some((resid_mid, saved)) })
     }
 
-    /// Adds the gradients of all parameters that `saved.states` depend on, from the one with respect to those states
-    /// `[batch * seq, hidden]`. Nothing above the site is touched.
+    /// Adds the gradients of all parameters that `saved.states` depend on, from the gradient with respect to those
+    /// states `[batch * seq, hidden]`. Parameters above the site get no gradient.
     pub fn backward(&self, saved: SavedActivations<B>, d_states: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         let SavedActivations { tokens, mut context, layers, part, unnormed, states } = saved;
         drop(states);
@@ -111,17 +111,17 @@ impl<B: Backend> Decoder<B> {
             None => d_states.cast(self.compute_dtype.dtype()),
         };
         let depth = layers.len();
-        for (index, kept) in layers.into_iter().enumerate().rev() {
+        for (index, saved) in layers.into_iter().enumerate().rev() {
             let layer = index + 1;
             let part = if layer == depth { part } else { Part::Whole };
-            let SavedLayer { resid_pre, inside } = kept;
+            let SavedLayer { resid_pre, inside } = saved;
             let inside = inside.unwrap_or_else(|| self.forward_layer(layer, resid_pre.clone(), part, &mut context).1);
             d = self.layer_backward(layer, resid_pre, inside, part, d, &context, gradients);
         }
         self.embed_tokens.add_gradient(tokens, d, gradients);
     }
 
-    #[allow(clippy::too_many_arguments)] // One layer's state, and where its gradients go.
+    #[allow(clippy::too_many_arguments)] // One layer's activations, and the sum of gradients.
     fn layer_backward(
         &self,
         layer: usize,
@@ -135,9 +135,9 @@ impl<B: Backend> Decoder<B> {
         let weights = &self.layers[layer - 1];
         let d_mid = match inside.feed_forward {
             None => d_output,
-            Some((resid_mid, kept)) => {
+            Some((resid_mid, saved)) => {
                 let norm = &weights.post_attention_layernorm;
-                let d_input = weights.mlp.backward(norm.forward(resid_mid.clone()), kept, d_output.clone(), gradients);
+                let d_input = weights.mlp.backward(norm.forward(resid_mid.clone()), saved, d_output.clone(), gradients);
                 let d_mid = norm.backward(resid_mid, d_input, gradients);
                 if part == Part::Whole { d_mid + d_output } else { d_mid }
             }
@@ -146,7 +146,7 @@ impl<B: Backend> Decoder<B> {
         let input = norm.forward(resid_pre.clone());
         let d_input = weights.self_attn.backward(input, inside.attention, d_mid.clone(), context, gradients);
         let d_pre = norm.backward(resid_pre, d_input, gradients);
-        // The attention's own policy is not of the stream that goes past it.
+        // An attention contribution does not include the residual connection.
         if part == Part::Attention { d_pre } else { d_pre + d_mid }
     }
 }

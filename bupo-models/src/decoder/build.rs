@@ -1,4 +1,4 @@
-//! Making a decoder from named parameters: out of a checkpoint, or drawn at random.
+//! Building a decoder from named parameters, of a checkpoint or random.
 
 use burn::module::{Param, ParamId};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
@@ -10,20 +10,20 @@ use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear, Rm
 use crate::families::{Family, ModelConfig};
 use crate::{ComputeDtype, ModelError};
 
-/// Where parameters come from, by their Hugging Face names.
+/// A source of parameters by their Hugging Face names.
 pub trait ParamSource<B: Backend> {
     /// The parameter `name`, which must have this shape.
     ///
     /// # Errors
-    /// If there is none, or it does not fit.
+    /// If it is missing or has another shape.
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>, ModelError>;
 }
 
 impl<B: Backend> Decoder<B> {
-    /// A decoder of this config with parameters from `source`, asked for in the checkpoint's order.
+    /// A decoder of this config with parameters from `source`, read in the checkpoint's order.
     ///
     /// # Errors
-    /// Those of the source.
+    /// The errors of the source.
     pub fn build(config: &ModelConfig, source: &mut impl ParamSource<B>) -> Result<Self, ModelError> {
         let mut builder = Builder { config, source, next_id: 0, backend: std::marker::PhantomData };
         let embed_tokens =
@@ -41,19 +41,19 @@ impl<B: Backend> Decoder<B> {
     }
 }
 
-/// Fresh parameters: norms 1, biases 0, matrices normal with standard deviation 0.02.
+/// Random parameters: norms 1, biases 0, matrices normal with standard deviation 0.02.
 pub struct RandomInit<B: Backend> {
     rng: ChaCha8Rng,
     device: B::Device,
 }
 
 impl<B: Backend> RandomInit<B> {
-    /// Draws on the host from `seed`, the same on every backend.
+    /// Random numbers are drawn on the host from `seed`, so parameters are the same on every backend.
     pub fn new(seed: u64, device: B::Device) -> Self {
         Self { rng: ChaCha8Rng::seed_from_u64(seed), device }
     }
 
-    /// A standard normal number (Box and Muller).
+    /// A standard normal number (Box-Muller).
     fn normal(&mut self) -> f32 {
         let radius = (-2.0 * (1.0 - self.rng.random::<f64>()).ln()).sqrt();
         (radius * (std::f64::consts::TAU * self.rng.random::<f64>()).cos()) as f32
@@ -81,7 +81,7 @@ struct Builder<'a, B: Backend, S: ParamSource<B>> {
 }
 
 impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
-    /// Ids count up from 1, so that a parameter has the same id in every run of a model.
+    /// Ids count from 1, so that a parameter has the same id in every run.
     fn param<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<B, D>>, ModelError> {
         self.next_id += 1;
         Ok(Param::initialized(ParamId::from(self.next_id), self.source.tensor(name, shape)?))

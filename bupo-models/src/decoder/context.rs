@@ -1,4 +1,4 @@
-//! What one forward pass carries from layer to layer.
+//! What the layers of one forward pass share.
 
 use bupo_core::kernels::{CausalTile, RopeTable, causal_tiles};
 use bupo_core::kv_cache::KvCache;
@@ -6,37 +6,46 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::Decoder;
 
-/// Positions of one forward context, and the cache it reads or fills. What layers share of it is on the device once.
+/// Positions and mask of one forward pass, and the KV cache that it reads and extends.
 #[derive(Debug)]
 pub struct ForwardContext<B: Backend> {
     /// Tokens of each row.
     pub(crate) seq: usize,
     pub(crate) table: RopeTable<B>,
-    /// Queries that are run at once, where there is no cache.
+    /// Tiles of queries; empty with a cache.
     pub(crate) tiles: Vec<CausalTile<B>>,
-    /// Keys and values of earlier tokens, which those of this pass are added to.
+    /// Keys and values of earlier tokens; those of this pass are appended.
     pub(crate) cache: Option<KvCache<B>>,
-    /// Keys and values of this pass by layer, where a cache is to be made of them.
+    /// Keys and values of this pass by layer, if a cache will be filled with them.
     pub(crate) collected: Option<Vec<(Tensor<B, 4>, Tensor<B, 4>)>>,
 }
 
 impl<B: Backend> Decoder<B> {
-    /// A pass over whole sequences of `seq` tokens from position 0, every token seeing those before it.
+    /// A pass over whole sequences of `seq` tokens from position 0, with causal attention.
     ///
-    /// Shorter sequences are padded on the right: what follows a token never reaches it.
+    /// Shorter sequences are padded on the right, which does not affect the tokens before the padding. With dynamic
+    /// rope scaling, frequencies are those of `seq` tokens, padding included, as in transformers.
     pub fn prefill_context(&self, seq: usize) -> ForwardContext<B> {
         let tiles = causal_tiles(seq, self.compute_dtype.dtype(), &self.device());
-        ForwardContext { seq, table: self.rope_table(0..seq, seq), tiles, cache: None, collected: None }
+        ForwardContext {
+            seq,
+            table: self.rope_table((0..seq).map(|position| (position, seq)), seq),
+            tiles,
+            cache: None,
+            collected: None,
+        }
     }
 
-    /// A pass over one token a row, each at its own position behind what the cache has of its row.
+    /// A pass over one token per row, at the position after the cached tokens of the row.
     pub(crate) fn decode_context(&self, cache: KvCache<B>) -> ForwardContext<B> {
-        let table = self.rope_table(cache.positions().iter().copied(), 1);
+        let table = self.rope_table(cache.positions().iter().map(|position| (*position, position + 1)), 1);
         ForwardContext { seq: 1, table, tiles: Vec::new(), cache: Some(cache), collected: None }
     }
 
-    fn rope_table(&self, positions: impl IntoIterator<Item = usize>, seq: usize) -> RopeTable<B> {
-        let frequencies = self.rope.frequencies(self.head_dim());
-        RopeTable::new(&frequencies, positions, seq, self.compute_dtype.dtype(), &self.device())
+    /// Of each `(position, sequence length)`.
+    fn rope_table(&self, places: impl IntoIterator<Item = (usize, usize)>, seq: usize) -> RopeTable<B> {
+        let head_dim = self.head_dim();
+        let (angles, factor) = (self.rope.angles(head_dim, places), self.rope.attention_factor());
+        RopeTable::new(&angles, factor, head_dim, seq, self.compute_dtype.dtype(), &self.device())
     }
 }

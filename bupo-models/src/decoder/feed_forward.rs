@@ -18,7 +18,7 @@ pub struct FeedForward<B: Backend> {
     pub down_proj: Linear<B>,
 }
 
-/// What the way back through a feed-forward needs besides its input, `[tokens, intermediate]`.
+/// The activations that the backward pass needs besides the input, `[tokens, intermediate]`.
 #[derive(Debug, Clone)]
 pub(crate) struct SavedFeedForward<B: Backend> {
     gate: Tensor<B, 2>,
@@ -28,23 +28,23 @@ pub(crate) struct SavedFeedForward<B: Backend> {
 impl<B: Backend> FeedForward<B> {
     /// The contribution to the stream, from the normed state `[tokens, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, SavedFeedForward<B>) {
-        let kept = SavedFeedForward { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
-        let device = kept.up.device();
-        let hidden = timed::<B, _>(Part::Gates, &device, || swiglu(kept.gate.clone(), kept.up.clone()));
-        (self.down_proj.forward(hidden), kept)
+        let saved = SavedFeedForward { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
+        let device = saved.up.device();
+        let hidden = timed::<B, _>(Part::Gates, &device, || swiglu(saved.gate.clone(), saved.up.clone()));
+        (self.down_proj.forward(hidden), saved)
     }
 
-    /// The gradient with respect to the normed state `x`, from the one with respect to the contribution.
+    /// The gradient with respect to the normed state `x`, from that with respect to the contribution.
     pub(crate) fn backward(
         &self,
         x: Tensor<B, 2>,
-        kept: SavedFeedForward<B>,
+        saved: SavedFeedForward<B>,
         d_output: Tensor<B, 2>,
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
         let d_hidden = self.down_proj.input_gradient(d_output.clone());
         let device = x.device();
-        let back = timed::<B, _>(Part::Gates, &device, || swiglu_backward(kept.gate, kept.up, d_hidden));
+        let back = timed::<B, _>(Part::Gates, &device, || swiglu_backward(saved.gate, saved.up, d_hidden));
         self.down_proj.accumulate_gradients(back.hidden, d_output, gradients);
         self.gate_proj.backward(x.clone(), back.d_gate, gradients) + self.up_proj.backward(x, back.d_up, gradients)
     }

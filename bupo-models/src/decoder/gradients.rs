@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use bupo_core::kernels::sum_of_squares;
 use burn::module::ParamId;
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-/// Gradients of the parameters that have one, each as one row of numbers, in f32 whatever they were computed in.
+/// Gradients of the parameters that have one, each flattened, in f32 whatever the compute dtype.
 #[derive(Debug, Clone)]
 pub struct Gradients<B: Backend> {
-    /// In the order of ids, which is the checkpoint's, so that sums over all are the same in every run.
+    /// In the order of ids, which is the checkpoint's, so that sums over all parameters have one order.
     by_id: BTreeMap<u64, Tensor<B, 1>>,
 }
 
 impl<B: Backend> Gradients<B> {
-    /// No parameter has a gradient.
+    /// No gradients.
     pub fn new() -> Self {
         Self { by_id: BTreeMap::new() }
     }
@@ -28,14 +29,14 @@ impl<B: Backend> Gradients<B> {
         self.by_id.insert(id.val(), sum);
     }
 
-    /// Takes a parameter's gradient out, if it has one.
+    /// Removes and returns a parameter's gradient, if it has one.
     pub fn take(&mut self, id: ParamId) -> Option<Tensor<B, 1>> {
         self.by_id.remove(&id.val())
     }
 
-    /// The root of the sum of all squares.
+    /// The global norm: the root of the sum of all squares. Its bits do not depend on the number of threads.
     pub fn norm(&self) -> f64 {
-        let squares: Vec<Tensor<B, 1>> = self.by_id.values().map(|gradient| gradient.clone().square().sum()).collect();
+        let squares: Vec<Tensor<B, 1>> = self.by_id.values().cloned().map(sum_of_squares).collect();
         if squares.is_empty() {
             return 0.0;
         }
@@ -46,5 +47,32 @@ impl<B: Backend> Gradients<B> {
 impl<B: Backend> Default for Gradients<B> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    #[test]
+    fn the_norm_has_the_same_bits_for_any_number_of_threads() {
+        // Above the size at which the CPU backend's own sum runs on several threads.
+        let values: Vec<f32> = (0..(4 << 20) + 12_345).map(|i| ((i as f32) * 0.37).sin()).collect();
+        let expected = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let shape = [values.len()];
+        let mut gradients = Gradients::<Flex>::new();
+        gradients
+            .add(ParamId::from(1), Tensor::<Flex, 1>::from_data(TensorData::new(values, shape), &Default::default()));
+        let norm = gradients.norm();
+        assert!((norm - expected).abs() < 1e-6 * expected, "{norm} for {expected}");
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for _ in 0..5 {
+                assert_eq!(pool.install(|| gradients.norm()).to_bits(), norm.to_bits(), "{threads} threads");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Parameters as Hugging Face stores them, and the two modules made of one matrix.
+//! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
 use bupo_core::kernels::linear;
 use bupo_core::profile::{Part, timed};
@@ -7,7 +7,7 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, backend::Backend};
 
 use super::Gradients;
 
-/// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint. Computed in the dtype of `x`, whatever the weights'.
+/// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint. Computed in the dtype of `x`.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`.
@@ -34,7 +34,7 @@ impl<B: Backend> Linear<B> {
         }
     }
 
-    /// The gradient with respect to `x`, from the one with respect to the result; the parameters' are added.
+    /// The gradient with respect to `x`, from that with respect to the result; adds the gradients of the parameters.
     pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
         let dx = self.input_gradient(dy.clone());
         self.accumulate_gradients(x, dy, gradients);
@@ -69,10 +69,10 @@ impl<B: Backend> Embedding<B> {
         rows.reshape([batch, seq, hidden])
     }
 
-    /// Adds the gradient of the table, from the one with respect to what was looked up, `[batch * seq, hidden]`.
+    /// Adds the gradient of the table, from that with respect to the looked-up rows, `[batch * seq, hidden]`.
     pub(crate) fn add_gradient(&self, tokens: Tensor<B, 2, Int>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         let (weight, dy) = (self.weight.val(), dy.cast(DType::F32));
-        // Where the table is the unembedding too, its rows are added to what is there, not to a second table.
+        // If the unembedding is tied, the rows are added to its gradient rather than to a second table.
         let table =
             gradients.take(self.weight.id).map_or_else(|| weight.zeros_like(), |sum| sum.reshape(weight.dims()));
         gradients.add(self.weight.id, table.select_assign(0, tokens.flatten::<1>(0, 1), dy, IndexingUpdateOp::Add));

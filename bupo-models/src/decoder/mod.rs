@@ -1,4 +1,4 @@
-//! One decoder that serves Qwen3, Qwen2 (2.5) and Llama by its config, split into contributions.
+//! The decoder of all families, split into contributions.
 
 mod attention;
 mod backward;
@@ -9,13 +9,13 @@ mod gradients;
 mod linear;
 mod norm;
 mod params;
-mod rope;
 
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 use crate::ComputeDtype;
+use crate::families::RopeConfig;
 
 pub use attention::Attention;
 pub use backward::SavedActivations;
@@ -26,12 +26,10 @@ pub use gradients::Gradients;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
 pub use params::{NamedTensor, named_tensors};
-pub use rope::{Llama3Scaling, RopeConfig};
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
 ///
-/// The dtype of the stream is that of its embeddings, which [`Self::with_compute_dtype`] sets; layers follow it. The unembedding and the
-/// final norm are f32 whatever it is.
+/// Layers compute in the dtype of [`Self::with_compute_dtype`]; the unembedding and the final norm always in f32.
 #[derive(Module, Debug)]
 pub struct Decoder<B: Backend> {
     /// `H^0` of each token, `[vocab, hidden]`.
@@ -40,7 +38,7 @@ pub struct Decoder<B: Backend> {
     pub layers: Vec<DecoderLayer<B>>,
     /// The norm before the full policy's unembedding.
     pub norm: RmsNorm<B>,
-    /// The unembedding, absent where it is the embedding.
+    /// The unembedding; `None` if it is tied to the embedding.
     pub lm_head: Option<Linear<B>>,
     #[module(skip)]
     rope: RopeConfig,
@@ -48,7 +46,7 @@ pub struct Decoder<B: Backend> {
     compute_dtype: ComputeDtype,
 }
 
-/// One layer: attention and feed-forward, each behind its norm.
+/// One layer: attention and feed-forward, each after its norm.
 #[derive(Module, Debug)]
 pub struct DecoderLayer<B: Backend> {
     /// `norm_in`.
@@ -67,22 +65,22 @@ impl<B: Backend> Decoder<B> {
         self.embed_tokens.weight.dims()[0]
     }
 
-    /// Where the weights are.
+    /// The device of the weights.
     pub fn device(&self) -> B::Device {
         self.norm.weight.device()
     }
 
-    /// The same decoder computing in a dtype; its parameters stay as they are.
+    /// The same decoder with another compute dtype; its parameters are unchanged.
     pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
         Self { compute_dtype, ..self }
     }
 
-    /// What it computes in.
+    /// The dtype that layers compute in.
     pub fn compute_dtype(&self) -> ComputeDtype {
         self.compute_dtype
     }
 
-    /// A decoder of no layers and no numbers, to stand in while one is taken apart.
+    /// A decoder without layers or values, to replace this one temporarily while its parameters are moved out.
     pub fn placeholder(&self) -> Self {
         let device = self.device();
         let matrix = || Param::from_tensor(Tensor::empty([0, 0], &device));
@@ -96,7 +94,7 @@ impl<B: Backend> Decoder<B> {
         }
     }
 
-    /// The id of the parameter that is the unembedding: the embedding's where they are tied.
+    /// The id of the unembedding parameter, which is the embedding's if they are tied.
     pub fn unembedding_id(&self) -> ParamId {
         self.lm_head.as_ref().map_or(self.embed_tokens.weight.id, |head| head.weight.id)
     }

@@ -1,4 +1,4 @@
-//! Root-mean-square norm, its statistics in f32 whatever the weights' dtype.
+//! RMS norm, with statistics in f32.
 
 use bupo_core::kernels::{rms_norm, rms_norm_backward};
 use bupo_core::profile::{Part, timed};
@@ -12,18 +12,18 @@ use super::Gradients;
 pub struct RmsNorm<B: Backend> {
     /// `[width]`.
     pub weight: Param<Tensor<B, 1>>,
-    /// Keeps the root away from zero.
+    /// Added to the mean square.
     pub eps: f64,
 }
 
 impl<B: Backend> RmsNorm<B> {
-    /// Norms rows `[tokens, width]`.
+    /// Normalises rows `[tokens, width]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = x.device();
         timed::<B, _>(Part::Norms, &device, || rms_norm(x, self.weight.val(), self.eps))
     }
 
-    /// The gradient with respect to `x`, from the one with respect to the result; the weight's is added.
+    /// The gradient with respect to `x`, from that with respect to the result; adds the gradient of the weight.
     pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
         let device = x.device();
         let (dx, d_weight) =

@@ -13,7 +13,7 @@ use super::Decoder;
 pub struct NamedTensor {
     /// As in a Hugging Face checkpoint: `model.layers.0.mlp.up_proj.weight`.
     pub name: String,
-    /// The id it has in the module and its gradients.
+    /// Its id in the module and in [`Gradients`](super::Gradients).
     pub id: ParamId,
     /// Values and shape.
     pub data: TensorData,
@@ -26,21 +26,21 @@ pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
     reader.tensors
 }
 
-/// The checkpoint's name of the parameter at a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.
+/// The checkpoint's name of the parameter with a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.
 fn param_name(path: &[String]) -> String {
     let path = path.join(".");
     if path.starts_with("lm_head") { path } else { format!("model.{path}") }
 }
 
 impl<B: Backend> Decoder<B> {
-    /// The same decoder with its layers' weights in the dtype it computes in: as many bytes as that takes, and not to be trained.
+    /// The same decoder with its layers' weights cast to the compute dtype, for inference only.
     pub fn cast_weights(self) -> Self {
         let dtype = self.compute_dtype().dtype();
         self.with_projections(|weight| weight.cast(dtype))
     }
 
-    /// The same decoder, lowered, with its weights lying as products with few rows read them fastest, the unembedding beside it.
-    /// Where that makes a difference it is a copy of the weights.
+    /// The same decoder with weights cast as by [`Self::cast_weights`] and stored as [`pretransposed`], and its
+    /// unembedding stored so. On the CPU backend this is a copy of the weights.
     pub(crate) fn pretransposed(&self) -> (Self, Tensor<B, 2>) {
         (self.clone().cast_weights().with_projections(pretransposed), pretransposed(self.unembedding()))
     }

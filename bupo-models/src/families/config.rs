@@ -1,12 +1,13 @@
-//! A Hugging Face `config.json`, read field for field and checked before any weight is.
+//! A Hugging Face `config.json`, checked before any weight is read.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::raw_rope::{OuterFields, rope_config};
+use super::rope::RopeConfig;
 use crate::ModelError;
-use crate::decoder::{Llama3Scaling, RopeConfig};
 
-/// The decoder family a config names in `model_type`.
+/// The decoder family, `model_type` of the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// Qwen3: RMS norms on queries and keys.
@@ -15,9 +16,11 @@ pub enum Family {
     Qwen2,
     /// Llama 2 and 3.
     Llama,
+    /// Mistral without a sliding window.
+    Mistral,
 }
 
-/// What the decoder needs of a `config.json`. Sizes are counts, not bytes.
+/// The fields of a `config.json` that the decoder needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// The decoder family.
@@ -40,6 +43,8 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Rotary position embedding.
     pub rope: RopeConfig,
+    /// The longest sequence that the model is made for, in tokens; `None` if the config does not have it.
+    pub max_position_embeddings: Option<usize>,
     /// Whether the unembedding is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether queries, keys and values have biases.
@@ -48,7 +53,7 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Whether the feed-forward's projections have biases.
     pub mlp_bias: bool,
-    /// Ids that end a sequence, as the config has them (a generation config may name others).
+    /// Ids that end a sequence; those of a generation config come before them.
     pub eos_token_ids: Vec<u32>,
 }
 
@@ -56,7 +61,7 @@ impl ModelConfig {
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
-    /// If it is not such a file, contradicts itself, or asks for a feature the decoder does not have.
+    /// If the text cannot be parsed, contradicts itself, or asks for a feature that the decoder does not have.
     pub fn from_json(text: &str) -> Result<Self, ModelError> {
         let raw: RawConfig = serde_json::from_str(text).map_err(|error| ModelError::Config(error.to_string()))?;
         raw.check_supported()?;
@@ -88,9 +93,22 @@ impl ModelConfig {
             return Err(ModelError::Config(format!("head_dim {} is odd; rotary positions need pairs", self.head_dim)));
         }
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
-            return Err(ModelError::Config(format!("rms_norm_eps is {}", self.rms_norm_eps)));
+            return Err(ModelError::Config(format!("rms_norm_eps is {}; it must not be negative", self.rms_norm_eps)));
         }
-        Ok(())
+        if self.max_position_embeddings == Some(0) {
+            return Err(ModelError::Config("max_position_embeddings is 0".into()));
+        }
+        check_eos_token_ids(&self.eos_token_ids, self.vocab_size).map_err(ModelError::Config)
+    }
+}
+
+/// Checks that end-of-sequence ids are in a vocabulary.
+pub(crate) fn check_eos_token_ids(ids: &[u32], vocab_size: usize) -> Result<(), String> {
+    match ids.iter().find(|id| **id as usize >= vocab_size) {
+        Some(id) => Err(format!(
+            "eos_token_id {id} is outside the model's vocabulary of {vocab_size}; give the id of its end-of-sequence token"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -111,7 +129,7 @@ impl From<OneOrMany> for Vec<u32> {
     }
 }
 
-/// The fields as they stand in the file.
+/// The fields of the file.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "the fields of a model's config")]
 struct RawConfig {
@@ -132,6 +150,12 @@ struct RawConfig {
     rope_scaling: Option<Value>,
     rope_parameters: Option<Value>,
     partial_rotary_factor: Option<f64>,
+    max_position_embeddings: Option<usize>,
+    original_max_position_embeddings: Option<f64>,
+    /// `None` if it is missing, `Some(None)` if it is null.
+    #[serde(default, deserialize_with = "present")]
+    sliding_window: Option<Option<usize>>,
+    max_window_layers: Option<usize>,
     use_sliding_window: Option<bool>,
     layer_types: Option<Vec<String>>,
     num_experts: Option<Value>,
@@ -140,142 +164,113 @@ struct RawConfig {
     eos_token_id: Option<OneOrMany>,
 }
 
-/// `rope_parameters`, or the older `rope_scaling`.
-#[derive(Debug, Default, Deserialize)]
-struct RawRope {
-    rope_type: Option<String>,
-    /// The name `rope_type` had before; some files carry both.
-    #[serde(rename = "type")]
-    older_type: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-}
-
 impl RawConfig {
     fn family(&self) -> Result<Family, ModelError> {
         match self.model_type.as_deref() {
             Some("qwen3") => Ok(Family::Qwen3),
             Some("qwen2") => Ok(Family::Qwen2),
             Some("llama") => Ok(Family::Llama),
-            Some(other) => Err(unsupported(format!("model_type `{other}`"), "use a qwen3, qwen2 or llama checkpoint")),
-            None => Err(ModelError::Config("model_type is missing; it must be qwen3, qwen2 or llama".into())),
+            Some("mistral") => Ok(Family::Mistral),
+            Some(other) => {
+                Err(unsupported(format!("model_type `{other}`"), "use a qwen3, qwen2, llama or mistral checkpoint"))
+            }
+            None => Err(ModelError::Config("model_type is missing; it must be qwen3, qwen2, llama or mistral".into())),
         }
     }
 
     fn check_supported(&self) -> Result<(), ModelError> {
-        self.family()?;
+        let family = self.family()?;
         if self.num_experts.is_some() || self.num_local_experts.is_some() {
             return Err(unsupported("a mixture of experts".into(), "use a dense checkpoint"));
         }
         if self.quantization_config.is_some() {
             return Err(unsupported("quantization_config".into(), "use the f32, bf16 or f16 checkpoint"));
         }
-        if self.use_sliding_window == Some(true) {
-            return Err(unsupported(
-                "use_sliding_window = true".into(),
-                "every layer must attend to the whole sequence",
-            ));
-        }
-        if let Some(kind) = self.layer_types.iter().flatten().find(|kind| *kind != "full_attention") {
-            return Err(unsupported(format!("layer type `{kind}`"), "every layer must be full_attention"));
-        }
+        self.check_attention(family)?;
         match self.hidden_act.as_deref() {
             None | Some("silu" | "swish") => Ok(()),
-            Some(other) => Err(unsupported(format!("hidden_act `{other}`"), "the feed-forward is SwiGLU with silu")),
+            Some(other) => Err(unsupported(format!("hidden_act `{other}`"), "only silu is supported")),
         }
+    }
+
+    /// Checks that no layer has a sliding window, by the rules of transformers.
+    fn check_attention(&self, family: Family) -> Result<(), ModelError> {
+        let fix = "every layer must attend to the whole sequence";
+        // A Mistral config without the field has the default of 4096.
+        let window = self.sliding_window.unwrap_or((family == Family::Mistral).then_some(4096));
+        if family == Family::Mistral {
+            let what = |window| format!("sliding_window = {window}");
+            return window.map_or(Ok(()), |window| Err(unsupported(what(window), "it must be null")));
+        }
+        if let Some(types) = &self.layer_types {
+            let other = types.iter().find(|kind| *kind != "full_attention");
+            return other.map_or(Ok(()), |kind| Err(unsupported(format!("layer type `{kind}`"), fix)));
+        }
+        let switched_on = self.use_sliding_window == Some(true) && self.sliding_window != Some(None);
+        if switched_on && self.max_window_layers.unwrap_or(28) < self.num_hidden_layers {
+            return Err(unsupported("use_sliding_window = true".into(), fix));
+        }
+        Ok(())
     }
 
     fn resolve(self) -> Result<ModelConfig, ModelError> {
         let family = self.family()?;
-        let attention_bias = self.attention_bias.unwrap_or(false);
+        let attention_bias = matches!(family, Family::Qwen3 | Family::Llama) && self.attention_bias.unwrap_or(false);
+        let head_dim = self.head_dim.unwrap_or(match family {
+            Family::Qwen3 => 128,
+            _ => self.hidden_size / self.num_attention_heads.max(1),
+        });
         Ok(ModelConfig {
             family,
-            rope: self.rope()?,
+            rope: self.rope(head_dim)?,
+            max_position_embeddings: self.max_position_embeddings,
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
-            head_dim: self.head_dim.unwrap_or(match family {
-                Family::Qwen3 => 128,
-                _ => self.hidden_size / self.num_attention_heads.max(1),
-            }),
+            head_dim,
             rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             qkv_bias: family == Family::Qwen2 || attention_bias,
-            output_bias: family != Family::Qwen2 && attention_bias,
+            output_bias: attention_bias,
             mlp_bias: family == Family::Llama && self.mlp_bias.unwrap_or(false),
             eos_token_ids: self.eos_token_id.map(Vec::from).unwrap_or_default(),
         })
     }
 
-    fn rope(&self) -> Result<RopeConfig, ModelError> {
-        let raw = match (&self.rope_parameters, &self.rope_scaling) {
-            (Some(value), _) | (None, Some(value)) if !value.is_null() => serde_json::from_value(value.clone())
-                .map_err(|error| ModelError::Config(format!("rope_parameters / rope_scaling: {error}")))?,
-            _ => RawRope::default(),
+    fn rope(&self, head_dim: usize) -> Result<RopeConfig, ModelError> {
+        let outer = OuterFields {
+            rope_theta: self.rope_theta,
+            partial_rotary_factor: self.partial_rotary_factor,
+            max_position_embeddings: self.max_position_embeddings,
+            original_max_position_embeddings: self.original_max_position_embeddings,
+            head_dim,
         };
-        if let Some(factor) = raw.partial_rotary_factor.or(self.partial_rotary_factor).filter(|factor| *factor != 1.0) {
-            return Err(unsupported(format!("partial_rotary_factor = {factor}"), "whole heads are rotated"));
-        }
-        let theta = raw.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
-        if !(theta.is_finite() && theta > 0.0) {
-            return Err(ModelError::Config(format!("rope_theta is {theta}; it must be positive")));
-        }
-        if let (Some(new), Some(old)) = (&raw.rope_type, &raw.older_type)
-            && new != old
-        {
-            return Err(ModelError::Config(format!("the rope's rope_type is `{new}` and its type `{old}`")));
-        }
-        let scaling = match raw.rope_type.as_deref().or(raw.older_type.as_deref()) {
-            None | Some("default") => None,
-            Some("llama3") => Some(raw.llama3()?),
-            Some(other) => return Err(unsupported(format!("rope type `{other}`"), "use default or llama3")),
-        };
-        Ok(RopeConfig { theta, scaling })
+        rope_config(self.rope_scaling.as_ref(), self.rope_parameters.as_ref(), outer)
     }
 }
 
-impl RawRope {
-    fn llama3(&self) -> Result<Llama3Scaling, ModelError> {
-        let positive = |name: &str, value: Option<f64>| {
-            value
-                .filter(|value| value.is_finite() && *value > 0.0)
-                .ok_or_else(|| ModelError::Config(format!("llama3 rope scaling needs {name}, a positive number")))
-        };
-        let scaling = Llama3Scaling {
-            factor: positive("factor", self.factor)?,
-            low_freq_factor: positive("low_freq_factor", self.low_freq_factor)?,
-            high_freq_factor: positive("high_freq_factor", self.high_freq_factor)?,
-            original_max_position_embeddings: positive(
-                "original_max_position_embeddings",
-                self.original_max_position_embeddings,
-            )?,
-        };
-        if scaling.high_freq_factor <= scaling.low_freq_factor {
-            return Err(ModelError::Config("llama3 rope scaling: high_freq_factor must exceed low_freq_factor".into()));
-        }
-        Ok(scaling)
-    }
+/// A field that is there, null or not.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
-fn unsupported(what: String, mend: &str) -> ModelError {
-    ModelError::Unsupported { what, mend: mend.to_string() }
+fn unsupported(what: String, fix: &str) -> ModelError {
+    ModelError::Unsupported { what, fix: fix.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rope::RopeScaling;
     use super::*;
 
     fn config(extra: &str) -> Result<ModelConfig, ModelError> {
+        let family = if extra.contains("model_type") { "" } else { r#""model_type": "llama", "# };
         ModelConfig::from_json(&format!(
-            r#"{{"model_type": "llama", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16,
-                "num_hidden_layers": 2, "num_attention_heads": 4{extra}}}"#
+            r#"{{{family}"vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,
+                "num_attention_heads": 4{extra}}}"#
         ))
     }
 
@@ -287,30 +282,34 @@ mod tests {
     fn defaults_are_those_of_the_family() -> Result<(), ModelError> {
         let config = config("")?;
         assert_eq!((config.head_dim, config.num_key_value_heads), (2, 4));
-        assert_eq!(config.rope, RopeConfig { theta: 10_000.0, scaling: None });
+        assert_eq!(config.rope, RopeConfig { theta: 10_000.0, scaling: RopeScaling::Default });
+        assert_eq!(config.max_position_embeddings, None);
         assert!(!config.tie_word_embeddings && !config.qkv_bias);
         Ok(())
     }
 
     #[test]
-    fn both_rope_layouts_say_the_same() -> Result<(), ModelError> {
+    fn both_rope_layouts_are_read_alike() -> Result<(), ModelError> {
         let scaling = r#""rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 64"#;
         let old = config(&format!(r#", "rope_theta": 300.0, "rope_scaling": {{{scaling}}}"#))?;
         let new = config(&format!(r#", "rope_parameters": {{"rope_theta": 300.0, {scaling}}}"#))?;
         let both = config(&format!(r#", "rope_theta": 300.0, "rope_scaling": {{"type": "llama3", {scaling}}}"#))?;
         assert_eq!((&old.rope, &old.rope), (&new.rope, &both.rope));
-        assert!(old.rope.scaling.is_some());
+        assert!(matches!(old.rope.scaling, RopeScaling::Llama3(_)));
         Ok(())
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
+    fn unsupported_features_are_named() {
         for (extra, expected) in [
-            (r#", "rope_scaling": {"type": "yarn", "factor": 4.0}"#, "rope type `yarn`"),
-            (r#", "rope_parameters": {"rope_type": "dynamic"}"#, "rope type `dynamic`"),
-            (r#", "use_sliding_window": true, "sliding_window": 4"#, "use_sliding_window"),
+            (r#", "rope_scaling": {"type": "longrope", "factor": 4.0}"#, "rope type `longrope`"),
+            (r#", "use_sliding_window": true, "sliding_window": 4, "max_window_layers": 0"#, "use_sliding_window"),
+            (r#", "use_sliding_window": true, "max_window_layers": 1"#, "use_sliding_window"),
             (r#", "layer_types": ["full_attention", "sliding_attention"]"#, "sliding_attention"),
+            (r#", "model_type": "gemma2""#, "model_type `gemma2`"),
+            (r#", "model_type": "mistral", "sliding_window": 4096"#, "sliding_window = 4096"),
+            (r#", "model_type": "mistral""#, "sliding_window = 4096"),
             (r#", "num_local_experts": 8"#, "mixture of experts"),
             (r#", "hidden_act": "gelu""#, "hidden_act `gelu`"),
             (r#", "quantization_config": {}"#, "quantization_config"),
@@ -322,6 +321,46 @@ mod tests {
     }
 
     #[test]
+    fn sliding_windows_that_are_off_are_accepted() -> Result<(), ModelError> {
+        for extra in [
+            r#", "use_sliding_window": false, "sliding_window": 4"#,
+            r#", "use_sliding_window": true, "sliding_window": null"#,
+            r#", "use_sliding_window": true, "sliding_window": 4, "max_window_layers": 2"#,
+            r#", "use_sliding_window": true, "sliding_window": 4, "layer_types": ["full_attention", "full_attention"]"#,
+            r#", "model_type": "mistral", "sliding_window": null"#,
+            r#", "partial_rotary_factor": 1.0"#,
+        ] {
+            config(extra)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn attention_biases_depend_on_the_family() -> Result<(), ModelError> {
+        for (family, expected) in
+            [("llama", (true, true)), ("qwen3", (true, true)), ("qwen2", (true, false)), ("mistral", (false, false))]
+        {
+            let extra = format!(r#", "model_type": "{family}", "attention_bias": true, "sliding_window": null"#);
+            let config = config(&extra)?;
+            assert_eq!((config.qkv_bias, config.output_bias), expected, "{family}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn end_of_sequence_ids_can_be_absent_null_one_or_several() -> Result<(), ModelError> {
+        for (extra, expected) in [
+            ("", vec![]),
+            (r#", "eos_token_id": null"#, vec![]),
+            (r#", "eos_token_id": 9"#, vec![9]),
+            (r#", "eos_token_id": [2, 3]"#, vec![2, 3]),
+        ] {
+            assert_eq!(config(extra)?.eos_token_ids, expected);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         for (extra, expected) in [
             (r#", "num_key_value_heads": 3"#, "not a multiple"),
@@ -330,7 +369,14 @@ mod tests {
             (r#", "rope_theta": -1.0"#, "rope_theta"),
             (r#", "rope_scaling": {"rope_type": "default", "type": "llama3"}"#, "rope_type is `default`"),
             (r#", "eos_token_id": -1"#, "a token id or a list of token ids"),
+            (r#", "eos_token_id": 10"#, "eos_token_id 10 is outside the model's vocabulary of 10"),
+            (r#", "eos_token_id": [2, 11]"#, "eos_token_id 11"),
+            (r#", "max_position_embeddings": 0"#, "max_position_embeddings is 0"),
             (r#", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}"#, "low_freq_factor"),
+            (r#", "rope_scaling": {"rope_type": "linear"}"#, "linear rope scaling needs factor"),
+            (r#", "rope_scaling": {"rope_type": "linear", "factor": 0.5}"#, "factor is 0.5; it must be at least 1"),
+            (r#", "rope_scaling": {"type": "dynamic", "factor": 2.0}"#, "needs max_position_embeddings"),
+            (r#", "rope_scaling": {"type": "yarn", "factor": 2.0}"#, "needs original_max_position_embeddings"),
         ] {
             let message = message(extra);
             assert!(message.contains(expected), "{message}");

@@ -1,8 +1,11 @@
-//! What is specific to each decoder family: which `config.json` it has, and how many parameters.
+//! Decoder families: their `config.json`, rotary embeddings and parameter counts.
 
 mod config;
 mod num_params;
+mod raw_rope;
+mod rope;
 
-pub(crate) use config::OneOrMany;
 pub use config::{Family, ModelConfig};
+pub(crate) use config::{OneOrMany, check_eos_token_ids};
 pub use num_params::{embedding_params, layer_params, num_params};
+pub use rope::{Llama3Scaling, RopeConfig, RopeScaling, YarnScaling};

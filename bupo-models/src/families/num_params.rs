@@ -1,4 +1,4 @@
-//! Parameter counts, from a config alone.
+//! Parameter counts of a config.
 
 use super::config::{Family, ModelConfig};
 
@@ -7,7 +7,7 @@ pub fn num_params(config: &ModelConfig) -> u64 {
     embedding_params(config) + config.num_hidden_layers as u64 * layer_params(config) + config.hidden_size as u64
 }
 
-/// The embedding's parameters, and the unembedding's where the two are not tied.
+/// The parameters of the embedding, and of the unembedding if the two are not tied.
 pub fn embedding_params(config: &ModelConfig) -> u64 {
     let matrices = if config.tie_word_embeddings { 1 } else { 2 };
     matrices * config.vocab_size as u64 * config.hidden_size as u64

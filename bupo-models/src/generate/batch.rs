@@ -1,4 +1,4 @@
-//! Continuous batching: rows that are done make room for prompts that wait.
+//! Continuous batching: waiting prompts take the places of finished rows.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,18 +9,20 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::stop::StopStrings;
 use super::{GenerateOptions, Response, padded_tokens};
 use crate::{Decoder, ModelError};
 
-/// Prompt tokens run at once, padding included.
+/// The largest number of prompt tokens, padding included, in one prefill pass.
 pub const PREFILL_TOKENS: usize = 1 << 13;
 
-/// The rows being generated, those that wait, and those that are done.
+/// The rows being generated, the waiting prompts, and the responses.
 pub(super) struct Batch<'a, B: Backend> {
     decoder: &'a Decoder<B>,
     unembedding: Tensor<B, 2>,
     options: &'a GenerateOptions,
     prompts: &'a [Vec<u32>],
+    stop: Option<StopStrings<'a>>,
     waiting: VecDeque<usize>,
     rows: Vec<Row>,
     cache: KvCache<B>,
@@ -28,10 +30,12 @@ pub(super) struct Batch<'a, B: Backend> {
 }
 
 struct Row {
-    /// Which prompt it continues, and whose response it writes.
+    /// The index of its prompt and response.
     prompt: usize,
     newest: u32,
     rng: ChaCha8Rng,
+    /// The tokens of the prompt and the response, if sampling depends on them.
+    history: Vec<u32>,
     done: bool,
 }
 
@@ -41,6 +45,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         unembedding: Tensor<B, 2>,
         prompts: &'a [Vec<u32>],
         options: &'a GenerateOptions,
+        stop: Option<StopStrings<'a>>,
     ) -> Result<Self, ModelError> {
         let depth = options.site.depth(decoder.num_layers())?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
@@ -51,6 +56,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             unembedding,
             options,
             prompts,
+            stop,
             waiting: (0..prompts.len()).collect(),
             rows: Vec::with_capacity(room.rows),
             cache: KvCache::new(depth, room),
@@ -72,8 +78,8 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
     }
 
-    /// Leaves finished rows out: at once where that costs nothing or a waiting prompt can have their place, else once they
-    /// are a quarter.
+    /// Removes finished rows: as soon as there are some if that is free, as soon as enough waiting prompts can take
+    /// their places, or once they are a quarter of all.
     fn evict_finished(&mut self) {
         let done = self.rows.iter().filter(|row| row.done).count();
         let enough = if self.cache.keeps_in_place() {
@@ -86,12 +92,12 @@ impl<'a, B: Backend> Batch<'a, B> {
         if done == 0 || done < enough {
             return;
         }
-        let going: Vec<usize> = (0..self.rows.len()).filter(|row| !self.rows[*row].done).collect();
-        self.cache.keep(&going);
+        let unfinished: Vec<usize> = (0..self.rows.len()).filter(|row| !self.rows[*row].done).collect();
+        self.cache.keep(&unfinished);
         self.rows.retain(|row| !row.done);
     }
 
-    /// How many prompts make a pass of their own worth while.
+    /// How many waiting prompts are worth a prefill pass.
     fn worth_admitting(&self) -> usize {
         (self.room() / 8).clamp(1, self.waiting.len().max(1))
     }
@@ -100,7 +106,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.options.batch.max(1)
     }
 
-    /// Runs waiting prompts, each distinct one once, and samples the first token of their responses.
+    /// Prefills waiting prompts, each distinct one once, and samples the first tokens of their responses.
     fn admit(&mut self) -> Result<(), ModelError> {
         let free = self.room() - self.rows.len();
         if self.waiting.is_empty() || free < self.worth_admitting() {
@@ -153,17 +159,21 @@ impl<'a, B: Backend> Batch<'a, B> {
         let mut rngs: Vec<Vec<ChaCha8Rng>> =
             members.iter().map(|members| members.iter().map(|prompt| self.row_rng(*prompt)).collect()).collect();
         let policy = InternalPolicy::new(states, self.unembedding.clone());
-        let sampled: Vec<Vec<Sampled>> = if self.options.temperature == 0.0 {
-            policy.greedy()?.into_iter().zip(members).map(|(best, members)| vec![best; members.len()]).collect()
+        let histories: Vec<&[u32]> = distinct.iter().map(Vec::as_slice).collect();
+        let sampled = if self.options.temperature == 0.0 {
+            let best = self.greedy(&policy, &histories)?;
+            best.into_iter().zip(members).map(|(best, members)| vec![best; members.len()]).collect()
         } else {
             let uniforms: Vec<Vec<f64>> =
                 rngs.iter_mut().map(|rngs| rngs.iter_mut().map(|rng| rng.random()).collect()).collect();
-            policy.with_temperature(self.options.temperature).sample_several(&uniforms)?
+            self.sample(policy, &uniforms, &histories)?
         };
+        let penalized = self.options.sampling.repetition_penalty != 1.0;
         for ((members, rngs), sampled) in members.iter().zip(rngs).zip(sampled) {
             for ((prompt, rng), sampled) in members.iter().zip(rngs).zip(sampled) {
-                self.rows.push(Row { prompt: *prompt, newest: 0, rng, done: false });
-                self.record(self.rows.len() - 1, &sampled);
+                let history = if penalized { self.prompts[*prompt].clone() } else { Vec::new() };
+                self.rows.push(Row { prompt: *prompt, newest: 0, rng, history, done: false });
+                self.record(self.rows.len() - 1, &sampled)?;
             }
         }
         Ok(())
@@ -182,30 +192,65 @@ impl<'a, B: Backend> Batch<'a, B> {
         }
         self.cache.advance();
         let policy = InternalPolicy::new(states, self.unembedding.clone());
-        let sampled = if self.options.temperature == 0.0 {
-            policy.greedy()?
+        let uniforms: Vec<Vec<f64>> = if self.options.temperature == 0.0 {
+            Vec::new()
         } else {
-            let uniforms: Vec<f64> = self.rows.iter_mut().map(|row| row.rng.random()).collect();
-            policy.with_temperature(self.options.temperature).sample(&uniforms)?
+            self.rows.iter_mut().map(|row| vec![row.rng.random()]).collect()
         };
-        sampled.iter().enumerate().for_each(|(row, sampled)| self.record(row, sampled));
-        Ok(())
+        let histories: Vec<&[u32]> = self.rows.iter().map(|row| row.history.as_slice()).collect();
+        let sampled = if self.options.temperature == 0.0 {
+            self.greedy(&policy, &histories)?
+        } else {
+            self.sample(policy, &uniforms, &histories)?.into_iter().flatten().collect()
+        };
+        sampled.iter().enumerate().try_for_each(|(row, sampled)| self.record(row, sampled))
     }
 
-    fn record(&mut self, row: usize, sampled: &Sampled) {
+    /// The most probable token of each state.
+    fn greedy(&self, policy: &InternalPolicy<B>, histories: &[&[u32]]) -> Result<Vec<Sampled>, ModelError> {
+        let params = &self.options.sampling;
+        if params.repetition_penalty == 1.0 {
+            return Ok(policy.greedy()?);
+        }
+        Ok(policy.greedy_restricted(params, histories)?)
+    }
+
+    /// One token for each uniform of each state.
+    fn sample(
+        &self,
+        policy: InternalPolicy<B>,
+        uniforms: &[Vec<f64>],
+        histories: &[&[u32]],
+    ) -> Result<Vec<Vec<Sampled>>, ModelError> {
+        let policy = policy.with_temperature(self.options.temperature);
+        let params = &self.options.sampling;
+        if params.is_active() {
+            return Ok(policy.sample_restricted(uniforms, params, histories)?);
+        }
+        Ok(policy.sample_several(uniforms)?)
+    }
+
+    fn record(&mut self, row: usize, sampled: &Sampled) -> Result<(), ModelError> {
         let row = &mut self.rows[row];
         row.newest = sampled.token;
         if row.done {
-            return;
+            return Ok(());
+        }
+        if !row.history.is_empty() {
+            row.history.push(sampled.token);
         }
         let response = &mut self.responses[row.prompt];
         response.tokens.push(sampled.token);
         response.log_probs.push(sampled.log_prob);
         response.finished = self.options.eos_token_ids.contains(&sampled.token);
+        if let Some(stop) = self.stop.filter(|_| !response.finished) {
+            response.finished = stop.stops(&response.tokens)?;
+        }
         row.done = response.finished || response.tokens.len() == self.options.max_new_tokens;
+        Ok(())
     }
 
-    /// The random stream of one row, whatever is generated beside it.
+    /// The random stream of one row, which does not depend on the batch.
     fn row_rng(&self, prompt: usize) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
         rng.set_stream((self.options.first_row + prompt) as u64);

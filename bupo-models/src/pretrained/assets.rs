@@ -1,17 +1,17 @@
-//! What belongs to a model beside its weights: kept from loading to saving, whatever becomes of the folder between.
+//! A model's files other than its weights, read when it is loaded and written when it is saved.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::ModelFiles;
-use super::write::{SaveDtype, write};
+use super::files::{BYTE_ORDER_MARK, ModelFiles, write};
+use super::save_dtype::SaveDtype;
 use crate::ModelError;
 
 const CONFIG: &str = "config.json";
 
-/// Files saved as they were loaded.
+/// Files that are saved byte for byte as they were loaded.
 const FILES: [&str; 10] = [
     "generation_config.json",
     "tokenizer.json",
@@ -35,10 +35,10 @@ pub struct ModelAssets {
 }
 
 impl ModelAssets {
-    /// Reads the files there are beside the weights.
+    /// Reads the config and the other files that are present.
     ///
     /// # Errors
-    /// If there is no config, or a file cannot be read.
+    /// If the config is missing or a file cannot be read.
     pub fn read(files: &ModelFiles) -> Result<Self, ModelError> {
         let present = FILES.into_iter().filter(|name| files.has(name));
         Ok(Self {
@@ -48,12 +48,12 @@ impl ModelAssets {
         })
     }
 
-    /// The same, of weights that are stored in these dtypes.
+    /// The same assets, for weights that are stored in these dtypes.
     pub(super) fn with_dtypes(self, dtypes: BTreeMap<String, SaveDtype>) -> Self {
         Self { dtypes, ..self }
     }
 
-    /// Writes them into a folder; the config says the dtype the weights are in, where that has changed.
+    /// Writes the files into a folder; with a `dtype`, the config is given that dtype.
     pub(super) fn write(&self, folder: &Path, dtype: Option<SaveDtype>) -> Result<(), ModelError> {
         match dtype {
             None => write(folder, CONFIG, &self.config)?,
@@ -62,9 +62,10 @@ impl ModelAssets {
         self.files.iter().try_for_each(|(name, bytes)| write(folder, name, bytes))
     }
 
-    /// The config, saying the dtype under whichever name it has it.
+    /// The config with another dtype, in `dtype` or the older `torch_dtype`, whichever field it has.
     fn config_with_dtype(&self, folder: &Path, dtype: SaveDtype) -> Result<String, ModelError> {
-        let mut config: Value = serde_json::from_slice(&self.config).map_err(ModelError::json(&folder.join(CONFIG)))?;
+        let bytes = self.config.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(&self.config);
+        let mut config: Value = serde_json::from_slice(bytes).map_err(ModelError::json(&folder.join(CONFIG)))?;
         if let Some(fields) = config.as_object_mut() {
             let name = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
             fields.insert(name.to_string(), dtype.torch_name().into());

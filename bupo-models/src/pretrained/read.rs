@@ -1,4 +1,4 @@
-//! Weights from safetensors files, checked against the config before they are read.
+//! Weights of safetensors files, checked against the config before they are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, SeekFrom};
@@ -10,24 +10,33 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
-use super::files::ReadSeek;
-use super::{ModelFiles, SaveDtype};
+use super::files::{ModelFiles, ReadSeek};
+use super::save_dtype::SaveDtype;
 use crate::decoder::ParamSource;
 use crate::families::ModelConfig;
 use crate::{Decoder, ModelError};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
+const EMBEDDING: &str = "model.embed_tokens.weight";
 const UNEMBEDDING: &str = "lm_head.weight";
-/// The longest header a safetensors file may have.
+/// The longest header that the safetensors format allows.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The tensors of a checkpoint, read one at a time so that loading holds little beyond the model itself.
+/// The dtype that a model folder's embedding is stored in.
+///
+/// # Errors
+/// If the headers of the weight files cannot be read.
+pub fn stored_dtype<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<SaveDtype, ModelError> {
+    let stored = WeightSource::<B>::open(files, device.clone())?.dtypes();
+    Ok(stored.get(EMBEDDING).copied().unwrap_or(SaveDtype::F32))
+}
+
+/// The tensors of a checkpoint, read one at a time so that loading needs little memory beyond the model.
 pub(super) struct WeightSource<B: Backend> {
     place: PathBuf,
     shards: Vec<Shard>,
-    /// Which shard has a tensor.
+    /// The shard of each tensor.
     places: BTreeMap<String, usize>,
     device: B::Device,
 }
@@ -79,7 +88,7 @@ impl<B: Backend> WeightSource<B> {
             shards.push(shard);
         }
         if let Some((tensor, shard)) = index.weight_map.iter().find(|(tensor, _)| !places.contains_key(*tensor)) {
-            return Err(wrong(format!("tensor `{tensor}` is not in shard {shard}, where the index says it is")));
+            return Err(wrong(format!("tensor `{tensor}` is not in shard {shard}, where the index lists it")));
         }
         Ok(Self { place, shards, places, device })
     }
@@ -88,7 +97,7 @@ impl<B: Backend> WeightSource<B> {
     pub(super) fn check_headers(&self, config: &ModelConfig) -> Result<(), ModelError> {
         let mut headers = Headers { source: self, wanted: BTreeSet::new() };
         Decoder::<B>::build(config, &mut headers)?;
-        // Older Llama checkpoints store the rotary frequencies, which the config gives.
+        // Older Llama checkpoints store the rotary frequencies, which follow from the config.
         let known = |name: &str| {
             headers.wanted.contains(name)
                 || (config.tie_word_embeddings && name == UNEMBEDDING)
@@ -103,7 +112,7 @@ impl<B: Backend> WeightSource<B> {
         }
     }
 
-    /// Some checkpoints store a tied unembedding all the same; it must then be the embedding.
+    /// Checks that a stored unembedding equals the embedding if the config ties them.
     pub(super) fn check_tied(&mut self, config: &ModelConfig) -> Result<(), ModelError> {
         let shape = [config.vocab_size, config.hidden_size];
         if config.tie_word_embeddings
@@ -117,7 +126,7 @@ impl<B: Backend> WeightSource<B> {
         Ok(())
     }
 
-    /// The dtypes the tensors are stored in.
+    /// The dtype that each tensor is stored in.
     pub(super) fn dtypes(&self) -> BTreeMap<String, SaveDtype> {
         let dtype = |name: &String| match self.info(name)?.dtype {
             Dtype::BF16 => Some(SaveDtype::Bf16),
@@ -132,11 +141,11 @@ impl<B: Backend> WeightSource<B> {
     }
 
     fn checked_info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo, ModelError> {
-        let info = self.info(name).ok_or_else(|| {
-            self.wrong(format!("tensor `{name}` is missing; config.json asks for it with shape {shape:?}"))
-        })?;
+        let info = self
+            .info(name)
+            .ok_or_else(|| self.wrong(format!("tensor `{name}` is missing; by config.json it has shape {shape:?}")))?;
         if info.shape != shape {
-            let reason = format!("tensor `{name}` has shape {:?}, but config.json asks for {shape:?}", info.shape);
+            let reason = format!("tensor `{name}` has shape {:?}, but by config.json it has {shape:?}", info.shape);
             return Err(self.wrong(reason));
         }
         if !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
@@ -161,7 +170,7 @@ impl<B: Backend> WeightSource<B> {
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => Err(ModelError::Weights {
                 place: shard.path.clone(),
-                reason: format!("tensor `{name}` holds {} at element {index}; weights must be finite", values[index]),
+                reason: format!("tensor `{name}` has {} at element {index}; weights must be finite", values[index]),
             }),
             None => Ok(values),
         }
@@ -174,7 +183,7 @@ impl<B: Backend> ParamSource<B> for WeightSource<B> {
     }
 }
 
-/// A source that checks the headers and gives a placeholder for every parameter.
+/// A source that checks the headers and returns a placeholder for every parameter.
 struct Headers<'a, B: Backend> {
     source: &'a WeightSource<B>,
     wanted: BTreeSet<String>,
@@ -199,7 +208,8 @@ impl Shard {
         reader.read_exact(&mut length).map_err(|_| damaged(format!("it has {size} bytes, too few for a header")))?;
         let length = u64::from_le_bytes(length);
         if length > MAX_HEADER || length + 8 > size {
-            return Err(damaged(format!("its header claims {length} bytes and the file has {size}")));
+            files.check_lfs_pointer(name, &files.head(name, 64)?)?;
+            return Err(damaged(format!("its header length is {length} bytes, but the file has {size}")));
         }
         let mut header = vec![0; length as usize];
         reader.read_exact(&mut header).map_err(ModelError::io("read", &path))?;
@@ -207,7 +217,7 @@ impl Shard {
         let (wanted, found) = (metadata.data_len() as u64, size - 8 - length);
         if wanted != found {
             return Err(damaged(format!(
-                "its header describes {wanted} bytes of tensors and the file has {found}; it may be truncated"
+                "its header describes {wanted} bytes of tensors, but the file has {found}; download or copy it again"
             )));
         }
         Ok(Self { path, reader, metadata, data_start: 8 + length })
@@ -226,7 +236,7 @@ fn no_weights(files: &ModelFiles) -> ModelError {
     let others = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "model.pt"];
     let reason = match others.iter().find(|name| files.has(name)) {
         Some(name) => format!(
-            "has {name} but no {SINGLE}; pickled weights can run code and are not read: save the model as safetensors"
+            "has {name} but no {SINGLE}; pickled weights can run code when they are read: save the model as safetensors"
         ),
         None => format!("has neither {SINGLE} nor {INDEX}"),
     };

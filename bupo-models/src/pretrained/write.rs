@@ -1,40 +1,28 @@
-//! Saving a model as a folder transformers loads.
+//! Saving a model as a folder that transformers loads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
 use std::path::Path;
-use std::str::FromStr;
 
 use burn::tensor::TensorData;
 use burn::tensor::backend::Backend;
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ModelAssets;
+use super::assets::ModelAssets;
+use super::files::write;
+use super::save_dtype::SaveDtype;
 use crate::decoder::{NamedTensor, named_tensors};
 use crate::{Decoder, ModelError};
-
-/// The dtype weights are stored in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SaveDtype {
-    /// 32-bit floats, exactly what was trained.
-    F32,
-    /// bfloat16, rounded to nearest.
-    Bf16,
-    /// half precision, rounded to nearest.
-    F16,
-}
 
 /// How to save.
 #[derive(Debug, Clone, Copy)]
 pub struct SaveOptions {
-    /// The dtype of every tensor; nothing for the one each was loaded from.
+    /// The dtype of every tensor; `None` for the one it was loaded from.
     pub dtype: Option<SaveDtype>,
-    /// Tensors beyond this many bytes go to a further shard.
+    /// The largest shard in bytes, unless a single tensor is larger.
     pub max_shard_bytes: usize,
 }
 
@@ -44,10 +32,10 @@ impl Default for SaveOptions {
     }
 }
 
-/// Saves a decoder into `folder`, which is made if missing, with the assets of the model it came from.
+/// Saves a decoder into `folder`, which is created if it is missing, with the assets of the model it came from.
 ///
 /// # Errors
-/// If something cannot be written.
+/// If a file cannot be written.
 pub fn save_checkpoint<B: Backend>(
     folder: &Path,
     decoder: &Decoder<B>,
@@ -57,10 +45,10 @@ pub fn save_checkpoint<B: Backend>(
     save_tensors(folder, named_tensors(decoder), assets, options)
 }
 
-/// Saves a decoder's parameters as [`save_checkpoint`] does, once they are on the host.
+/// [`save_checkpoint`] for parameters that have been read back to the host.
 ///
 /// # Errors
-/// If something cannot be written.
+/// If a file cannot be written.
 pub fn save_tensors(
     folder: &Path,
     tensors: Vec<NamedTensor>,
@@ -113,11 +101,10 @@ fn split(tensors: Vec<(SaveDtype, NamedTensor)>, max_shard_bytes: usize) -> Vec<
     shards
 }
 
-/// Writes tensors as one safetensors file, under another name first: what stood at `path` stays until all is written.
-/// A link is followed.
+/// Writes tensors as one safetensors file, replacing `path` only once all is written. A symbolic link is followed.
 ///
 /// # Errors
-/// If the file cannot be written, or what stands there is not a plain file: a device would be replaced by one.
+/// If the file cannot be written, or `path` exists and is not a plain file.
 pub fn write_safetensors(path: &Path, tensors: &[StoredTensor]) -> Result<(), ModelError> {
     if path.exists() && !path.is_file() {
         let source = std::io::Error::other("it exists and is not a plain file");
@@ -134,16 +121,16 @@ pub fn write_safetensors(path: &Path, tensors: &[StoredTensor]) -> Result<(), Mo
         .map(|tensor| Ok((&tensor.name, TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    // transformers refuses a file that does not say which framework's layout it has.
+    // transformers refuses a file without the format.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    // The file it makes is the owner's alone; a plain file's permissions are what a user expects.
+    // safetensors creates the file readable by its owner only; give it the permissions of an ordinary new file.
     let plain = OpenOptions::new().create(true).append(true).open(path).and_then(|file| file.metadata());
     let permissions = plain.map_err(ModelError::io("write", path))?.permissions();
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(failed)?;
     fs::set_permissions(path, permissions).map_err(ModelError::io("write", path))
 }
 
-/// A tensor in the bytes it is stored in.
+/// A tensor as it is stored.
 #[derive(Debug, Clone)]
 pub struct StoredTensor {
     name: String,
@@ -153,7 +140,7 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// Converts values to a dtype.
+    /// Converts values to `dtype`.
     pub fn new(name: String, data: &TensorData, dtype: SaveDtype) -> Self {
         let shape = data.shape.to_vec();
         let values = data.iter::<f32>();
@@ -164,40 +151,4 @@ impl StoredTensor {
         };
         Self { name, dtype, shape, bytes }
     }
-}
-
-impl FromStr for SaveDtype {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            "f16" => Ok(Self::F16),
-            _ => Err(format!("unknown dtype `{text}`: write f32, bf16 or f16")),
-        }
-    }
-}
-
-impl SaveDtype {
-    /// Bytes of an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 | Self::F16 => 2,
-        }
-    }
-
-    pub(super) fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::Bf16 => "bfloat16",
-            Self::F16 => "float16",
-        }
-    }
-}
-
-pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
-    let path = folder.join(name);
-    fs::write(&path, bytes).map_err(ModelError::io("write", &path))
 }

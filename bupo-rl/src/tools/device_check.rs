@@ -118,6 +118,7 @@ impl DeviceNumbers {
                 site,
                 norm,
                 temperature,
+                sampling: Default::default(),
                 max_new_tokens: 8,
                 eos_token_ids: vec![7],
                 seed: SEED,

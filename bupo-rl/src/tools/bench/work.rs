@@ -61,6 +61,7 @@ impl<B: Backend> Work<B> {
                     site: PolicySite::Full,
                     norm: Norm::None,
                     temperature: 1.0,
+                    sampling: Default::default(),
                     max_new_tokens: self.spec.new,
                     eos_token_ids: Vec::new(),
                     seed: 0,
