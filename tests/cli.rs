@@ -476,3 +476,53 @@ fn bench_reports_throughput_roofline_and_profile() {
     assert!(fail(&["bench", "--shape", text(&shape), "--layer", "99"]).contains("layer 99"));
     assert!(fail(&["bench", "--shape", text(&shape), "--batch", "0"]).contains("at least 1"));
 }
+
+#[test]
+fn generate_restricts_sampling_and_stops_at_texts() {
+    let sample = |more: &[&str]| {
+        let args = ["generate", "--prompt", "7+5=", "--max-new-tokens", "8", "--ignore-eos", "--temperature", "2"];
+        succeed(&[&args[..], more].concat())
+    };
+    let greedy =
+        succeed(&["generate", "--prompt", "7+5=", "--max-new-tokens", "8", "--ignore-eos", "--temperature", "0"]);
+    assert_ne!(sample(&[]), greedy);
+    for restriction in [["--top-k", "1"], ["--top-p", "1e-9"], ["--min-p", "1"]] {
+        assert_eq!(sample(&restriction), greedy, "{restriction:?}");
+    }
+    assert_ne!(sample(&["--top-k", "1", "--repetition-penalty", "100"]), greedy);
+    for (option, value) in [("--top-p", "0"), ("--min-p", "2"), ("--repetition-penalty", "0")] {
+        assert!(fail(&["generate", "--prompt", "1", option, value]).contains(&option[2..].replace('-', "_")));
+    }
+    let response = &greedy.trim_end()["7+5=".len()..];
+    let stop = &response[1..2];
+    let end = response.find(stop).unwrap();
+    assert_eq!(sample(&["--top-k", "1", "--stop", stop]).trim_end(), format!("7+5={}", &response[..end]));
+    assert!(fail(&["generate", "--prompt", "1", "--stop", ""]).contains("stop"));
+}
+
+#[test]
+fn recommended_sampling_and_the_position_limit_come_from_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/arithmetic-1m");
+    for entry in fs::read_dir(embedded).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::copy(&entry, folder.path().join(entry.file_name().unwrap())).unwrap();
+    }
+    let edit = |file: &str, changes: &[(&str, Value)]| {
+        let path = folder.path().join(file);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        changes.iter().for_each(|(key, value)| json[*key] = value.clone());
+        fs::write(&path, json.to_string()).unwrap();
+    };
+    edit("generation_config.json", &[("top_k", json!(1)), ("temperature", json!(3.0))]);
+    edit("config.json", &[("max_position_embeddings", json!(12))]);
+    let args =
+        ["generate", "--model", text(folder.path()), "--prompt", "7+5=", "--max-new-tokens", "8", "--ignore-eos"];
+    let greedy = succeed(&[&args[..], &["--temperature", "0"]].concat());
+    assert_eq!(succeed(&[&args[..], &["--recommended-sampling"]].concat()), greedy);
+    assert_ne!(succeed(&[&args[..], &["--recommended-sampling", "--top-k", "0"]].concat()), greedy);
+    let stderr = |args: &[&str]| String::from_utf8(program::bupo(args).stderr).unwrap();
+    assert_eq!(stderr(&args), "");
+    let longer = [&args[..6], &["9"]].concat();
+    let warning = stderr(&longer);
+    assert!(warning.contains("13 tokens") && warning.contains("supports 12"), "{warning}");
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
-use bupo_models::{DtypeChoice, LoadedModel, ModelError, ModelFiles, load_model};
+use bupo_models::{DtypeChoice, LoadedModel, ModelConfig, ModelError, ModelFiles, load_model};
 use burn::tensor::backend::Backend;
 
 use crate::embedded::EMBEDDED;
@@ -24,6 +24,16 @@ pub fn model_files(model: Option<&str>, wanted: Wanted) -> Result<ModelFiles, Cl
     let settings = HubSettings::from_env().map_err(ModelError::from)?;
     let fetched = fetch(&id, wanted, &settings, &mut FetchScreen::default()).map_err(ModelError::from)?;
     Ok(ModelFiles::folder(&fetched)?)
+}
+
+/// Warns of sequences that are longer than the model supports.
+pub fn warn_of_positions(config: &ModelConfig, tokens: usize) {
+    if let Some(limit) = config.max_position_embeddings.filter(|limit| tokens > *limit) {
+        eprintln!(
+            "warning: sequences can have {tokens} tokens, but the model supports {limit} (max_position_embeddings); longer ones give \
+             unreliable results"
+        );
+    }
 }
 
 /// Loads a model for inference: the layers' weights are kept only in the compute dtype.

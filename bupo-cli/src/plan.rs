@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use crate::backend::{DeviceChoice, device_name, memory};
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::CliError;
-use crate::model::model_files;
+use crate::model::{model_files, warn_of_positions};
 
 /// The share of the free memory that a run may take by the estimate. The rest is for what the estimate leaves out and for other
 /// processes.
@@ -23,6 +23,11 @@ pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u6
     limit.map(|limit| limit.as_u64()).or_else(|| memory(device).map(|memory| usable(memory.free)))
 }
 
+/// The maximum length of prompt and response together, in tokens.
+pub fn max_tokens(config: &TrainConfig) -> usize {
+    config.data.max_prompt_tokens + config.rollout.max_new_tokens
+}
+
 /// Prints the plan of a run on a device.
 ///
 /// # Errors
@@ -30,6 +35,7 @@ pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u6
 pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<ByteSize>) -> Result<(), CliError> {
     print_files(config);
     let model = load_config(&model_files(config.model.as_deref(), Wanted::Config)?)?;
+    warn_of_positions(&model, max_tokens(config));
     let plan = RunPlan::new(config, &model)?;
     let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
     outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));

@@ -6,7 +6,7 @@ use bupo_core::PolicySite;
 use clap::Args;
 
 use super::model::{ModelArgs, PolicyArgs};
-use super::sampling::SamplingArgs;
+use super::sampling::{RestrictionArgs, SamplingArgs};
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("input").required(true))]
@@ -26,6 +26,8 @@ pub struct GenerateArgs {
     pub compare: Vec<PolicySite>,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub restrictions: RestrictionArgs,
     /// Maximum response length in tokens
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub max_new_tokens: usize,

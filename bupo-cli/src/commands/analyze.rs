@@ -21,7 +21,7 @@ use crate::backend::{Job, resolve, run_on};
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::CliError;
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{load_for_inference, model_files};
+use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_analysis};
 
 /// Responses per model that the page shows token by token.
@@ -120,6 +120,7 @@ impl Subject {
         if let Some(path) = &args.completions {
             check_tokens_of(path, tokenizer.as_ref(), &eos, &name, &args.model)?;
         }
+        warn_of_positions(&config, source.max_tokens(args));
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
         Ok(Self { name, files, config, tokenizer, source, layers })
     }

@@ -18,7 +18,7 @@ use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::free_folder;
 use crate::grading::{rewards, warn_of_failures};
-use crate::model::{load_for_inference, model_files};
+use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_results};
 
 pub fn run(args: &EvalArgs) -> Result<(), CliError> {
@@ -43,8 +43,9 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     };
     let date = renderer.date();
     let benchmarks = read_benchmarks(args, &renderer)?;
-    let num_layers = bupo_models::pretrained::load_config(&files)?.num_hidden_layers;
-    args.policy.policy.depth(num_layers).map_err(bupo_models::ModelError::from)?;
+    let config = bupo_models::pretrained::load_config(&files)?;
+    warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
+    args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
     let (folder, results) =
         run_on(device, Eval { args, files, benchmarks: &benchmarks, date, grader: &grader, out: &out })?;
     print_results(&results, &args.rule.to_string());
@@ -103,7 +104,7 @@ fn sampling(args: &EvalArgs) -> Sampling {
         site: args.policy.policy,
         norm: args.policy.norm.norm,
         samples: args.samples,
-        temperature: args.sampling.temperature,
+        temperature: args.sampling.temperature(),
         max_new_tokens: args.max_new_tokens,
         batch: args.batch,
         seed: args.sampling.seed,
@@ -137,6 +138,12 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
     Ok(benchmarks)
 }
 
+/// The length of the longest prompt in tokens.
+fn longest(benchmarks: &[Benchmark]) -> usize {
+    let questions = benchmarks.iter().flat_map(|benchmark| &benchmark.questions);
+    questions.map(|question| question.tokens.len()).max().unwrap_or(0)
+}
+
 /// The options that two evaluations must share for one to resume the other.
 fn settings(args: &EvalArgs, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> serde_json::Value {
     let files: Vec<String> = args.data.iter().map(|path| absolute(path).display().to_string()).collect();
@@ -149,7 +156,7 @@ fn settings(args: &EvalArgs, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> s
         "policy": args.policy.policy.to_string(),
         "norm": args.policy.norm.norm.to_string(),
         "rule": args.rule.to_string(),
-        "temperature": args.sampling.temperature,
+        "temperature": args.sampling.temperature(),
         "max_new_tokens": args.max_new_tokens,
         "max_prompt_tokens": args.prompts.max_prompt_tokens,
         "overlong": format!("{:?}", args.prompts.overlong),

@@ -2,8 +2,10 @@
 
 use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::pretrained::{load_config, load_eos_token_ids};
-use bupo_models::{DtypeChoice, GenerateOptions, ModelFiles, Response, TextTokenizer, generate};
+use bupo_models::pretrained::{RecommendedSampling, load_config, load_eos_token_ids, load_recommended_sampling};
+use bupo_models::{
+    DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_until,
+};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
@@ -12,7 +14,7 @@ use crate::args::GenerateArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::{check_writable, read_tokens};
-use crate::model::{load_for_inference, model_files};
+use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{columns, terminal_width};
 
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
@@ -32,28 +34,35 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         return Err(CliError::Message("there are no prompts; give at least one row of tokens".into()));
     }
     let sites = if args.compare.is_empty() { vec![args.policy.policy] } else { args.compare.clone() };
-    let job =
-        Generate { options: options(args, &files, &prompts)?, files, dtype: args.model.dtype.dtype, prompts, sites };
+    let options = options(args, &files, &prompts)?;
+    // Only stop strings need the tokenizer.
+    let stop = match &tokenizer {
+        _ if args.restrictions.stop.is_empty() => None,
+        Ok(tokenizer) => Some(StopStrings::new(tokenizer, &args.restrictions.stop)?),
+        Err(error) => return Err(CliError::Message(error.to_string())),
+    };
+    let job = Generate { files, dtype: args.model.dtype.dtype, prompts, sites, options, stop };
     let mut responses = run_on(device, job)?;
     if !args.compare.is_empty() {
-        return print_comparison(args, &responses, &tokenizer?);
+        return print_comparison(args, &responses, tokenizer.as_ref(), stop);
     }
     let responses = responses.pop().unwrap_or_default();
     match &args.json {
         Some(path) => Ok(write_atomically(path, format!("{}\n", as_json(&responses)).as_bytes())?),
-        None => print(&responses, args.prompt.as_deref(), tokenizer.ok().as_ref()),
+        None => print(&responses, args.prompt.as_deref(), tokenizer.as_ref().ok(), stop),
     }
 }
 
-struct Generate {
+struct Generate<'a> {
     files: ModelFiles,
     dtype: DtypeChoice,
     prompts: Vec<Vec<u32>>,
     sites: Vec<PolicySite>,
     options: GenerateOptions,
+    stop: Option<StopStrings<'a>>,
 }
 
-impl Job for Generate {
+impl Job for Generate<'_> {
     /// The responses to all prompts, by site.
     type Output = Vec<Vec<Response>>;
 
@@ -62,19 +71,27 @@ impl Job for Generate {
         let mut responses = Vec::with_capacity(self.sites.len());
         for site in self.sites {
             let options = GenerateOptions { site, ..self.options.clone() };
-            responses.push(generate(&model.decoder, &self.prompts, &options)?);
+            responses.push(generate_until(&model.decoder, &self.prompts, &options, self.stop)?);
         }
         Ok(responses)
     }
 }
 
 fn options(args: &GenerateArgs, files: &ModelFiles, prompts: &[Vec<u32>]) -> Result<GenerateOptions, CliError> {
-    let eos_token_ids = if args.ignore_eos { Vec::new() } else { load_eos_token_ids(files, &load_config(files)?)? };
+    let config = load_config(files)?;
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    warn_of_positions(&config, longest + args.max_new_tokens);
+    let recommended = if args.restrictions.recommended_sampling {
+        load_recommended_sampling(files)?
+    } else {
+        RecommendedSampling::default()
+    };
+    let eos_token_ids = if args.ignore_eos { Vec::new() } else { load_eos_token_ids(files, &config)? };
     Ok(GenerateOptions {
         site: args.policy.policy,
         norm: args.policy.norm.norm,
-        temperature: args.sampling.temperature,
-        sampling: Default::default(),
+        temperature: args.sampling.temperature_or(&recommended),
+        sampling: args.restrictions.params(&recommended),
         max_new_tokens: args.max_new_tokens,
         eos_token_ids,
         seed: args.sampling.seed,
@@ -95,7 +112,8 @@ fn as_json(responses: &[Response]) -> Value {
 fn print_comparison(
     args: &GenerateArgs,
     responses: &[Vec<Response>],
-    tokenizer: &TextTokenizer,
+    tokenizer: Result<&TextTokenizer, &ModelError>,
+    stop: Option<StopStrings<'_>>,
 ) -> Result<(), CliError> {
     let names: Vec<String> = args.compare.iter().map(ToString::to_string).collect();
     if let Some(path) = &args.json {
@@ -103,20 +121,32 @@ fn print_comparison(
             names.into_iter().zip(responses.iter().map(|responses| as_json(responses))).collect();
         return Ok(write_atomically(path, format!("{}\n", Value::Object(by_site)).as_bytes())?);
     }
+    let tokenizer = tokenizer.map_err(|error| CliError::Message(error.to_string()))?;
     let texts =
-        responses.iter().flatten().map(|response| tokenizer.decode(&response.tokens)).collect::<Result<Vec<_>, _>>()?;
+        responses.iter().flatten().map(|response| text(response, tokenizer, stop)).collect::<Result<Vec<_>, _>>()?;
     outln!("{}", args.prompt.as_deref().unwrap_or_default());
     out!("{}", columns(&names, &texts, terminal_width()));
     Ok(())
 }
 
 /// Prints texts, or token ids if there is no tokenizer.
-fn print(responses: &[Response], prompt: Option<&str>, tokenizer: Option<&TextTokenizer>) -> Result<(), CliError> {
+fn print(
+    responses: &[Response],
+    prompt: Option<&str>,
+    tokenizer: Option<&TextTokenizer>,
+    stop: Option<StopStrings<'_>>,
+) -> Result<(), CliError> {
     for response in responses {
         match tokenizer {
-            Some(tokenizer) => outln!("{}{}", prompt.unwrap_or_default(), tokenizer.decode(&response.tokens)?),
+            Some(tokenizer) => outln!("{}{}", prompt.unwrap_or_default(), text(response, tokenizer, stop)?),
             None => outln!("{:?}", response.tokens),
         }
     }
     Ok(())
+}
+
+/// The text of a response, up to a stop string.
+fn text(response: &Response, tokenizer: &TextTokenizer, stop: Option<StopStrings<'_>>) -> Result<String, ModelError> {
+    let text = tokenizer.decode(&response.tokens)?;
+    Ok(stop.map_or(text.as_str(), |stop| stop.truncate(&text)).to_string())
 }

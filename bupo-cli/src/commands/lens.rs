@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use bupo_core::Norm;
 use bupo_models::pretrained::hub::Wanted;
+use bupo_models::pretrained::load_config;
 use bupo_models::{DtypeChoice, LensSite, ModelFiles, TextTokenizer, lens};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
@@ -13,7 +14,7 @@ use crate::args::LensArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::check_writable;
-use crate::model::{load_for_inference, model_files};
+use crate::model::{load_for_inference, model_files, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
     if args.top == 0 {
@@ -27,6 +28,7 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     if ids.is_empty() {
         return Err(CliError::Message("the text has no tokens; give at least one character".into()));
     }
+    warn_of_positions(&load_config(&files)?, ids.len());
     let norm = args.norm.norm;
     let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, norm, top: args.top };
     let sites = run_on(device, job)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::pretrained::{StoredTensor, write_safetensors};
+use bupo_models::pretrained::{StoredTensor, load_config, write_safetensors};
 use bupo_models::{DtypeChoice, ModelFiles, SaveDtype, trace};
 use burn::tensor::TensorData;
 use burn::tensor::backend::Backend;
@@ -12,13 +12,14 @@ use crate::args::TraceArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::{check_writable, read_tokens};
-use crate::model::{load_for_inference, model_files};
+use crate::model::{load_for_inference, model_files, warn_of_positions};
 
 pub fn run(args: &TraceArgs) -> Result<(), CliError> {
     check_writable(&args.out)?;
     let device = resolve(args.model.device.device)?;
     let rows = read_tokens(&args.tokens)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
+    warn_of_positions(&load_config(&files)?, rows.iter().map(Vec::len).max().unwrap_or(0));
     let tensors = run_on(device, Trace { files, dtype: args.model.dtype.dtype, rows })?;
     let stored: Vec<StoredTensor> =
         tensors.into_iter().map(|(name, data)| StoredTensor::new(name, &data, SaveDtype::F32)).collect();

@@ -14,8 +14,8 @@ use crate::backend::{DeviceChoice, Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::free_folder;
 use crate::interrupt::stop_on_interrupt;
-use crate::model::model_files;
-use crate::plan::{print_plan, usable_memory};
+use crate::model::{model_files, warn_of_positions};
+use crate::plan::{max_tokens, print_plan, usable_memory};
 use crate::screen::TrainScreen;
 
 pub fn run(args: TrainArgs) -> Result<(), CliError> {
@@ -67,6 +67,7 @@ fn start(
 ) -> Result<(), CliError> {
     let files = model_files(config.model.as_deref(), Wanted::Model)?;
     let model = load_config(&files)?;
+    warn_of_positions(&model, max_tokens(&config));
     let job = Train { config, files, model, folder, start, device, usable_memory };
     let (screen, outcome) = run_on(device, job)?;
     screen.outcome(&outcome);

@@ -58,6 +58,17 @@ impl Source {
         }
     }
 
+    /// The maximum length of prompt and response together, in tokens.
+    pub fn max_tokens(&self, args: &AnalyzeArgs) -> usize {
+        match self {
+            Self::Recorded { responses, .. } => responses.iter().map(|response| response.sequence.len()).max(),
+            Self::Sampled { questions, .. } => {
+                questions.iter().map(|question| question.tokens.len() + args.max_new_tokens).max()
+            }
+        }
+        .unwrap_or(0)
+    }
+
     pub fn describe(&self, args: &AnalyzeArgs) -> String {
         let limited = |skipped: usize, items: &str| match skipped {
             0 => String::new(),
@@ -101,7 +112,7 @@ impl Source {
                     site: PolicySite::Full,
                     norm: Norm::None,
                     samples: args.samples,
-                    temperature: args.sampling.temperature,
+                    temperature: args.sampling.temperature(),
                     max_new_tokens: args.max_new_tokens,
                     batch: args.batch,
                     seed: args.sampling.seed,
