@@ -1,8 +1,9 @@
 //! Responses sampled from a policy and graded, in groups by prompt.
 
-use bupo_core::{Norm, PolicySite};
+use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_grade::{Graded, GradedItem};
-use bupo_models::{Decoder, GenerateOptions, LoadedModel, ScoredSequence, Sequence, TextTokenizer, generate};
+use bupo_models::generate::{StopStrings, generate_until};
+use bupo_models::{Decoder, GenerateOptions, LoadedModel, Response, ScoredSequence, Sequence, TextTokenizer};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub struct Sampling {
     pub samples: usize,
     /// The temperature, which divides the logits.
     pub temperature: f64,
+    /// Restrictions of the sampled tokens: top-k, top-p, min-p, repetition penalty.
+    pub params: SamplingParams,
     /// The longest response, in tokens.
     pub max_new_tokens: usize,
     /// Responses generated at once.
@@ -130,12 +133,19 @@ pub struct Sampler<'a, B: Backend> {
     pub tokenizer: &'a TextTokenizer,
     /// Ids that end a response.
     pub eos_token_ids: &'a [u32],
+    /// Texts that end a response, and that its text does not include.
+    pub stop: &'a [String],
 }
 
 impl<'a, B: Backend> Sampler<'a, B> {
     /// A sampler of a loaded model.
     pub fn new(model: &'a LoadedModel<B>, tokenizer: &'a TextTokenizer) -> Self {
-        Self { decoder: &model.decoder, tokenizer, eos_token_ids: &model.eos_token_ids }
+        Self { decoder: &model.decoder, tokenizer, eos_token_ids: &model.eos_token_ids, stop: &[] }
+    }
+
+    /// The same sampler with stop strings.
+    pub fn with_stop(self, stop: &'a [String]) -> Self {
+        Self { stop, ..self }
     }
 
     /// Samples responses to each question and grades them. A question's responses depend on its index in the whole, which for
@@ -158,16 +168,19 @@ impl<'a, B: Backend> Sampler<'a, B> {
             site: sampling.site,
             norm: sampling.norm,
             temperature: sampling.temperature,
-            sampling: Default::default(),
+            sampling: sampling.params,
             max_new_tokens: sampling.max_new_tokens,
             eos_token_ids: self.eos_token_ids.to_vec(),
             seed: sampling.seed,
             first_row: first * sampling.samples,
             batch: sampling.batch,
         };
-        let responses = generate(self.decoder, &rows, &options)?;
-        let texts: Vec<String> =
-            responses.iter().map(|response| self.tokenizer.decode(&response.tokens)).collect::<Result<_, _>>()?;
+        let stop = StopStrings::new(self.tokenizer, self.stop)?;
+        let responses = generate_until(self.decoder, &rows, &options, (!self.stop.is_empty()).then_some(stop))?;
+        let text = |response: &Response| -> Result<String, EvalError> {
+            Ok(stop.truncate(&self.tokenizer.decode(&response.tokens)?).to_string())
+        };
+        let texts: Vec<String> = responses.iter().map(text).collect::<Result<_, _>>()?;
         let answered: Vec<GradingInput<'_>> = responses
             .iter()
             .zip(&texts)

@@ -8,7 +8,7 @@ use clap::Args;
 use super::device::{DeviceArgs, DtypeArgs};
 use super::model::NormArgs;
 use super::prompt::PromptArgs;
-use super::sampling::SamplingArgs;
+use super::sampling::{RestrictionArgs, SamplingArgs};
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("input"))]
@@ -49,6 +49,8 @@ pub struct AnalyzeArgs {
     pub rule: Rule,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub restrictions: RestrictionArgs,
     /// Maximum response length in tokens
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_new_tokens: usize,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::model::{ModelArgs, PolicyArgs};
 use super::prompt::PromptArgs;
-use super::sampling::SamplingArgs;
+use super::sampling::{RestrictionArgs, SamplingArgs};
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("answers").required(true))]
@@ -30,6 +30,8 @@ pub struct EvalArgs {
     pub rule: Rule,
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub restrictions: RestrictionArgs,
     /// Maximum response length in tokens
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub max_new_tokens: usize,

@@ -1,7 +1,8 @@
 //! Options of sampling.
 
 use bupo_core::SamplingParams;
-use bupo_models::pretrained::RecommendedSampling;
+use bupo_models::pretrained::{RecommendedSampling, load_recommended_sampling};
+use bupo_models::{ModelError, ModelFiles};
 use clap::Args;
 
 use crate::error::CliError;
@@ -26,15 +27,6 @@ impl SamplingArgs {
             }
             _ => Ok(()),
         }
-    }
-
-    pub fn temperature(&self) -> f64 {
-        self.temperature.unwrap_or(1.0)
-    }
-
-    /// The temperature, with that of the model's generation_config.json as the default.
-    pub fn temperature_or(&self, recommended: &RecommendedSampling) -> f64 {
-        self.temperature.or(recommended.temperature).unwrap_or(1.0)
     }
 }
 
@@ -62,13 +54,21 @@ pub struct RestrictionArgs {
 }
 
 impl RestrictionArgs {
-    pub fn params(&self, recommended: &RecommendedSampling) -> SamplingParams {
+    /// Temperature and restrictions, the model's recommended ones as defaults if they were asked for.
+    ///
+    /// # Errors
+    /// If generation_config.json cannot be read, or a value is out of its range.
+    pub fn resolve(&self, sampling: &SamplingArgs, files: &ModelFiles) -> Result<(f64, SamplingParams), CliError> {
+        let recommended =
+            if self.recommended_sampling { load_recommended_sampling(files)? } else { RecommendedSampling::default() };
         let defaults = recommended.params();
-        SamplingParams {
+        let params = SamplingParams {
             top_k: self.top_k.unwrap_or(defaults.top_k),
             top_p: self.top_p.unwrap_or(defaults.top_p),
             min_p: self.min_p.unwrap_or(defaults.min_p),
             repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
-        }
+        };
+        params.check().map_err(ModelError::from)?;
+        Ok((sampling.temperature.or(recommended.temperature).unwrap_or(1.0), params))
     }
 }

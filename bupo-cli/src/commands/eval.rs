@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bupo_core::SamplingParams;
 use bupo_data::chat::TemplateDate;
 use bupo_eval::{
     AnswerCounts, Benchmark, BenchmarkResult, COMPLETIONS, EvaluationFolder, PromptOptions, PromptRenderer, Sampler,
@@ -46,8 +47,9 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     let config = bupo_models::pretrained::load_config(&files)?;
     warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    let (folder, results) =
-        run_on(device, Eval { args, files, benchmarks: &benchmarks, date, grader: &grader, out: &out })?;
+    let sampling = sampling(args, &files)?;
+    let job = Eval { args, files, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out };
+    let (folder, results) = run_on(device, job)?;
     print_results(&results, &args.rule.to_string());
     warn_of_failures(&grader);
     outln!("results      {}", folder.write_results(&results)?.display());
@@ -59,6 +61,7 @@ struct Eval<'a> {
     args: &'a EvalArgs,
     files: ModelFiles,
     benchmarks: &'a [Benchmark],
+    sampling: Sampling,
     /// The date in prompts, if the chat template writes one.
     date: Option<TemplateDate>,
     grader: &'a Grader,
@@ -74,10 +77,9 @@ impl Job for Eval<'_> {
         let model = load_for_inference::<B>(&self.files, dtype.into(), device)?;
         let tokenizer = TextTokenizer::load(&self.files)?;
         let bar = StepBar::new(self.benchmarks.iter().map(|benchmark| benchmark.questions.len()).sum());
-        let sampler = Sampler::new(&model, &tokenizer);
-        let sampling = sampling(self.args);
-        let results =
-            run_benchmarks(&sampler, self.benchmarks, &sampling, self.grader, &mut folder, |done| bar.advance(done))?;
+        let sampler = Sampler::new(&model, &tokenizer).with_stop(&self.args.restrictions.stop);
+        let (sampling, advance) = (&self.sampling, |done| bar.advance(done));
+        let results = run_benchmarks(&sampler, self.benchmarks, sampling, self.grader, &mut folder, advance)?;
         bar.finish();
         Ok((folder, results))
     }
@@ -86,7 +88,7 @@ impl Job for Eval<'_> {
 impl Eval<'_> {
     fn open_folder(&self, dtype: ComputeDtype) -> Result<EvaluationFolder, CliError> {
         let samples = self.args.samples;
-        let mut settings = settings(self.args, dtype, self.benchmarks);
+        let mut settings = settings(self.args, &self.sampling, dtype, self.benchmarks);
         if let Some(date) = self.date {
             settings[TEMPLATE_DATE] = date.to_string().into();
         }
@@ -99,16 +101,18 @@ impl Eval<'_> {
     }
 }
 
-fn sampling(args: &EvalArgs) -> Sampling {
-    Sampling {
+fn sampling(args: &EvalArgs, files: &ModelFiles) -> Result<Sampling, CliError> {
+    let (temperature, params) = args.restrictions.resolve(&args.sampling, files)?;
+    Ok(Sampling {
         site: args.policy.policy,
         norm: args.policy.norm.norm,
         samples: args.samples,
-        temperature: args.sampling.temperature(),
+        temperature,
+        params,
         max_new_tokens: args.max_new_tokens,
         batch: args.batch,
         seed: args.sampling.seed,
-    }
+    })
 }
 
 fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Benchmark>, CliError> {
@@ -145,9 +149,9 @@ fn longest(benchmarks: &[Benchmark]) -> usize {
 }
 
 /// The options that two evaluations must share for one to resume the other.
-fn settings(args: &EvalArgs, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> serde_json::Value {
+fn settings(args: &EvalArgs, sampling: &Sampling, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> serde_json::Value {
     let files: Vec<String> = args.data.iter().map(|path| absolute(path).display().to_string()).collect();
-    json!({
+    let mut settings = json!({
         "model": args.model.model,
         "dtype": dtype.to_string(),
         "data": files,
@@ -156,7 +160,7 @@ fn settings(args: &EvalArgs, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> s
         "policy": args.policy.policy.to_string(),
         "norm": args.policy.norm.norm.to_string(),
         "rule": args.rule.to_string(),
-        "temperature": args.sampling.temperature(),
+        "temperature": sampling.temperature,
         "max_new_tokens": args.max_new_tokens,
         "max_prompt_tokens": args.prompts.max_prompt_tokens,
         "overlong": format!("{:?}", args.prompts.overlong),
@@ -166,7 +170,17 @@ fn settings(args: &EvalArgs, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> s
         "answer_column": args.prompts.answer_column,
         "source_column": args.prompts.source_column,
         "seed": args.sampling.seed,
-    })
+    });
+    // Evaluations without restrictions are resumed where earlier versions left them.
+    let SamplingParams { top_k, top_p, min_p, repetition_penalty } = sampling.params;
+    if sampling.params != SamplingParams::default() {
+        settings["restrictions"] =
+            json!({"top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty});
+    }
+    if !args.restrictions.stop.is_empty() {
+        settings["stop"] = json!(args.restrictions.stop);
+    }
+    settings
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::pretrained::{RecommendedSampling, load_config, load_eos_token_ids, load_recommended_sampling};
+use bupo_models::pretrained::{load_config, load_eos_token_ids};
 use bupo_models::{
     DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_until,
 };
@@ -81,17 +81,13 @@ fn options(args: &GenerateArgs, files: &ModelFiles, prompts: &[Vec<u32>]) -> Res
     let config = load_config(files)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     warn_of_positions(&config, longest + args.max_new_tokens);
-    let recommended = if args.restrictions.recommended_sampling {
-        load_recommended_sampling(files)?
-    } else {
-        RecommendedSampling::default()
-    };
+    let (temperature, sampling) = args.restrictions.resolve(&args.sampling, files)?;
     let eos_token_ids = if args.ignore_eos { Vec::new() } else { load_eos_token_ids(files, &config)? };
     Ok(GenerateOptions {
         site: args.policy.policy,
         norm: args.policy.norm.norm,
-        temperature: args.sampling.temperature_or(&recommended),
-        sampling: args.restrictions.params(&recommended),
+        temperature,
+        sampling,
         max_new_tokens: args.max_new_tokens,
         eos_token_ids,
         seed: args.sampling.seed,

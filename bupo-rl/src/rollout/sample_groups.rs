@@ -1,6 +1,6 @@
 //! Sampling of one step's groups, with dynamic sampling.
 
-use bupo_core::{Norm, PolicySite};
+use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_eval::{Group, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 
@@ -39,6 +39,7 @@ pub(crate) fn rollout<B: Backend>(
             norm: Norm::None,
             samples: settings.group_size,
             temperature: settings.temperature,
+            params: SamplingParams::default(),
             max_new_tokens: settings.max_new_tokens,
             batch: settings.batch,
             seed: stream_seed(seed, Purpose::Rollouts, *draws),

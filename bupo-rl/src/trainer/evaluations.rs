@@ -1,7 +1,7 @@
 //! Evaluations before, during and after training, and measurements of the internal policies.
 
 use bupo_analysis::Boundary;
-use bupo_core::{Norm, PolicySite};
+use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_eval::{BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,7 @@ impl<B: Backend> Trainer<B> {
             norm: Norm::None,
             samples: settings.samples,
             temperature: settings.temperature,
+            params: SamplingParams::default(),
             max_new_tokens: self.config.rollout.max_new_tokens,
             batch: self.config.rollout.batch,
             seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),

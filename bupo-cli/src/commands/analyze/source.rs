@@ -21,7 +21,7 @@ pub enum Source {
     /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
     Recorded { responses: Vec<ScoredSequence>, empty: usize, skipped: usize },
     /// Sampled from the full policy. `skipped` prompts are beyond the limit.
-    Sampled { questions: Vec<Question>, grading: Grading, skipped: usize },
+    Sampled { questions: Vec<Question>, grading: Grading, sampling: Sampling, skipped: usize },
 }
 
 pub enum Grading {
@@ -47,7 +47,7 @@ impl Source {
         let (mut questions, grading) = questions(args, files, tokenizer)?;
         let skipped = questions.len().saturating_sub(args.limit);
         questions.truncate(args.limit);
-        Ok(Self::Sampled { questions, grading, skipped })
+        Ok(Self::Sampled { questions, grading, sampling: sampling(args, files)?, skipped })
     }
 
     /// The number of responses in total.
@@ -105,21 +105,12 @@ impl Source {
                 Ok(responses[done..(done + args.batch).min(responses.len())].to_vec())
             }
             (Self::Sampled { .. }, None) => Err(CliError::Message("sampling needs the model's tokenizer.json".into())),
-            (Self::Sampled { questions, grading, .. }, Some(tokenizer)) => {
+            (Self::Sampled { questions, grading, sampling, .. }, Some(tokenizer)) => {
                 let first = done / args.samples;
                 let last = (first + (args.batch / args.samples).max(1)).min(questions.len());
-                let sampling = Sampling {
-                    site: PolicySite::Full,
-                    norm: Norm::None,
-                    samples: args.samples,
-                    temperature: args.sampling.temperature(),
-                    max_new_tokens: args.max_new_tokens,
-                    batch: args.batch,
-                    seed: args.sampling.seed,
-                };
-                let sampler = Sampler::new(model, tokenizer);
+                let sampler = Sampler::new(model, tokenizer).with_stop(&args.restrictions.stop);
                 let groups =
-                    sampler.sample(&questions[first..last], first, &sampling, |answered| grading.grade(answered))?;
+                    sampler.sample(&questions[first..last], first, sampling, |answered| grading.grade(answered))?;
                 let scored = !matches!(grading, Grading::Ungraded);
                 Ok(groups
                     .iter()
@@ -142,6 +133,20 @@ impl Grading {
             }
         }
     }
+}
+
+fn sampling(args: &AnalyzeArgs, files: &ModelFiles) -> Result<Sampling, CliError> {
+    let (temperature, params) = args.restrictions.resolve(&args.sampling, files)?;
+    Ok(Sampling {
+        site: PolicySite::Full,
+        norm: Norm::None,
+        samples: args.samples,
+        temperature,
+        params,
+        max_new_tokens: args.max_new_tokens,
+        batch: args.batch,
+        seed: args.sampling.seed,
+    })
 }
 
 fn questions(
