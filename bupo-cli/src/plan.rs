@@ -23,9 +23,10 @@ pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u6
     limit.map(|limit| limit.as_u64()).or_else(|| memory(device).map(|memory| usable(memory.free)))
 }
 
-/// The maximum length of prompt and response together, in tokens.
+/// The maximum length of prompt and response together, in tokens. Prompts of the embedded problems are short.
 pub fn max_tokens(config: &TrainConfig) -> usize {
-    config.data.max_prompt_tokens + config.rollout.max_new_tokens
+    let prompt = if config.data.train.is_empty() { 0 } else { config.data.max_prompt_tokens };
+    prompt + config.rollout.max_new_tokens
 }
 
 /// Prints the plan of a run on a device.

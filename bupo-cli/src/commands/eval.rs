@@ -36,8 +36,8 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     let renderer = PromptRenderer::new(&files, &args.prompts.chat_template, args.prompts.thinking)?;
     let benchmarks = read_benchmarks(args, &renderer)?;
     let config = bupo_models::pretrained::load_config(&files)?;
-    warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
+    warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
     let out = args.out.clone().unwrap_or_else(|| free_folder("eval"));
     let (folder, results) = run_on(device, Eval { args, files, benchmarks: &benchmarks, grader: &grader, out: &out })?;
     print_results(&results, &args.rule.to_string());

@@ -14,7 +14,7 @@ use crate::backend::{DeviceChoice, Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::free_folder;
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{model_files, warn_of_positions};
+use crate::model::{model_files, position_warning};
 use crate::plan::{max_tokens, print_plan, usable_memory};
 use crate::screen::TrainScreen;
 
@@ -67,7 +67,6 @@ fn start(
 ) -> Result<(), CliError> {
     let files = model_files(config.model.as_deref(), Wanted::Model)?;
     let model = load_config(&files)?;
-    warn_of_positions(&model, max_tokens(&config));
     let job = Train { config, files, model, folder, start, device, usable_memory };
     let (screen, outcome) = run_on(device, job)?;
     screen.outcome(&outcome);
@@ -98,7 +97,8 @@ impl Job for Train {
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
         let dtype = self.config.dtype.for_model::<B>(&self.files, device)?;
         self.prepare(dtype)?;
-        let mut screen = TrainScreen::new(self.device, dtype);
+        let warning = position_warning(&self.model, max_tokens(&self.config));
+        let mut screen = TrainScreen::new(self.device, dtype, warning);
         let stop = stop_on_interrupt("the current step is finished and saved")?;
         let Self { config, files, folder, start, .. } = self;
         let outcome = train::<B>(&config, &files, &folder, &start, &stop, device, &mut screen)?;
