@@ -100,7 +100,7 @@ fn a_phase_that_degrades_the_model_is_warned_of_ended_or_rolled_back() {
 
     let report = fs::read_to_string(path("rollback").join("report.html")).unwrap();
     assert!(report.contains(&format!(
-        "After step {step} the phase guard ended the phase and took back its updates after step {to}"
+        "After step {step} the phase guard ended the phase and rolled its updates back to step {to}"
     )));
 
     // If the best checkpoint is damaged, the phase ends without a rollback, which is reported.

@@ -28,12 +28,18 @@ pub fn model_files(model: Option<&str>, wanted: Wanted) -> Result<ModelFiles, Cl
 
 /// Warns of sequences that are longer than the model supports.
 pub fn warn_of_positions(config: &ModelConfig, tokens: usize) {
-    if let Some(limit) = config.max_position_embeddings.filter(|limit| tokens > *limit) {
-        eprintln!(
-            "warning: sequences can have {tokens} tokens, but the model supports {limit} (max_position_embeddings); longer ones give \
-             unreliable results"
-        );
+    if let Some(warning) = position_warning(config, tokens) {
+        eprintln!("warning: {warning}");
     }
+}
+
+/// The text of the warning, if sequences of `tokens` tokens are longer than the model supports.
+pub fn position_warning(config: &ModelConfig, tokens: usize) -> Option<String> {
+    let limit = config.max_position_embeddings.filter(|limit| tokens > *limit)?;
+    Some(format!(
+        "sequences can have {tokens} tokens, but the model supports {limit} (max_position_embeddings); longer ones give unreliable \
+         results"
+    ))
 }
 
 /// Loads a model for inference: the layers' weights are kept only in the compute dtype.

@@ -45,8 +45,8 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     let date = renderer.date();
     let benchmarks = read_benchmarks(args, &renderer)?;
     let config = bupo_models::pretrained::load_config(&files)?;
-    warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
+    warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
     let sampling = sampling(args, &files)?;
     let job = Eval { args, files, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out };
     let (folder, results) = run_on(device, job)?;

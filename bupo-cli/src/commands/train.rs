@@ -14,8 +14,8 @@ use crate::backend::{DeviceChoice, Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::free_folder;
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{model_files, warn_of_positions};
-use crate::plan::{max_tokens, print_plan, usable_memory};
+use crate::model::{model_files, position_warning};
+use crate::plan::{logits_at_once, max_tokens, print_plan, usable_memory};
 use crate::screen::TrainScreen;
 
 pub fn run(args: TrainArgs) -> Result<(), CliError> {
@@ -67,7 +67,6 @@ fn start(
 ) -> Result<(), CliError> {
     let files = model_files(config.model.as_deref(), Wanted::Model)?;
     let model = load_config(&files)?;
-    warn_of_positions(&model, max_tokens(&config));
     let job = Train { config, files, model, folder, start, device, usable_memory };
     let (screen, outcome) = run_on(device, job)?;
     screen.outcome(&outcome);
@@ -98,7 +97,8 @@ impl Job for Train {
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
         let dtype = self.config.dtype.for_model::<B>(&self.files, device)?;
         self.prepare(dtype)?;
-        let mut screen = TrainScreen::new(self.device, dtype);
+        let warning = position_warning(&self.model, max_tokens(&self.config));
+        let mut screen = TrainScreen::new(self.device, dtype, warning);
         let stop = stop_on_interrupt("the current step is finished and saved")?;
         let Self { config, files, folder, start, .. } = self;
         let outcome = train::<B>(&config, &files, &folder, &start, &stop, device, &mut screen)?;
@@ -111,7 +111,7 @@ impl Train {
     fn prepare(&mut self, dtype: ComputeDtype) -> Result<(), CliError> {
         self.config.dtype = dtype.into();
         let Some(usable) = self.usable_memory else { return Ok(()) };
-        for change in shrink_to_memory(&mut self.config, &self.model, usable)? {
+        for change in shrink_to_memory(&mut self.config, &self.model, logits_at_once(self.device), usable)? {
             outln!("reduced to fit the memory: {change}");
         }
         Ok(())

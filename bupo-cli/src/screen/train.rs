@@ -18,6 +18,8 @@ use crate::embedded::EMBEDDED_NAME;
 pub struct TrainScreen {
     device: DeviceChoice,
     dtype: ComputeDtype,
+    /// Printed once the run is checked, so that an error stays the only line.
+    warning: Option<String>,
     started: Instant,
     steps: usize,
     bar: Option<StepBar>,
@@ -25,8 +27,8 @@ pub struct TrainScreen {
 }
 
 impl TrainScreen {
-    pub fn new(device: DeviceChoice, dtype: ComputeDtype) -> Self {
-        Self { device, dtype, started: Instant::now(), steps: 0, bar: None, warned: HashSet::new() }
+    pub fn new(device: DeviceChoice, dtype: ComputeDtype, warning: Option<String>) -> Self {
+        Self { device, dtype, warning, started: Instant::now(), steps: 0, bar: None, warned: HashSet::new() }
     }
 
     /// Prints the evaluations before and after training, and the paths of the run's files.
@@ -70,6 +72,9 @@ impl TrainScreen {
 
 impl Progress for TrainScreen {
     fn ready(&mut self, plan: &RunHeader<'_>) {
+        if let Some(warning) = &self.warning {
+            eprintln!("warning: {warning}");
+        }
         let config = plan.config;
         let model = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
         outln!(
