@@ -4,7 +4,7 @@ use bupo_core::PolicySite;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::warnings::Warning;
+use super::warning::Warning;
 use crate::phases::GuardAction;
 use crate::rollout::RolloutMetrics;
 

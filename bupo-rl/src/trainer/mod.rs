@@ -18,6 +18,7 @@ mod snapshot;
 mod state;
 mod step;
 mod updates;
+mod warning;
 mod warnings;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ pub use outcome::{Outcome, Start};
 pub use probe::ProbeLine;
 pub use progress::{Progress, RunHeader};
 pub use run_folder::{RunFolder, make_empty_folder};
-pub use warnings::{Warning, WarningKind};
+pub use warning::{Warning, WarningKind};
 
 /// Trains a model and writes a run folder: settings, metrics, completions, evaluations, checkpoints, the model. When `stop`
 /// becomes true, the current step is finished, a checkpoint is written, and the run ends.

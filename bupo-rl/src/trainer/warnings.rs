@@ -1,8 +1,7 @@
-//! Warnings of a training step: problems that do not stop the run.
-
-use serde::{Deserialize, Serialize};
+//! What a training step warns of.
 
 use super::metrics::{PolicyMetrics, UpdateMetrics};
+use super::warning::{Warning, WarningKind};
 use crate::config::{TrainConfig, TruncatedReward};
 use crate::rollout::RolloutMetrics;
 
@@ -10,40 +9,6 @@ use crate::rollout::RolloutMetrics;
 const MAX_LOGP_DIFFERENCE: f64 = 0.02;
 /// The importance ratio, or its inverse, above which a step warns.
 const MAX_RATIO: f64 = 10.0;
-
-/// A problem that does not stop the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Warning {
-    /// Its kind.
-    pub kind: WarningKind,
-    /// What was measured, what it means, and how to fix it.
-    pub text: String,
-}
-
-/// Kinds of warnings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WarningKind {
-    /// Log-probs at sampling and in training differ.
-    #[serde(alias = "sampling_gap")]
-    SamplingLogpDifference,
-    /// An importance ratio is far from 1.
-    ImportanceRatio,
-    /// Updates were skipped because their loss or gradient was not finite.
-    SkippedUpdates,
-    /// Little memory was free, so batches were made smaller.
-    Memory,
-    /// Every response reached the length limit.
-    AllTruncated,
-    /// Every reward is 0.
-    AllRewardsZero,
-    /// Rewards do not differ where advantages compare them, so that every advantage is 0.
-    NoRewardVariance,
-    /// External scorers failed on every response.
-    AllGradingFailed,
-    /// The step had nothing to train on.
-    NoUpdate,
-}
 
 /// Warnings of a step that cannot increase the reward.
 pub(super) fn reward_warnings(
