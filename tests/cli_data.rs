@@ -260,12 +260,12 @@ fn grade_does_not_overwrite_its_input_or_an_existing_file() {
     let folder = tempfile::tempdir().unwrap();
     let (input, out) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
     let line = json!({"response": "\\boxed{1}", "answer": "1"});
-    write_lines(&input, &[line.clone()]);
+    write_lines(&input, std::slice::from_ref(&line));
     let indirect = folder.path().join(".").join("in.jsonl");
     for target in [&input, &indirect] {
         let args = ["grade", "--rule", "strict", "--input", text(&input), "--out", text(target), "--force"];
         assert!(fail(&args).contains("is the input file"));
-        assert_eq!(lines(&input), [line.clone()]);
+        assert_eq!(lines(&input), std::slice::from_ref(&line));
     }
     fs::write(&out, "existing").unwrap();
     let args = ["grade", "--rule", "strict", "--input", text(&input), "--out", text(&out)];
@@ -343,4 +343,32 @@ fn config_check_compares_the_peak_with_the_memory() {
     assert!(!out.exists());
     let resumed = program::bupo(&["train", "--dry-run", "--resume", text(&out)]);
     assert!(String::from_utf8_lossy(&resumed.stderr).contains("cannot be used with"));
+}
+
+#[test]
+fn eval_restricts_sampling_and_stops_at_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("sums.jsonl");
+    fs::write(&data, "{\"prompt\": \"17+8-5=\", \"answer\": \"20\"}\n{\"prompt\": \"9+9=\", \"answer\": \"18\"}\n")
+        .unwrap();
+    let run = |name: &str, more: &[&str]| -> Vec<Value> {
+        let out = folder.path().join(name);
+        let sizes = ["--samples", "3", "--max-new-tokens", "16", "--rule", "numeric", "--chat-template", "none"];
+        succeed(&[&["eval", "--data", text(&data), "--out", text(&out)], &sizes[..], more].concat());
+        lines(&out.join("completions.jsonl"))
+    };
+    let responses = |lines: &[Value]| -> Vec<String> {
+        lines.iter().map(|line| line["response"].as_str().unwrap().to_string()).collect()
+    };
+    let greedy = responses(&run("greedy", &["--top-k", "1"]));
+    assert!(greedy.chunks(3).all(|problem| problem.iter().all(|response| *response == problem[0])), "{greedy:?}");
+    // The text ends before the stop string, and the response counts as finished.
+    let first: String = greedy[0].chars().take(1).collect();
+    let stopped = run("stopped", &["--top-k", "1", "--stop", &first]);
+    assert_eq!(stopped[0]["response"], "");
+    assert_eq!((stopped[0]["tokens"].as_u64(), stopped[0]["finished"].as_bool()), (Some(1), Some(true)));
+    let out = text(&folder.path().join("greedy")).to_string();
+    let other = fail(&["eval", "--data", text(&data), "--out", &out, "--samples", "3", "--top-k", "2"]);
+    assert!(other.contains("another"), "{other}");
+    assert!(fail(&["eval", "--data", text(&data), "--top-p", "0"]).contains("top_p"));
 }

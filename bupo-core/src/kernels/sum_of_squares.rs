@@ -21,11 +21,11 @@ pub fn sum_of_squares<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 1> {
         let total = |rows: Tensor<B, 1>, width: usize| rows.reshape([-1, width as i32]).sum_dim(1).flatten::<1>(0, 1);
         let mut sums = Vec::new();
         if whole > 0 {
-            let blocks = total(squares.clone().slice([0..whole]), BLOCK);
+            let blocks = total(squares.clone().narrow(0, 0, whole), BLOCK);
             sums.push(total(blocks, whole / BLOCK));
         }
         if whole < count {
-            sums.push(total(squares.slice([whole..count]), count - whole));
+            sums.push(total(squares.narrow(0, whole, count - whole), count - whole));
         }
         return sums.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Tensor::zeros([1], &device));
     }
