@@ -109,11 +109,9 @@ fn the_compute_dtype_is_resolved_recorded_and_kept() {
         assert!(!succeeded && said.contains(expected), "{said}");
     }
 
-    for (device, dtype, expected) in [
-        ("cpu", "f16", "range is too small"),
-        ("cpu", "int4", "auto, f32 or bf16"),
-        ("ndarray", "bf16", "f32, or auto"),
-    ] {
+    for (device, dtype, expected) in
+        [("cpu", "f16", "range is too small"), ("cpu", "int4", "auto, f32 or bf16"), ("ndarray", "bf16", "f32 or auto")]
+    {
         let (succeeded, said, settings) = train(device, "wrong", dtype);
         assert!(!succeeded && said.contains(expected) && settings.is_empty(), "{device} {dtype}: {said}");
     }

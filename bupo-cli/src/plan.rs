@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use bupo_core::{DEVICE_LOGITS_AT_ONCE, LOGITS_AT_ONCE};
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
 use bupo_models::{DtypeChoice, ModelConfig};
@@ -24,11 +23,6 @@ pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u6
     limit.map(|limit| limit.as_u64()).or_else(|| memory(device).map(|memory| usable(memory.free)))
 }
 
-/// The logits that a policy computes at once on a device.
-pub fn logits_at_once(device: DeviceChoice) -> usize {
-    if device == DeviceChoice::Cpu { LOGITS_AT_ONCE } else { DEVICE_LOGITS_AT_ONCE }
-}
-
 /// The maximum length of prompt and response together, in tokens. Prompts of the embedded problems are short.
 pub fn max_tokens(config: &TrainConfig) -> usize {
     let prompt = if config.data.train.is_empty() { 0 } else { config.data.max_prompt_tokens };
@@ -43,7 +37,7 @@ pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<Byte
     print_files(config);
     let model = load_config(&model_files(config.model.as_deref(), Wanted::Config)?)?;
     warn_of_positions(&model, max_tokens(config));
-    let plan = RunPlan::new(config, &model, logits_at_once(device))?;
+    let plan = RunPlan::new(config, &model)?;
     let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
     outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));
     print_phases(&plan);
@@ -138,21 +132,18 @@ fn print_fit(
         Some(limit) => outln!("memory limit {limit}"),
         None => outln!("usable memory {}, {:.0}% of the free memory", ByteSize(usable), 100.0 * USABLE_SHARE),
     }
-    if RunPlan::new(config, model, logits_at_once(device))?.memory.peak() <= usable {
+    if RunPlan::new(config, model)?.memory.peak() <= usable {
         outln!("the run fits");
         return Ok(());
     }
     let mut reduced = config.clone();
-    match shrink_to_memory(&mut reduced, model, logits_at_once(device), usable) {
+    match shrink_to_memory(&mut reduced, model, usable) {
         Ok(changes) => {
             outln!("the run does not fit with these settings; train would reduce");
             for change in changes {
                 outln!("  {change}");
             }
-            outln!(
-                "to an estimated peak of {}",
-                ByteSize(RunPlan::new(&reduced, model, logits_at_once(device))?.memory.peak())
-            );
+            outln!("to an estimated peak of {}", ByteSize(RunPlan::new(&reduced, model)?.memory.peak()));
         }
         Err(error) => outln!("the run does not fit, and train would refuse it: {error}"),
     }

@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::files::free_folder;
 use crate::interrupt::stop_on_interrupt;
 use crate::model::{model_files, position_warning};
-use crate::plan::{logits_at_once, max_tokens, print_plan, usable_memory};
+use crate::plan::{max_tokens, print_plan, usable_memory};
 use crate::screen::TrainScreen;
 
 pub fn run(args: TrainArgs) -> Result<(), CliError> {
@@ -111,7 +111,7 @@ impl Train {
     fn prepare(&mut self, dtype: ComputeDtype) -> Result<(), CliError> {
         self.config.dtype = dtype.into();
         let Some(usable) = self.usable_memory else { return Ok(()) };
-        for change in shrink_to_memory(&mut self.config, &self.model, logits_at_once(self.device), usable)? {
+        for change in shrink_to_memory(&mut self.config, &self.model, usable)? {
             outln!("reduced to fit the memory: {change}");
         }
         Ok(())

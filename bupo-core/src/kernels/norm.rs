@@ -38,7 +38,7 @@ pub fn rms_norm_backward<B: Backend>(
         let (x, dy) = (x.cast(DType::F32), dy.cast(DType::F32));
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
         let unit = x / root.clone();
-        let d_weight = column_sums(dy.clone() * unit.clone());
+        let d_weight = (dy.clone() * unit.clone()).sum_dim(0).squeeze_dim(0);
         let d_unit = dy * weight.cast(DType::F32).unsqueeze();
         let along = (d_unit.clone() * unit.clone()).mean_dim(1);
         return (((d_unit - unit * along) / root).cast(dtype), d_weight);
@@ -72,13 +72,6 @@ pub fn rms_norm_backward<B: Backend>(
         d_weight.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
     }
     (dy.give(&device), Tensor::from_data(TensorData::new(d_weight, [width]), &device))
-}
-
-/// The sum of each column of `x` `[rows, width]`, as a product with a row of ones: devices reduce many rows of few
-/// columns slowly, with one thread per column.
-fn column_sums<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 1> {
-    let [rows, width] = x.dims();
-    Tensor::<B, 2>::ones([1, rows], (&x.device(), x.dtype())).matmul(x).reshape([width])
 }
 
 #[inline(always)]

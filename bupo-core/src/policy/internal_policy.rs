@@ -4,13 +4,10 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-use crate::kernels::host::is_host_f32;
 use crate::kernels::linear;
 
 /// Logits that a policy holds at a time in host memory: 32 MiB of f32, about a processor's cache.
 pub const LOGITS_AT_ONCE: usize = 1 << 23;
-/// Logits that a policy holds at a time in device memory: 256 MiB of f32, for few and large operations.
-pub const DEVICE_LOGITS_AT_ONCE: usize = 1 << 26;
 
 /// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
 ///
@@ -53,8 +50,7 @@ impl<B: Backend> InternalPolicy<B> {
     /// cast to the unembedding's dtype; with f32, logits and everything computed from them are f32.
     pub fn new(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Self {
         let states = states.cast(unembedding.dtype());
-        let logits_at_once = if is_host_f32(&states) { LOGITS_AT_ONCE } else { DEVICE_LOGITS_AT_ONCE };
-        Self { states, unembedding, temperature: 1.0, logits_at_once }
+        Self { states, unembedding, temperature: 1.0, logits_at_once: LOGITS_AT_ONCE }
     }
 
     /// The same policy with its logits divided by `temperature`, which must be positive.

@@ -13,7 +13,7 @@ mod sampling_params;
 
 pub use comparison::SiteLogits;
 pub use divergence::{FullPolicyDivergence, PolicyComparison};
-pub use internal_policy::{DEVICE_LOGITS_AT_ONCE, InternalPolicy, LOGITS_AT_ONCE};
+pub use internal_policy::{InternalPolicy, LOGITS_AT_ONCE};
 pub use log_probs::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
 pub use sampled::{Sampled, TokenProb};
 pub use sampling_params::SamplingParams;

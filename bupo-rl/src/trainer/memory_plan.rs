@@ -1,7 +1,7 @@
 //! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
-use bupo_core::PolicySite;
 use bupo_core::kernels::ATTENTION_TILE;
+use bupo_core::{LOGITS_AT_ONCE, PolicySite};
 use bupo_models::families::{embedding_params, layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
 use bupo_models::{ComputeDtype, DtypeChoice, ModelConfig};
@@ -88,11 +88,9 @@ impl MemoryPlan {
 impl RunPlan {
     /// Plans a run on a model with this config.
     ///
-    /// `logits_at_once`: [`bupo_core::LOGITS_AT_ONCE`] or [`bupo_core::DEVICE_LOGITS_AT_ONCE`], by the device.
-    ///
     /// # Errors
     /// If a site is outside the model, or there are no steps.
-    pub fn new(config: &TrainConfig, model: &ModelConfig, logits_at_once: usize) -> Result<Self, RlError> {
+    pub fn new(config: &TrainConfig, model: &ModelConfig) -> Result<Self, RlError> {
         let schedule = config.schedule(model.num_hidden_layers)?;
         let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts);
         let phases = schedule
@@ -117,7 +115,7 @@ impl RunPlan {
             parameters: num_params(model),
             responses_per_step,
             most_tokens_per_step: responses_per_step * longest,
-            memory: memory(config, model, &phases, longest, logits_at_once),
+            memory: memory(config, model, &phases, longest),
             phases,
         })
     }
@@ -131,15 +129,10 @@ const FEW_TOKENS: usize = 512;
 ///
 /// # Errors
 /// If the run does not fit even at the smallest sizes.
-pub fn shrink_to_memory(
-    config: &mut TrainConfig,
-    model: &ModelConfig,
-    logits_at_once: usize,
-    limit: u64,
-) -> Result<Vec<String>, RlError> {
+pub fn shrink_to_memory(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<Vec<String>, RlError> {
     let before = config.clone();
     loop {
-        let memory = RunPlan::new(config, model, logits_at_once)?.memory;
+        let memory = RunPlan::new(config, model)?.memory;
         if memory.peak() <= limit {
             break;
         }
@@ -210,13 +203,7 @@ fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
     embedding_params(model) + layers as u64 * layer_params(model) + u64::from(final_norm) * model.hidden_size as u64
 }
 
-fn memory(
-    config: &TrainConfig,
-    model: &ModelConfig,
-    phases: &[PhasePlan],
-    longest: usize,
-    logits_at_once: usize,
-) -> MemoryPlan {
+fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize) -> MemoryPlan {
     let most_trained = phases.iter().map(|phase| phase.trained).max().unwrap_or(0);
     let most_layers = phases.iter().map(|phase| phase.layers).max().unwrap_or(0) as u64;
     let weights = F32 * num_params(model);
@@ -233,7 +220,7 @@ fn memory(
         }
         DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
     };
-    let logits = (logits_at_once as u64).min(tokens * model.vocab_size as u64);
+    let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
     let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
         weights,
@@ -271,8 +258,6 @@ fn widths(model: &ModelConfig) -> [u64; 4] {
 
 #[cfg(test)]
 mod tests {
-    use bupo_core::LOGITS_AT_ONCE as LOGITS;
-
     use super::*;
 
     /// The published sizes of Qwen3-4B.
@@ -293,7 +278,7 @@ mod tests {
     #[test]
     fn a_phase_on_a_layer_trains_and_runs_what_is_below_it() -> Result<(), Box<dyn std::error::Error>> {
         let pairs = ["phases.0.site=layer:6", "phases.0.steps=2", "phases.1.steps=3"].map(String::from);
-        let plan = RunPlan::new(&TrainConfig::load(None, &pairs)?, &qwen3_4b()?, LOGITS)?;
+        let plan = RunPlan::new(&TrainConfig::load(None, &pairs)?, &qwen3_4b()?)?;
         let [internal, full] = &plan.phases[..] else { return Err("two phases".into()) };
         assert_eq!((internal.layers, internal.trained), (6, 151_936 * 2560 + 6 * 100_930_816));
         assert_eq!((full.layers, full.trained), (36, plan.parameters));
@@ -306,7 +291,7 @@ mod tests {
         let model = qwen3_4b()?;
         let of = |pairs: &[&str]| -> Result<MemoryPlan, RlError> {
             let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
-            Ok(RunPlan::new(&TrainConfig::load(None, &pairs)?, &model, LOGITS)?.memory)
+            Ok(RunPlan::new(&TrainConfig::load(None, &pairs)?, &model)?.memory)
         };
         let whole = of(&[])?;
         assert_eq!(
@@ -347,11 +332,11 @@ mod tests {
         };
         let small = long_responses(1024);
         let mut config = small.clone();
-        assert_eq!(shrink_to_memory(&mut config, &model, LOGITS, 1000 * GIB)?, Vec::<String>::new());
+        assert_eq!(shrink_to_memory(&mut config, &model, 1000 * GIB)?, Vec::<String>::new());
         assert_eq!(config, small);
         // A laptop's GPU.
-        let cuts = shrink_to_memory(&mut config, &model, LOGITS, 16 * GIB)?;
-        assert!(!cuts.is_empty() && RunPlan::new(&config, &model, LOGITS)?.memory.peak() <= 16 * GIB, "{cuts:?}");
+        let cuts = shrink_to_memory(&mut config, &model, 16 * GIB)?;
+        assert!(!cuts.is_empty() && RunPlan::new(&config, &model)?.memory.peak() <= 16 * GIB, "{cuts:?}");
         for cut in &cuts {
             assert!(cut.starts_with("rollout.batch") || cut.starts_with("update."), "{cut}");
         }
@@ -361,7 +346,7 @@ mod tests {
             ..config
         };
         assert_eq!(back, small);
-        let error = shrink_to_memory(&mut small.clone(), &model, LOGITS, 9 * GIB)
+        let error = shrink_to_memory(&mut small.clone(), &model, 9 * GIB)
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default();
@@ -373,8 +358,8 @@ mod tests {
     fn four_billion_parameters_fit_a_large_card_at_four_thousand_tokens() -> Result<(), Box<dyn std::error::Error>> {
         let mut config = long_responses(4096);
         (config.rollout.prompts, config.rollout.group_size, config.update.mini_batch_prompts) = (1, 8, 1);
-        shrink_to_memory(&mut config, &qwen3_4b()?, LOGITS, 141_000_000_000)?;
-        assert!(RunPlan::new(&config, &qwen3_4b()?, LOGITS)?.memory.peak() <= 141_000_000_000);
+        shrink_to_memory(&mut config, &qwen3_4b()?, 141_000_000_000)?;
+        assert!(RunPlan::new(&config, &qwen3_4b()?)?.memory.peak() <= 141_000_000_000);
         Ok(())
     }
 }
