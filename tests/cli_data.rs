@@ -372,3 +372,17 @@ fn eval_restricts_sampling_and_stops_at_texts() {
     assert!(other.contains("another"), "{other}");
     assert!(fail(&["eval", "--data", text(&data), "--top-p", "0"]).contains("top_p"));
 }
+
+#[test]
+fn data_shows_the_answers_taken_from_solutions() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("solutions.jsonl");
+    let long = "first we add the numbers and then we see ".repeat(10);
+    let answers = ["5+67 = 72\n#### 72", "So \\boxed{9}.", "12", &long];
+    let rows: Vec<Value> = answers.iter().map(|answer| json!({"prompt": "1+1=", "answer": answer})).collect();
+    write_lines(&data, &rows);
+    let shown = succeed(&["data", text(&data)]);
+    for expected in ["1 by ####", "1 long reference answers", "answer 72)", "answer 9)", "answer 12)"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+}

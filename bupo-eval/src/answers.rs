@@ -40,7 +40,7 @@ impl fmt::Display for AnswerCounts {
 }
 
 /// Replaces reference answers that hold a whole solution by the answer alone. Long ones without a marked answer are kept.
-pub(crate) fn extract_answers(problems: &mut [Problem]) -> AnswerCounts {
+pub fn extract_answers(problems: &mut [Problem]) -> AnswerCounts {
     let mut counts = AnswerCounts::default();
     for problem in problems {
         let answer = match right_answer(&problem.answer) {

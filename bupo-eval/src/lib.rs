@@ -10,7 +10,7 @@ mod question;
 mod recorded;
 mod sampler;
 
-pub use answers::AnswerCounts;
+pub use answers::{AnswerCounts, extract_answers};
 pub use benchmark::{
     Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, TEMPLATE_DATE, grade_again,
     recorded_template_date, run_benchmarks,

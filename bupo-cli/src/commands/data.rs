@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bupo_data::{Prompt, describe, read_problems};
-use bupo_eval::PromptRenderer;
+use bupo_eval::{PromptRenderer, extract_answers};
 use bupo_models::pretrained::hub::Wanted;
 
 use crate::args::DataArgs;
@@ -31,7 +31,11 @@ pub fn run(args: &DataArgs) -> Result<(), CliError> {
             outln!("  {:<width$}  {}", column.name, column.kind);
         }
     }
-    let problems = read_problems(&args.files, &args.prompts.options().columns)?;
+    let mut problems = read_problems(&args.files, &args.prompts.options().columns)?;
+    let answers = extract_answers(&mut problems).to_string();
+    if !answers.is_empty() {
+        outln!("{answers}");
+    }
     let mut sources: BTreeMap<&str, usize> = BTreeMap::new();
     problems.iter().for_each(|problem| *sources.entry(&problem.data_source).or_default() += 1);
     outln!("sources");

@@ -146,16 +146,21 @@ impl Progress for TrainScreen {
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
+        let measured = |value: Option<f64>, digits: usize| match value {
+            Some(value) => format!("{value:.digits$}"),
+            None => "-".into(),
+        };
+        let update = &metrics.update;
         self.line(&format!(
-            "step {:>4}/{}  {:<8} reward {:.3}  entropy {:.3}  kl {:+.5}  grad_norm {:.3}  clip {:.4}  length {:.1}  {:.0} tok/s",
+            "step {:>4}/{}  {:<8} reward {:.3}  entropy {}  kl {}  grad_norm {}  clip {}  length {:.1}  {:.0} tok/s",
             metrics.step,
             self.steps,
             metrics.site.to_string(),
             metrics.rollout.reward,
-            metrics.update.entropy.unwrap_or(f64::NAN),
-            metrics.update.kl.unwrap_or(f64::NAN),
-            metrics.update.grad_norm.unwrap_or(f64::NAN),
-            metrics.update.clip_ratio.unwrap_or(f64::NAN),
+            measured(update.entropy, 3),
+            update.kl.map_or("-".into(), |kl| format!("{kl:+.5}")),
+            measured(update.grad_norm, 3),
+            measured(update.clip_ratio, 4),
             metrics.rollout.response_length,
             metrics.timing.tokens_per_second,
         ));
