@@ -368,9 +368,11 @@ fn eval_restricts_sampling_and_stops_at_texts() {
     assert_eq!(stopped[0]["response"], "");
     assert_eq!((stopped[0]["tokens"].as_u64(), stopped[0]["finished"].as_bool()), (Some(1), Some(true)));
     let out = text(&folder.path().join("greedy")).to_string();
-    let other = fail(&["eval", "--data", text(&data), "--out", &out, "--samples", "3", "--top-k", "2"]);
-    assert!(other.contains("another"), "{other}");
-    assert!(fail(&["eval", "--data", text(&data), "--top-p", "0"]).contains("top_p"));
+    let common =
+        ["eval", "--data", text(&data), "--max-new-tokens", "16", "--rule", "numeric", "--chat-template", "none"];
+    let other = fail(&[&common[..], &["--out", &out, "--samples", "3", "--top-k", "2"]].concat());
+    assert!(other.contains("another restrictions"), "{other}");
+    assert!(fail(&[&common[..], &["--top-p", "0"]].concat()).contains("top_p"));
 }
 
 #[test]
