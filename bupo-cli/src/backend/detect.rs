@@ -3,6 +3,7 @@
 use burn::tensor::DType;
 use burn::tensor::backend::Backend;
 
+#[cfg(any(feature = "cpu", feature = "cuda"))]
 use super::kind::Memory;
 
 /// The floating-point formats that a backend supports on a device.
@@ -11,6 +12,8 @@ pub fn supported_dtypes<B: Backend>(device: &B::Device) -> Vec<&'static str> {
     all.into_iter().filter(|(_, dtype)| B::supports_dtype(device, *dtype)).map(|(name, _)| name).collect()
 }
 
+// WGPU does not report free memory.
+#[cfg(any(feature = "cpu", feature = "cuda"))]
 impl Memory {
     pub fn describe(self) -> String {
         format!("{}, {} free", bytesize::ByteSize(self.total), bytesize::ByteSize(self.free))
