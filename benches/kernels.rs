@@ -3,13 +3,12 @@
 
 use bupo::core::InternalPolicy;
 use bupo::core::kernels::{
-    AdamWStep, adamw, causal_softmax, causal_tiles, rms_norm, rms_norm_backward, softmax_backward, swiglu,
-    swiglu_backward,
+    AdamWStep, adamw, attention, attention_backward, causal_tiles, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
 use bupo::core::kv_cache::{CacheRoom, KvCache};
 use burn::backend::Flex;
 use burn::tensor::{DType, Distribution, Tensor};
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const TOKENS: usize = 2048;
 const HIDDEN: usize = 512;
@@ -47,14 +46,23 @@ fn kernels(criterion: &mut Criterion) {
             BatchSize::LargeInput,
         );
     });
-    let (scores, d_weights) = (random([8, 4, 2, 128, 256]), random([8, 4, 2, 128, 256]));
-    group.bench_function("copy/scores", |b| b.iter(|| own(&scores)));
-    group.bench_function("softmax", |b| {
-        let tiles = causal_tiles(256, DType::F32, &Default::default());
-        b.iter_batched(|| own(&scores), |scores| causal_softmax(scores, &tiles[1], 0.125), BatchSize::LargeInput);
-    });
-    group.bench_function("softmax_backward", |b| {
-        b.iter_batched(|| own(&d_weights), |d| softmax_backward(scores.clone(), d, 0.125), BatchSize::LargeInput);
+    // The products of a forward pass below the diagonal, two of them, and of a backward pass, five.
+    let products = 2.0 * (8 * 8 * 64) as f64 * (256.0 * 257.0 / 2.0);
+    let (q, k) = (random([8, 8, 256, 64]), random([8, 4, 256, 64]));
+    let (v, d_mixed) = (random([TOKENS, 256]), random([TOKENS, HIDDEN]));
+    let tiles = causal_tiles(256, DType::F32, &Default::default());
+    group.throughput(Throughput::Elements((2.0 * products) as u64));
+    let forward = || attention(q.clone(), k.clone(), v.clone(), &tiles, 0.125);
+    group.bench_function("attention", |b| b.iter(forward));
+    group.throughput(Throughput::Elements((5.0 * products) as u64));
+    let output = forward();
+    group.bench_function("attention_backward", |b| {
+        let inputs = || (q.clone(), k.clone(), v.clone(), output.clone(), d_mixed.clone());
+        b.iter_batched(
+            inputs,
+            |(q, k, v, output, d)| attention_backward(q, k, v, output, d, &tiles, 0.125),
+            BatchSize::LargeInput,
+        );
     });
     let step = AdamWStep {
         learning_rate: 1e-6,

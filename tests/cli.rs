@@ -99,6 +99,34 @@ fn replay_writes_a_checkpoint_and_its_updates() {
 }
 
 #[test]
+fn replay_takes_the_settings_of_the_loss_and_the_temperature() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = fixture("qwen3-tied");
+    let rollouts = model.join("rollouts.jsonl");
+    let args = ["replay", "--model", text(&model), "--rollouts", text(&rollouts), "--updates", "2", "--lr", "3e-4"];
+    let losses = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        succeed(&[&args[..], &["--out", text(&out)], more].concat());
+        lines(&out.join("updates.jsonl")).iter().map(|line| line["loss"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let default = losses("default", &[]);
+    assert_eq!(losses("same", &["--set", "loss=grpo", "--temperature", "1"]), default);
+    // Another aggregation, another range of ratios in the second update, other log-probs.
+    assert_ne!(losses("aggregation", &["--set", "objective.aggregation=seq-mean-token-mean"])[0], default[0]);
+    assert_ne!(losses("gspo", &["--set", "loss=gspo"])[1], default[1]);
+    assert_ne!(losses("temperature", &["--temperature", "0.5"])[1], default[1]);
+    let out = folder.path().join("refused");
+    for (more, expected) in [
+        (["--set", "rollout.prompts=4"], "no effect on a replay"),
+        (["--set", "objective.clip=1"], "clip"),
+        (["--temperature", "0"], "temperature"),
+    ] {
+        let message = fail(&[&args[..], &["--out", text(&out)], &more[..]].concat());
+        assert!(message.contains(expected) && !out.exists(), "{message}");
+    }
+}
+
+#[test]
 fn train_writes_a_run_folder_and_is_reproducible_by_seed() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b, c) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));

@@ -17,7 +17,7 @@ pub use config::{
     Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RewardConfig,
     RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
 };
-pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task};
+pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer};
 pub use error::RlError;
 pub use loss::{
     Advantage, Aggregation, BatchSize, KlEstimator, LossPreset, Objective, Ratio, ResponseLoss, ResponseValues,
@@ -27,7 +27,7 @@ pub use phases::{GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Sch
 pub use rollout::{RolloutMetrics, has_reward_variance, overlong_penalty};
 pub use tools::{
     BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, PretrainConfig, RecordedRollout, Roofline,
-    bench, pretrain, read_rollouts, replay,
+    bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
     AutoLayer, KeptCompletion, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress, RunFolder,

@@ -7,7 +7,7 @@ use super::device::DeviceArgs;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Model shape: small, vocab, qwen3-0.6b, qwen3-4b, or a model folder, of which only config.json is read
+    /// Model shape: small, vocab, qwen3-0.6b, qwen3-4b, or a model folder, with its weights if it has any, else with random ones
     #[arg(long, value_name = "SHAPE", default_value = "small")]
     pub shape: String,
     /// Timed work
@@ -45,7 +45,7 @@ pub struct BenchArgs {
     pub profile: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Compute dtype of the layers: auto (f32 here), f32 or bf16
+    /// Compute dtype of the layers: auto, f32 or bf16
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub dtype: DtypeChoice,
 }

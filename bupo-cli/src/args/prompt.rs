@@ -1,7 +1,7 @@
 //! Options that read problems from data files and render them as prompts.
 
-use bupo_data::Columns;
 use bupo_eval::{ChatChoice, Overlong, PromptOptions};
+use bupo_rl::DataConfig;
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -38,19 +38,25 @@ pub enum OverlongArg {
 }
 
 impl PromptArgs {
+    /// How rows become prompts.
     pub fn options(&self) -> PromptOptions {
-        PromptOptions {
-            columns: Columns {
-                prompt: self.prompt_column.clone(),
-                answer: self.answer_column.clone(),
-                data_source: self.source_column.clone(),
-            },
+        self.data().prompt_options()
+    }
+
+    /// The options as settings of `[data]`.
+    pub fn data(&self) -> DataConfig {
+        DataConfig {
+            prompt_column: self.prompt_column.clone(),
+            answer_column: self.answer_column.clone(),
+            source_column: self.source_column.clone(),
             max_prompt_tokens: self.max_prompt_tokens,
             overlong: match self.overlong {
                 OverlongArg::Drop => Overlong::Drop,
                 OverlongArg::TruncateLeft => Overlong::TruncateLeft,
             },
-            extract_answers: true,
+            chat_template: self.chat_template.clone(),
+            thinking: self.thinking,
+            ..DataConfig::default()
         }
     }
 }

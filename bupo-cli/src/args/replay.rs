@@ -16,6 +16,13 @@ pub struct ReplayArgs {
     pub rollouts: PathBuf,
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Change a setting of the loss: loss=NAME, objective.KEY=VALUE, or rollout.max_new_tokens=N, which
+    /// seq-mean-token-sum-norm divides by; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Temperature of the log-probs: the one that the rollouts were sampled with
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub temperature: f64,
     /// Number of updates, each on the whole file
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub updates: usize,

@@ -2,11 +2,12 @@
 
 use burn::backend::{Flex, NdArray};
 use burn::tensor::backend::Backend;
-use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::choice::DeviceChoice;
 use super::detect::supported_dtypes;
 use super::kind::{DetectedDevice, DeviceInfo, DeviceKind, Job, Memory};
+use super::processor::processor;
 use crate::error::CliError;
 
 /// Burn's flex backend.
@@ -68,10 +69,9 @@ impl DeviceKind for NdArrayCpu {
 }
 
 fn detect<B: Backend>(choice: DeviceChoice, driver: &str) -> Vec<DetectedDevice> {
-    let brand = system().cpus().first().map_or("CPU", |cpu| cpu.brand().trim()).to_string();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let info = DeviceInfo {
-        name: format!("{brand}, {cores} threads"),
+        name: format!("{}, {cores} threads", processor()),
         memory: available_memory().map_or("unknown".into(), Memory::describe),
         driver: driver.into(),
         dtypes: supported_dtypes::<B>(&Default::default()),
@@ -82,13 +82,9 @@ fn detect<B: Backend>(choice: DeviceChoice, driver: &str) -> Vec<DetectedDevice>
 /// The machine's memory within the container's limit. Of the limit, the memory in use is not subtracted: it includes the page
 /// cache, which can be reclaimed.
 fn available_memory() -> Option<Memory> {
-    let system = system();
+    let memory = MemoryRefreshKind::nothing().with_ram();
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
     let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
     let memory = Memory { free: limit.min(system.available_memory()), total: limit.min(system.total_memory()) };
     Some(memory).filter(|memory| memory.free > 0)
-}
-
-fn system() -> System {
-    let memory = MemoryRefreshKind::nothing().with_ram();
-    System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(memory))
 }

@@ -12,11 +12,13 @@ mod driver;
 mod kind;
 #[cfg(not(all(feature = "cpu", feature = "wgpu", feature = "cuda")))]
 mod not_compiled;
+mod processor;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
 pub use choice::DeviceChoice;
 pub use kind::{DetectedDevice, Job, Memory};
+pub use processor::processor;
 
 use crate::error::CliError;
 use kind::DeviceKind;

@@ -1,15 +1,16 @@
 //! `bupo bench`: throughput of this machine, and the share of its roofline that is reached.
 
-use std::fs;
 use std::path::Path;
 
-use bupo_models::{ComputeDtype, ModelConfig};
-use bupo_rl::{BenchMode, BenchResult, BenchSpec, bench};
+use bupo_core::kernels::vector_units;
+use bupo_models::pretrained::load_config;
+use bupo_models::{ComputeDtype, ModelConfig, ModelFiles, load_model};
+use bupo_rl::{BenchMode, BenchResult, BenchSpec, bench, random_decoder};
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::args::{BenchArgs, BenchModeArg};
-use crate::backend::{DeviceChoice, Job, device_name, memory, resolve, run_on};
+use crate::backend::{DeviceChoice, Job, device_name, memory, processor, resolve, run_on};
 use crate::error::CliError;
 
 /// Named shapes, all of the Qwen3 architecture; vocab has few layers and a large vocabulary.
@@ -45,10 +46,10 @@ const SEQUENCE_TOKENS: usize = 256;
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let config = shape(&args.shape)?;
+    let (config, files) = shape(&args.shape)?;
     let device = resolve(args.device.device)?;
     let free_before = free_gpu_memory(device);
-    let Timed { spec, dtype, result } = run_on(device, BenchJob { args, config })?;
+    let Timed { spec, dtype, result } = run_on(device, BenchJob { args, config, files })?;
     let gpu_mb = free_before
         .zip(free_gpu_memory(device))
         .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
@@ -56,7 +57,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.json {
         outln!(
             "{}",
-            json!({"shape": args.shape, "device": device, "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
+            json!({"shape": args.shape, "device": device, "processor": processor(), "vector_units": vector_units(), "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
         );
     } else {
         print(&args.shape, &device, &spec, &result, gpu_mb);
@@ -67,6 +68,8 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
 struct BenchJob<'a> {
     args: &'a BenchArgs,
     config: ModelConfig,
+    /// The files of a folder with weights.
+    files: Option<ModelFiles>,
 }
 
 struct Timed {
@@ -79,9 +82,12 @@ impl Job for BenchJob<'_> {
     type Output = Timed;
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Timed, CliError> {
-        let dtype = self.args.dtype.for_new::<B>(device)?;
+        let (dtype, decoder) = match &self.files {
+            Some(files) => (self.args.dtype.for_model::<B>(files, device)?, load_model::<B>(files, device)?.decoder),
+            None => (self.args.dtype.for_new::<B>(device)?, random_decoder::<B>(&self.config, device)?),
+        };
         let spec = spec(self.args, dtype);
-        let result = bench::<B>(&self.config, &spec, device)?;
+        let result = bench(decoder, &self.config, &spec)?;
         Ok(Timed { spec, dtype, result })
     }
 }
@@ -155,19 +161,20 @@ fn print(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_
     }
 }
 
-/// A named shape, or the shape of a model folder.
-fn shape(name: &str) -> Result<ModelConfig, CliError> {
+/// A named shape, or that of a model folder, whose weights are used if it has any.
+fn shape(name: &str) -> Result<(ModelConfig, Option<ModelFiles>), CliError> {
     if let Some((_, json)) = SHAPES.iter().find(|(known, _)| *known == name) {
-        return Ok(ModelConfig::from_json(json)?);
+        return Ok((ModelConfig::from_json(json)?, None));
     }
-    let path = Path::new(name).join("config.json");
-    if !path.is_file() {
+    let folder = Path::new(name);
+    if !folder.join("config.json").is_file() {
         let known: Vec<&str> = SHAPES.iter().map(|(known, _)| *known).collect();
         return Err(CliError::Message(format!(
             "`{name}` is neither a shape ({}) nor a model folder with a config.json",
             known.join(", ")
         )));
     }
-    let text = fs::read_to_string(&path).map_err(CliError::io("read", &path))?;
-    Ok(ModelConfig::from_json(&text)?)
+    let files = ModelFiles::folder(folder)?;
+    let has_weights = files.has("model.safetensors") || files.has("model.safetensors.index.json");
+    Ok((load_config(&files)?, has_weights.then_some(files)))
 }

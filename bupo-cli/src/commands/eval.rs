@@ -8,8 +8,9 @@ use bupo_eval::{
     AnswerCounts, Benchmark, BenchmarkResult, COMPLETIONS, EvaluationFolder, PromptOptions, PromptRenderer, Sampler,
     Sampling, TEMPLATE_DATE, grade_again, read_questions, recorded_template_date, run_benchmarks,
 };
-use bupo_grade::{Grader, Rule};
+use bupo_grade::Grader;
 use bupo_models::pretrained::hub::Wanted;
+use bupo_models::pretrained::load_eos_token_ids;
 use bupo_models::{ComputeDtype, ModelFiles, TextTokenizer};
 use burn::tensor::backend::Backend;
 use serde_json::json;
@@ -18,7 +19,7 @@ use crate::args::EvalArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::free_folder;
-use crate::grading::{rewards, warn_of_failures};
+use crate::grading::{extracts_answers, rewards, warn_of_failures};
 use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_results};
 
@@ -47,6 +48,9 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     let config = bupo_models::pretrained::load_config(&files)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
     warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
+    if let Some(warning) = renderer.end_of_turn_warning(&load_eos_token_ids(&files, &config)?) {
+        eprintln!("warning: {warning}");
+    }
     let sampling = sampling(args, &files)?;
     let job = Eval { args, files, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out };
     let (folder, results) = run_on(device, job)?;
@@ -124,9 +128,7 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
                 "--data has two files with the name {name}; each benchmark needs its own name"
             )));
         }
-        // A scorer gets reference answers as they are.
-        let extract_answers = !matches!(args.rule, Rule::Command(_));
-        let options = PromptOptions { extract_answers, ..args.prompts.options() };
+        let options = PromptOptions { extract_answers: extracts_answers(&args.rule), ..args.prompts.options() };
         let mut prepared = read_questions(std::slice::from_ref(path), &options, renderer)?;
         for (count, action) in [(prepared.dropped, "dropped"), (prepared.truncated, "truncated on the left")] {
             if count > 0 {
@@ -176,6 +178,10 @@ fn settings(args: &EvalArgs, sampling: &Sampling, dtype: ComputeDtype, benchmark
     if sampling.params != SamplingParams::default() {
         settings["restrictions"] =
             json!({"top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty});
+    }
+    // Answers are extracted from reference answers unless a scorer gets them.
+    if extracts_answers(&args.rule) {
+        settings["extract_answers"] = true.into();
     }
     if !args.restrictions.stop.is_empty() {
         settings["stop"] = json!(args.restrictions.stop);

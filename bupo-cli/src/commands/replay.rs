@@ -3,7 +3,7 @@
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::{LoadedModel, ModelFiles, SaveOptions, load_model, save_checkpoint};
 use bupo_rl::{
-    AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, RecordedRollout, UpdateStats, make_empty_folder,
+    AdamWSettings, DecoderOptimizer, LossSpec, PolicySpec, RecordedRollout, UpdateStats, make_empty_folder,
     read_rollouts, replay,
 };
 use bupo_runs::JsonLinesWriter;
@@ -22,12 +22,13 @@ pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     if args.updates == 0 || args.max_tokens_per_batch == 0 {
         return Err(CliError::Message("--updates and --max-tokens-per-batch must be at least 1".into()));
     }
+    let loss = loss_spec(args)?;
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let config = bupo_models::pretrained::load_config(&files)?;
     let rollouts = read_rollouts(&args.rollouts, config.vocab_size)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    run_on(device, Replay { args, files, rollouts })?;
+    run_on(device, Replay { args, files, rollouts, loss })?;
     outln!("wrote the updated model and updates.jsonl to {}", args.out.display());
     Ok(())
 }
@@ -36,20 +37,20 @@ struct Replay<'a> {
     args: &'a ReplayArgs,
     files: ModelFiles,
     rollouts: Vec<RecordedRollout>,
+    loss: LossSpec,
 }
 
 impl Job for Replay<'_> {
     type Output = ();
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self { args, files, rollouts } = self;
+        let Self { args, files, rollouts, loss } = self;
         let LoadedModel { mut decoder, assets, .. } = load_model::<B>(&files, device)?;
         decoder = decoder.with_compute_dtype(args.model.dtype.dtype.for_model::<B>(&files, device)?);
         make_empty_folder(&args.out)?;
         let mut updates = JsonLinesWriter::create(&args.out.join("updates.jsonl"))?;
         let settings = AdamWSettings { learning_rate: args.lr, ..AdamWSettings::default() };
         let mut optimizer = DecoderOptimizer::<B>::new(settings);
-        let loss = loss_spec(args);
         replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
             print_update(args, update, stats);
             Ok(updates.append(&UpdateLine { update, stats })?)
@@ -67,14 +68,9 @@ struct UpdateLine<'a> {
     stats: &'a UpdateStats,
 }
 
-fn loss_spec(args: &ReplayArgs) -> LossSpec {
-    LossSpec {
-        policy: PolicySpec { site: args.policy.policy, norm: args.policy.norm.norm, temperature: 1.0 },
-        objective: Objective::default(),
-        norm_length: None,
-        max_tokens_per_batch: args.max_tokens_per_batch,
-        recompute: false,
-    }
+fn loss_spec(args: &ReplayArgs) -> Result<LossSpec, CliError> {
+    let policy = PolicySpec { site: args.policy.policy, norm: args.policy.norm.norm, temperature: args.temperature };
+    Ok(LossSpec::for_replay(&args.set, policy, args.max_tokens_per_batch)?)
 }
 
 fn print_update(args: &ReplayArgs, update: usize, stats: &UpdateStats) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bupo_analysis::Boundary;
 use bupo_core::PolicySite;
-use bupo_eval::Evaluation;
+use bupo_eval::{BenchmarkResult, Evaluation};
 use bupo_models::ComputeDtype;
 use bupo_rl::{Outcome, Phase, Progress, RunHeader, StepMetrics, WarningKind};
 use bupo_runs::Damaged;
@@ -49,6 +49,7 @@ impl TrainScreen {
         ] {
             outln!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
         }
+        by_benchmark(outcome);
         outln!();
         outln!("took {:.0} s", self.started.elapsed().as_secs_f64());
         let folder = outcome.folder.display();
@@ -56,7 +57,7 @@ impl TrainScreen {
         outln!("metrics      {folder}/metrics.jsonl");
         outln!("completions  {folder}/completions.jsonl");
         outln!("evaluations  {folder}/evaluation.json");
-        outln!("model        {}", outcome.model.display());
+        outln!("model        {}{}", outcome.model.display(), saved(outcome));
         if let Some(step) = outcome.best_step.filter(|step| *step > 0) {
             outln!("best         {folder}/checkpoints/step-{step:06}/model, by the intermediate evaluations");
         }
@@ -67,6 +68,37 @@ impl TrainScreen {
             Some(bar) => bar.line(line),
             None => outln!("{line}"),
         }
+    }
+}
+
+/// Prints Avg@K before and after training of each of several benchmarks, of which the table above has the mean.
+fn by_benchmark(outcome: &Outcome) {
+    let (before, after) = (&outcome.before_by_benchmark, &outcome.after_by_benchmark);
+    if after.len() < 2 {
+        return;
+    }
+    outln!();
+    outln!("{:<16} {:>8} {:>8} {:>8}", "by benchmark", "before", "after", "change");
+    for after in after {
+        let score = |result: &BenchmarkResult| result.evaluation.avg_at_k;
+        let before = before.iter().find(|before| before.benchmark == after.benchmark).map(score);
+        let name = format!("{} ({} problems)", after.benchmark, after.evaluation.problems);
+        let (before, change) = match before {
+            Some(before) => (format!("{before:.3}"), format!("{:+.3}", score(after) - before)),
+            None => ("-".into(), "-".into()),
+        };
+        outln!("{name:<16} {before:>8} {:>8.3} {change:>8}", score(after));
+    }
+}
+
+/// The dtype of a model that was not saved in its own, and the share of changes that rounding set back, in parentheses.
+fn saved(outcome: &Outcome) -> String {
+    match (outcome.save_dtype, outcome.rounded_away) {
+        (Some(_), Some(share)) => {
+            format!(" (in f32: its own dtype would set back {:.0}% of the changed weights)", 100.0 * share)
+        }
+        (None, Some(share)) => format!(" (rounding set back {:.1}% of the changed weights)", 100.0 * share),
+        (_, None) => String::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, is_host_f32, vectorized};
+use super::host::{Host, HostView, is_host_f32, vectorized};
 
 const TASK: usize = 1 << 13;
 
@@ -46,16 +46,32 @@ pub fn adamw<B: Backend, const D: usize>(
         return (weights * kept - change, first, second);
     }
     let device = weights.device();
-    let [mut weights, gradient, mut first, mut second] = [weights, gradient, first, second].map(Host::take);
+    let ([mut weights, mut first, mut second], gradient) =
+        ([weights, first, second].map(Host::take), HostView::of(gradient));
+    step_on(
+        [weights.values_mut(), first.values_mut(), second.values_mut()],
+        gradient.values(),
+        step,
+        [size, kept, root_correction],
+    );
+    (weights.give(&device), first.give(&device), second.give(&device))
+}
+
+/// `size`, `kept` and `root_correction` as in [`adamw`].
+fn step_on(
+    [weights, first, second]: [&mut [f32]; 3],
+    gradient: &[f32],
+    step: &AdamWStep,
+    [size, kept, root_correction]: [f64; 3],
+) {
     let [beta1, beta2, scale, size, epsilon, kept, root_correction] =
         [step.beta1, step.beta2, step.scale, size, step.epsilon, kept, 1.0 / root_correction].map(|x| x as f32);
     let [rest1, rest2] = [1.0 - step.beta1, 1.0 - step.beta2].map(|x| x as f32);
     weights
-        .values_mut()
         .par_chunks_mut(TASK)
-        .zip(gradient.values().par_chunks(TASK))
-        .zip(first.values_mut().par_chunks_mut(TASK))
-        .zip(second.values_mut().par_chunks_mut(TASK))
+        .zip(gradient.par_chunks(TASK))
+        .zip(first.par_chunks_mut(TASK))
+        .zip(second.par_chunks_mut(TASK))
         .for_each(|(((weights, gradient), first), second)| {
             vectorized(|| {
                 for (((weight, gradient), first), second) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
@@ -66,5 +82,4 @@ pub fn adamw<B: Backend, const D: usize>(
                 }
             });
         });
-    (weights.give(&device), first.give(&device), second.give(&device))
 }

@@ -1,6 +1,10 @@
 //! f32 tensors in host memory, accessed as slices, and the vectorised loops over them.
 
+use std::any::Any;
+
+use bupo_gemm::Weights;
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use burn_flex::FlexTensor;
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -15,12 +19,54 @@ pub(crate) fn hosts<B: Backend>(dtype: DType, device: &B::Device) -> bool {
     dtype == DType::F32 && B::name(device) == "flex"
 }
 
+/// The dtype of activations in layers that compute in `dtype`: that dtype, but f32 on the CPU backend, which has bf16 in products
+/// only.
+pub fn activation_dtype<B: Backend>(dtype: DType, device: &B::Device) -> DType {
+    if hosts::<B>(DType::F32, device) { DType::F32 } else { dtype }
+}
+
 /// Whether this tensor is such a slice.
 pub(crate) fn is_host_f32<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> bool {
     hosts::<B>(tensor.dtype(), &tensor.device())
 }
 
-/// A tensor's f32 values, copied only if the tensor is shared.
+/// A tensor's f32 values for reading, not copied even if the tensor is shared.
+pub(crate) struct HostView(FlexTensor);
+
+/// The weights of a product, not copied.
+pub(crate) struct WeightView(FlexTensor);
+
+impl HostView {
+    pub(crate) fn of<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Self {
+        Self(contiguous(tensor))
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        self.0.as_slice().unwrap_or_else(|| panic!("a host tensor holds f32"))
+    }
+}
+
+impl WeightView {
+    /// Of a weight in f32 or bf16.
+    pub(crate) fn of<B: Backend>(weight: Tensor<B, 2>) -> Self {
+        Self(contiguous(weight))
+    }
+
+    pub(crate) fn weights(&self) -> Weights<'_> {
+        match self.0.dtype() {
+            DType::BF16 => Weights::Bf16(self.0.as_slice().unwrap_or_else(|| panic!("a bf16 tensor holds bf16"))),
+            _ => Weights::F32(self.0.as_slice().unwrap_or_else(|| panic!("a host tensor holds f32"))),
+        }
+    }
+}
+
+fn contiguous<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
+    let primitive: Box<dyn Any> = Box::new(tensor.into_primitive().tensor());
+    let Ok(tensor) = primitive.downcast::<FlexTensor>() else { panic!("only tensors in host memory are viewed") };
+    if tensor.is_contiguous() { *tensor } else { tensor.to_contiguous() }
+}
+
+/// A tensor's f32 values for writing, copied only if the tensor is shared.
 #[derive(Clone)]
 pub(crate) struct Host(TensorData);
 
@@ -67,6 +113,14 @@ pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut 
 #[inline(always)]
 pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
+}
+
+/// `x`, or 0 if it is too small to matter to a sum of gradients. Its products stay normal numbers: processors take a hundred times
+/// as long for subnormal ones, and the gradients of a sharp softmax are full of them.
+#[inline(always)]
+pub(crate) fn flushed(x: f32) -> f32 {
+    const SMALLEST: f32 = 1e-30;
+    if x.abs() < SMALLEST { 0.0 } else { x }
 }
 
 /// The sum of `f` over some values.
@@ -202,22 +256,6 @@ pub(crate) fn ln(x: f32) -> f32 {
     m + y + exponent * 0.693_359_4
 }
 
-/// Transposes `[rows, columns]` into `[columns, rows]`.
-pub(crate) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const SIDE: usize = 16;
-    let mut out = vec![0.0; rows * columns];
-    out.par_chunks_mut(SIDE * rows).enumerate().for_each(|(block, out)| {
-        let first = block * SIDE;
-        for row in 0..rows {
-            let from = &values[row * columns + first..(row * columns + columns).min(row * columns + first + SIDE)];
-            for (column, value) in from.iter().enumerate() {
-                out[column * rows + row] = *value;
-            }
-        }
-    });
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,13 +301,5 @@ mod tests {
             values[place] = f32::NAN;
             assert!(max(&values).is_nan());
         }
-    }
-
-    #[test]
-    fn transposing_twice_is_the_identity() {
-        let values: Vec<f32> = (0..33 * 18).map(|i| i as f32).collect();
-        let once = transposed(&values, 33, 18);
-        assert_eq!(once[33], values[1]);
-        assert_eq!(transposed(&once, 18, 33), values);
     }
 }

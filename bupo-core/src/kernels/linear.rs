@@ -1,9 +1,14 @@
 //! Products with weights, and sums of large matrices.
 
+use bupo_gemm::products;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use super::host::{Host, each_row, is_host_f32, transposed};
+use super::host::{Host, HostView, WeightView, each_row, is_host_f32};
 use crate::profile::{Part, timed};
+
+/// The largest number of rows of a product that is limited by reading its weights: general matrix products pack them
+/// first, which takes as long.
+const FEW_ROWS: usize = 128;
 
 /// `a + b` of large matrices, in place if `a` is not shared.
 pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2> {
@@ -11,29 +16,39 @@ pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2>
         return a + b.clone();
     }
     let (device, width) = (a.device(), a.dims()[1]);
-    let (mut sum, part) = (Host::take(a), Host::take(b.clone()));
-    let part = part.values();
-    each_row(sum.values_mut(), width, |row, sum| {
-        sum.iter_mut().zip(&part[row * width..(row + 1) * width]).for_each(|(sum, part)| *sum += part);
-    });
+    let (mut sum, part) = (Host::take(a), HostView::of(b.clone()));
+    add_to(sum.values_mut(), part.values(), width);
     sum.give(&device)
 }
 
-/// `x w^T` of `x` `[rows, in]` and a weight `[out, in]`, the layout of a checkpoint.
-pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    let device = x.device();
-    timed::<B, _>(Part::MatrixProducts, &device, || x.matmul(weight.transpose()))
+fn add_to(sum: &mut [f32], part: &[f32], width: usize) {
+    each_row(sum, width, |row, sum| {
+        sum.iter_mut().zip(&part[row * width..(row + 1) * width]).for_each(|(sum, part)| *sum += part);
+    });
 }
 
-/// The same weight, stored transposed on the CPU backend; unchanged on others.
+/// `x w^T` of `x` `[rows, in]` and a weight `[out, in]`, the layout of a checkpoint.
 ///
-/// A matrix product packs the weight's columns first. With few rows, as in decoding, packing takes longer than
-/// multiplying; contiguous columns need no packing (measured with 128 rows: twice as fast).
-pub fn pretransposed<B: Backend>(weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    if !is_host_f32(&weight) {
-        return weight;
+/// On the CPU backend a weight in bf16 is multiplied by f32 rows, with sums in f32.
+pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    let [product] = linears(x, [weight]);
+    product
+}
+
+/// [`linear`] of one `x` and several weights, which few rows are multiplied by together.
+pub fn linears<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 2>; N]) -> [Tensor<B, 2>; N] {
+    let device = x.device();
+    timed::<B, _>(Part::MatrixProducts, &device, || multiplied(x, weights))
+}
+
+fn multiplied<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 2>; N]) -> [Tensor<B, 2>; N] {
+    let ([rows, inner], device) = (x.dims(), x.device());
+    let in_bf16 = weights.iter().any(|weight| weight.dtype() != x.dtype());
+    if !is_host_f32(&x) || inner == 0 || (rows > FEW_ROWS && !in_bf16) {
+        return weights.map(|weight| x.clone().matmul(weight.transpose()));
     }
-    let ([rows, columns], device) = (weight.dims(), weight.device());
-    let values = transposed(Host::take(weight).values(), rows, columns);
-    Tensor::<B, 2>::from_data(TensorData::new(values, [columns, rows]), &device).transpose()
+    let outs = weights.each_ref().map(|weight| weight.dims()[0]);
+    let (x, weights) = (HostView::of(x), weights.map(WeightView::of));
+    let mut results = products(x.values(), inner, &weights.each_ref().map(WeightView::weights)).into_iter();
+    outs.map(|out| Tensor::from_data(TensorData::new(results.next().unwrap_or_default(), [rows, out]), &device))
 }

@@ -4,20 +4,24 @@
 //! other backend it is a composition of tensor operations. Both agree to rounding.
 
 mod adamw;
+mod attention;
 pub(crate) mod host;
 mod linear;
 mod norm;
 mod rope;
-mod softmax;
 mod sum_of_squares;
 mod swiglu;
 
 pub use adamw::{AdamWStep, adamw};
+pub use attention::{
+    ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
+};
+pub use bupo_gemm::vector_units;
+pub use host::activation_dtype;
 pub(crate) use linear::add;
-pub use linear::{linear, pretransposed};
+pub use linear::{linear, linears};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rope::{RopeTable, apply_rope, apply_rope_backward};
-pub use softmax::{ATTENTION_TILE, CausalTile, causal_softmax, causal_tiles, softmax_backward};
 pub use sum_of_squares::sum_of_squares;
 pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};
 
@@ -63,15 +67,6 @@ mod tests {
         near("d swiglu / d gate", ours.d_gate, theirs.d_gate);
         near("d swiglu / d up", ours.d_up, theirs.d_up);
 
-        // Five rows of positions 2 to 6 against seven keys.
-        let ((s, ns), (dp, ndp)) = (both([2, 3, 2, 5, 7], 1.0), both([2, 3, 2, 5, 7], 4.0));
-        let (tile, ntile) = (CausalTile::new(2..7, DType::F32, &cpu), CausalTile::new(2..7, DType::F32, &other));
-        let (p, np) = (causal_softmax(s, &tile, 0.3), causal_softmax(ns, &ntile, 0.3));
-        near("softmax", p.clone(), np.clone());
-        let later: f32 = p.clone().narrow(3, 0, 1).narrow(4, 3, 4).sum().into_scalar();
-        assert_eq!(later, 0.0, "later keys are masked");
-        near("d softmax", softmax_backward(p, dp, 0.3), softmax_backward(np, ndp, 0.3));
-
         for (shared, factor) in [(true, 1.0), (false, 1.0), (true, 1.25)] {
             let positions: Vec<usize> = if shared { (0..5).collect() } else { (0..15).map(|i| i * 7 % 11).collect() };
             let angles = |position: &usize| [1.0, 0.3, 0.02, 0.001].map(|frequency| *position as f32 * frequency);
@@ -102,6 +97,30 @@ mod tests {
         near("weights", p, np);
         near("first moments", m, nm);
         near("second moments", v, nv);
+    }
+
+    /// Sequences shorter and longer than the tiles of queries and keys of either.
+    #[test]
+    fn attention_in_tiles_and_by_tensor_operations_agree() {
+        for (batch, heads, kv_heads, seq, head_dim) in
+            [(2, 6, 2, 1, 8), (2, 6, 2, 7, 8), (1, 2, 2, 57, 16), (1, 4, 1, 200, 6), (1, 2, 1, 1100, 4)]
+        {
+            let ((q, nq), (k, nk)) =
+                (both([batch, heads, seq, head_dim], 1.0), both([batch, kv_heads, seq, head_dim], 3.0));
+            let ((v, nv), (d, nd)) =
+                (both([batch * seq, kv_heads * head_dim], 4.0), both([batch * seq, heads * head_dim], 5.0));
+            let what = format!("{batch} x {heads}/{kv_heads} x {seq} x {head_dim}");
+            let tiles = causal_tiles::<Flex>(seq, DType::F32, &Default::default());
+            let ntiles = causal_tiles::<NdArray>(seq, DType::F32, &Default::default());
+            let ours = attention(q.clone(), k.clone(), v.clone(), &tiles, 0.3);
+            let theirs = attention(nq.clone(), nk.clone(), nv.clone(), &ntiles, 0.3);
+            near(&what, ours.mixed.clone(), theirs.mixed.clone());
+            let ours = attention_backward(q, k, v, ours, d, &tiles, 0.3);
+            let theirs = attention_backward(nq, nk, nv, theirs, nd, &ntiles, 0.3);
+            near(&format!("{what}, d q"), ours.d_q, theirs.d_q);
+            near(&format!("{what}, d k"), ours.d_k, theirs.d_k);
+            near(&format!("{what}, d v"), ours.d_v, theirs.d_v);
+        }
     }
 
     #[test]
@@ -183,11 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pretransposed_weight_has_the_same_values() {
-        for rows in [1, 31, 257] {
-            let ((x, nx), (w, nw)) = (both([rows, 20], 0.2), both([33, 20], 0.7));
-            assert_eq!(pretransposed(w.clone()).into_data(), w.clone().into_data());
-            near("product", linear(x, pretransposed(w)), linear(nx, pretransposed(nw)));
+    fn products_of_few_and_of_many_rows_agree() {
+        for rows in [1, 31, 128, 129, 257] {
+            let ((x, nx), (w, nw), (v, nv)) = (both([rows, 20], 0.2), both([33, 20], 0.7), both([7, 20], 0.9));
+            let ([a, b], [na, nb]) = (linears(x, [w, v]), linears(nx, [nw, nv]));
+            near("product", a, na);
+            near("product of the same rows", b, nb);
         }
     }
 }

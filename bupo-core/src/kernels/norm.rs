@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, each_row, is_host_f32, sum, sum3, task_rows, vectorized};
+use super::host::{Host, HostView, each_row, is_host_f32, sum, sum3, task_rows, vectorized};
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` for each row of `x` `[rows, width]`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
@@ -14,15 +14,18 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> 
         return (x / root * weight.cast(DType::F32).unsqueeze()).cast(dtype);
     }
     let (device, width) = (x.device(), x.dims()[1]);
-    let (mut x, weight) = (Host::take(x), Host::take(weight));
-    let weight = weight.values();
-    each_row(x.values_mut(), width, |_, row| {
-        let inverse = inverse_root(row, eps as f32);
+    let (mut x, weight) = (Host::take(x), HostView::of(weight));
+    normalize(x.values_mut(), weight.values(), width, eps as f32);
+    x.give(&device)
+}
+
+fn normalize(x: &mut [f32], weight: &[f32], width: usize, eps: f32) {
+    each_row(x, width, |_, row| {
+        let inverse = inverse_root(row, eps);
         for (x, weight) in row.iter_mut().zip(weight) {
             *x = *x * inverse * weight;
         }
     });
-    x.give(&device)
 }
 
 /// The gradients with respect to `x` `[rows, width]` and the weight `[width]`, from the gradient `dy` of [`rms_norm`]'s
@@ -44,19 +47,24 @@ pub fn rms_norm_backward<B: Backend>(
         return (((d_unit - unit * along) / root).cast(dtype), d_weight);
     }
     let (device, width) = (x.device(), x.dims()[1]);
-    let (x, weight, mut dy) = (Host::take(x), Host::take(weight), Host::take(dy));
-    let (x, weight) = (x.values(), weight.values());
+    let (x, weight, mut dy) = (HostView::of(x), HostView::of(weight), Host::take(dy));
+    let d_weight = normalize_backward(x.values(), weight.values(), eps as f32, dy.values_mut());
+    (dy.give(&device), Tensor::from_data(TensorData::new(d_weight, [width]), &device))
+}
+
+/// Turns `dy` into the gradient with respect to `x`, and returns that with respect to the weight.
+fn normalize_backward(x: &[f32], weight: &[f32], eps: f32, dy: &mut [f32]) -> Vec<f32> {
+    let width = weight.len();
     let rows = task_rows(width);
     // Tasks depend on the row count alone and are summed in order, so the sum does not depend on the number of threads.
     let partial: Vec<Vec<f32>> = dy
-        .values_mut()
         .par_chunks_mut(rows * width)
         .zip(x.par_chunks(rows * width))
         .map(|(dy, x)| {
             let mut d_weight = vec![0.0_f32; width];
             vectorized(|| {
                 for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let inverse = inverse_root(x, eps as f32);
+                    let inverse = inverse_root(x, eps);
                     let along = sum3(dy, weight, x, |dy, weight, x| dy * weight * x) * inverse * inverse / width as f32;
                     for (((dy, x), weight), d_weight) in dy.iter_mut().zip(x).zip(weight).zip(&mut d_weight) {
                         *d_weight += *dy * x * inverse;
@@ -71,7 +79,7 @@ pub fn rms_norm_backward<B: Backend>(
     for partial in partial {
         d_weight.iter_mut().zip(partial).for_each(|(sum, part)| *sum += part);
     }
-    (dy.give(&device), Tensor::from_data(TensorData::new(d_weight, [width]), &device))
+    d_weight
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, hosts, task_rows, vectorized};
+use super::host::{Host, HostView, hosts, task_rows, vectorized};
 
 /// Cosines and sines of positions, shared by all sequences or of each sequence.
 #[derive(Debug, Clone)]
@@ -39,11 +39,17 @@ impl<B: Backend> RopeTable<B> {
         table
     }
 
-    /// The index of the first angle of a sequence's token.
-    fn place(&self, sequence: usize, token: usize) -> usize {
-        let shared = self.cos.len() == self.seq * self.pairs;
-        (if shared { token } else { sequence * self.seq + token }) * self.pairs
+    fn angles(&self) -> Angles<'_> {
+        Angles { cos: &self.cos, sin: &self.sin, pairs: self.pairs, seq: self.seq }
     }
+}
+
+/// The angles of a table.
+struct Angles<'a> {
+    cos: &'a [f32],
+    sin: &'a [f32],
+    pairs: usize,
+    seq: usize,
 }
 
 /// Rotates the heads of `x` `[batch * seq, heads * head_dim]`; the result is `[batch, heads, seq, head_dim]`.
@@ -54,24 +60,8 @@ pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usiz
         let x = x.reshape([batch, seq, heads, head_dim]).swap_dims(1, 2);
         return x.clone() * cos.clone() + halves_swapped(x) * sin.clone();
     }
-    let (x, mut out) = (Host::take(x), Host::zeros([batch, heads, seq, head_dim]));
-    let x = x.values();
-    // A task is one head of one sequence.
-    out.values_mut().par_chunks_mut(seq * head_dim).enumerate().for_each(|(head, out)| {
-        vectorized(|| {
-            let (sequence, head) = (head / heads, head % heads);
-            for (token, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                let from = &x[(sequence * seq + token) * width + head * head_dim..][..head_dim];
-                let angles = table.place(sequence, token)..table.place(sequence, token) + table.pairs;
-                let ((low, high), (out_low, out_high)) = (from.split_at(table.pairs), out.split_at_mut(table.pairs));
-                let (cos, sin) = (&table.cos[angles.clone()], &table.sin[angles]);
-                for i in 0..table.pairs {
-                    out_low[i] = low[i] * cos[i] - high[i] * sin[i];
-                    out_high[i] = high[i] * cos[i] + low[i] * sin[i];
-                }
-            }
-        });
-    });
+    let (x, mut out) = (HostView::of(x), Host::zeros([batch, heads, seq, head_dim]));
+    table.angles().rotate(x.values(), width, head_dim, out.values_mut());
     out.give(&device)
 }
 
@@ -83,28 +73,62 @@ pub fn apply_rope_backward<B: Backend>(dy: Tensor<B, 4>, table: &RopeTable<B>) -
         let dx = dy.clone() * cos.clone() - halves_swapped(dy) * sin.clone();
         return dx.swap_dims(1, 2).reshape([batch * seq, width]);
     }
-    let (dy, mut out) = (Host::take(dy), Host::zeros([batch * seq, width]));
-    let dy = dy.values();
-    let rows = task_rows(width);
-    out.values_mut().par_chunks_mut(rows * width).enumerate().for_each(|(task, out)| {
-        vectorized(|| {
-            for (row, out) in out.chunks_exact_mut(width).enumerate() {
-                let (sequence, token) = ((task * rows + row) / seq, (task * rows + row) % seq);
-                let angles = table.place(sequence, token)..table.place(sequence, token) + table.pairs;
-                let (cos, sin) = (&table.cos[angles.clone()], &table.sin[angles]);
-                for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                    let from = &dy[((sequence * heads + head) * seq + token) * head_dim..][..head_dim];
-                    let ((low, high), (out_low, out_high)) =
-                        (from.split_at(table.pairs), out.split_at_mut(table.pairs));
-                    for i in 0..table.pairs {
-                        out_low[i] = low[i] * cos[i] + high[i] * sin[i];
-                        out_high[i] = high[i] * cos[i] - low[i] * sin[i];
+    let (dy, mut out) = (HostView::of(dy), Host::zeros([batch * seq, width]));
+    table.angles().rotate_back(dy.values(), heads, head_dim, out.values_mut());
+    out.give(&device)
+}
+
+impl Angles<'_> {
+    /// Rotates `x` `[batch * seq, heads * head_dim]` into `out` `[batch, heads, seq, head_dim]`.
+    fn rotate(&self, x: &[f32], width: usize, head_dim: usize, out: &mut [f32]) {
+        let (seq, heads) = (self.seq, width / head_dim);
+        // A task is one head of one sequence.
+        out.par_chunks_mut(seq * head_dim).enumerate().for_each(|(head, out)| {
+            vectorized(|| {
+                let (sequence, head) = (head / heads, head % heads);
+                for (token, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                    let from = &x[(sequence * seq + token) * width + head * head_dim..][..head_dim];
+                    let (cos, sin) = self.of(sequence, token);
+                    let ((low, high), (out_low, out_high)) = (from.split_at(self.pairs), out.split_at_mut(self.pairs));
+                    for i in 0..self.pairs {
+                        out_low[i] = low[i] * cos[i] - high[i] * sin[i];
+                        out_high[i] = high[i] * cos[i] + low[i] * sin[i];
                     }
                 }
-            }
+            });
         });
-    });
-    out.give(&device)
+    }
+
+    /// Rotates `dy` `[batch, heads, seq, head_dim]` back into `out` `[batch * seq, heads * head_dim]`.
+    fn rotate_back(&self, dy: &[f32], heads: usize, head_dim: usize, out: &mut [f32]) {
+        let (seq, width) = (self.seq, heads * head_dim);
+        let rows = task_rows(width);
+        out.par_chunks_mut(rows * width).enumerate().for_each(|(task, out)| {
+            vectorized(|| {
+                for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                    let (sequence, token) = ((task * rows + row) / seq, (task * rows + row) % seq);
+                    let (cos, sin) = self.of(sequence, token);
+                    for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                        let from = &dy[((sequence * heads + head) * seq + token) * head_dim..][..head_dim];
+                        let ((low, high), (out_low, out_high)) =
+                            (from.split_at(self.pairs), out.split_at_mut(self.pairs));
+                        for i in 0..self.pairs {
+                            out_low[i] = low[i] * cos[i] + high[i] * sin[i];
+                            out_high[i] = high[i] * cos[i] - low[i] * sin[i];
+                        }
+                    }
+                }
+            });
+        });
+    }
+
+    /// Cosines and sines of a sequence's token.
+    #[inline(always)]
+    fn of(&self, sequence: usize, token: usize) -> (&[f32], &[f32]) {
+        let shared = self.cos.len() == self.seq * self.pairs;
+        let place = (if shared { token } else { sequence * self.seq + token }) * self.pairs;
+        (&self.cos[place..place + self.pairs], &self.sin[place..place + self.pairs])
+    }
 }
 
 /// `(high, low)` of a head's halves.

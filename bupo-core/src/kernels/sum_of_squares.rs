@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, is_host_f32, sum, vectorized};
+use super::host::{HostView, is_host_f32, sum, vectorized};
 
 /// Values of one partial sum.
 const BLOCK: usize = 1 << 14;
@@ -29,9 +29,12 @@ pub fn sum_of_squares<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 1> {
         }
         return sums.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Tensor::zeros([1], &device));
     }
-    let values = Host::take(values);
-    let blocks = values.values().par_chunks(BLOCK);
-    let partial: Vec<f32> = blocks.map(|block| vectorized(|| sum(block, |x| x * x))).collect();
-    let total: f64 = partial.into_iter().map(f64::from).sum();
+    let total = blockwise(HostView::of(values).values());
     Tensor::from_data(TensorData::new(vec![total as f32], [1]), &device)
+}
+
+fn blockwise(values: &[f32]) -> f64 {
+    let blocks = values.par_chunks(BLOCK);
+    let partial: Vec<f32> = blocks.map(|block| vectorized(|| sum(block, |x| x * x))).collect();
+    partial.into_iter().map(f64::from).sum()
 }

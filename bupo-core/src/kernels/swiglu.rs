@@ -4,7 +4,7 @@ use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{DType, Tensor, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, exp, is_host_f32, vectorized};
+use super::host::{Host, HostView, exp, is_host_f32, vectorized};
 
 const TASK: usize = 1 << 13;
 
@@ -14,15 +14,19 @@ pub fn swiglu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> 
         return silu(gate) * up;
     }
     let device = gate.device();
-    let (mut gate, up) = (Host::take(gate), Host::take(up));
-    gate.values_mut().par_chunks_mut(TASK).zip(up.values().par_chunks(TASK)).for_each(|(gate, up)| {
+    let (mut gate, up) = (Host::take(gate), HostView::of(up));
+    gated(gate.values_mut(), up.values());
+    gate.give(&device)
+}
+
+fn gated(gate: &mut [f32], up: &[f32]) {
+    gate.par_chunks_mut(TASK).zip(up.par_chunks(TASK)).for_each(|(gate, up)| {
         vectorized(|| {
             for (gate, up) in gate.iter_mut().zip(up) {
                 *gate = *gate / (1.0 + exp(-*gate)) * up;
             }
         });
     });
-    gate.give(&device)
 }
 
 /// The results of the backward pass of [`swiglu`], all `[rows, width]`.
@@ -53,11 +57,14 @@ pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidde
     }
     let device = gate.device();
     let (mut gate, mut up, mut d_hidden) = (Host::take(gate), Host::take(up), Host::take(d_hidden));
-    gate.values_mut()
-        .par_chunks_mut(TASK)
-        .zip(up.values_mut().par_chunks_mut(TASK))
-        .zip(d_hidden.values_mut().par_chunks_mut(TASK))
-        .for_each(|((gate, up), d_hidden)| {
+    gated_backward(gate.values_mut(), up.values_mut(), d_hidden.values_mut());
+    SwigluGradient { hidden: up.give(&device), d_gate: gate.give(&device), d_up: d_hidden.give(&device) }
+}
+
+/// Turns the gate into its gradient, `up` into the result, and the result's gradient into that of `up`.
+fn gated_backward(gate: &mut [f32], up: &mut [f32], d_hidden: &mut [f32]) {
+    gate.par_chunks_mut(TASK).zip(up.par_chunks_mut(TASK)).zip(d_hidden.par_chunks_mut(TASK)).for_each(
+        |((gate, up), d_hidden)| {
             vectorized(|| {
                 for ((gate, up), d_hidden) in gate.iter_mut().zip(up).zip(d_hidden) {
                     let open = 1.0 / (1.0 + exp(-*gate));
@@ -69,6 +76,6 @@ pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidde
                     *d_hidden *= passed;
                 }
             });
-        });
-    SwigluGradient { hidden: up.give(&device), d_gate: gate.give(&device), d_up: d_hidden.give(&device) }
+        },
+    );
 }

@@ -5,7 +5,7 @@ mod host;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use crate::kernels::host::{Host, is_host_f32};
+use crate::kernels::host::{HostView, is_host_f32};
 use device::TensorKv;
 use host::HostKv;
 
@@ -32,7 +32,7 @@ enum Kind<B: Backend> {
 pub struct CacheRoom {
     /// Rows at a time.
     pub rows: usize,
-    /// Tokens of the longest row.
+    /// Tokens that are appended to a row at most.
     pub slots: usize,
 }
 
@@ -57,8 +57,8 @@ impl<B: Backend> KvCache<B> {
                 }
                 let Kind::Host(kv) = kind else { unreachable!("it was made just now") };
                 for (kv, (keys, values)) in kv.iter_mut().zip(layers) {
-                    let (keys, values) = (Host::take(keys.clone()), Host::take(values.clone()));
-                    sources.iter().for_each(|source| kv.admit(keys.values(), values.values(), seq, *source));
+                    let (keys, values) = (HostView::of(keys.clone()), HostView::of(values.clone()));
+                    kv.admit(keys.values(), values.values(), seq, sources);
                 }
             }
         }
@@ -104,7 +104,7 @@ impl<B: Backend> KvCache<B> {
             Kind::Empty => panic!("rows are admitted before they are read"),
             Kind::Host(layers) => {
                 let kv = &mut layers[layer - 1];
-                let (q, k, v) = (Host::take(q), Host::take(k), Host::take(v));
+                let (q, k, v) = (HostView::of(q), HostView::of(k), HostView::of(v));
                 kv.write(k.values(), v.values(), &self.positions);
                 let mixed = kv.attend(q.values(), heads, &self.positions, scale as f32);
                 Tensor::from_data(TensorData::new(mixed, [rows, heads * head_dim]), &device)

@@ -80,15 +80,23 @@ impl<B: Backend> FullPolicy<B> {
         }
         let [_, vocab] = logits.dims();
         let mut logs = Host::take(logits);
-        each_row(logs.values_mut(), vocab, |_, row| {
-            let largest = max(row);
-            let log_sum = largest + sum(row, |x| exp(x - largest)).ln();
-            row.iter_mut().for_each(|x| *x -= log_sum);
-        });
+        log_softmax(logs.values_mut(), vocab);
         let mut probs = logs.clone();
-        each_row(probs.values_mut(), vocab, |_, row| row.iter_mut().for_each(|x| *x = exp(*x)));
+        each_exp(probs.values_mut(), vocab);
         Self::Host { logs, probs }
     }
+}
+
+fn log_softmax(logits: &mut [f32], vocab: usize) {
+    each_row(logits, vocab, |_, row| {
+        let largest = max(row);
+        let log_sum = largest + sum(row, |x| exp(x - largest)).ln();
+        row.iter_mut().for_each(|x| *x -= log_sum);
+    });
+}
+
+fn each_exp(values: &mut [f32], width: usize) {
+    each_row(values, width, |_, row| row.iter_mut().for_each(|x| *x = exp(*x)));
 }
 
 /// Appends the statistics of a policy with these logits `[rows, vocab]` at the targets.
@@ -101,23 +109,11 @@ pub(super) fn compare_chunk<B: Backend>(
     if let (true, Some(FullPolicy::Host { .. }) | None) = (is_host_f32(&logits), full) {
         let [_, vocab] = logits.dims();
         let logits = Host::take(logits);
-        let read: Vec<[f32; COLUMNS]> = logits
-            .values()
-            .par_chunks_exact(vocab)
-            .zip(targets)
-            .enumerate()
-            .map(|(row, (x, target))| {
-                let full = full.map(|full| match full {
-                    FullPolicy::Host { logs, probs } => {
-                        let places = row * vocab..(row + 1) * vocab;
-                        (&logs.values()[places.clone()], &probs.values()[places])
-                    }
-                    FullPolicy::Tensors { .. } => unreachable!("both policies are in host memory"),
-                });
-                vectorized(|| compare_row(x, full, *target as usize))
-            })
-            .collect();
-        read.iter().for_each(|row| compared.push(row));
+        let full = full.map(|full| match full {
+            FullPolicy::Host { logs, probs } => (logs.values(), probs.values()),
+            FullPolicy::Tensors { .. } => unreachable!("both policies are in host memory"),
+        });
+        compare_rows(logits.values(), vocab, full, targets).iter().for_each(|row| compared.push(row));
     } else {
         let columns = compare_tensors(logits, full, targets);
         let values: Vec<f32> = columns.into_data().iter::<f32>().collect();
@@ -142,6 +138,16 @@ impl PolicyComparison {
             divergence.js.push(row[6]);
         }
     }
+}
+
+/// The statistics of each row of logits `[rows, vocab]`, beside the full policy's log-probs and probabilities.
+fn compare_rows(logits: &[f32], vocab: usize, full: Option<(&[f32], &[f32])>, targets: &[u32]) -> Vec<[f32; COLUMNS]> {
+    let rows = logits.par_chunks_exact(vocab).zip(targets).enumerate().map(|(row, (x, target))| {
+        let places = row * vocab..(row + 1) * vocab;
+        let full = full.map(|(logs, probs)| (&logs[places.clone()], &probs[places.clone()]));
+        vectorized(|| compare_row(x, full, *target as usize))
+    });
+    rows.collect()
 }
 
 #[inline(always)]

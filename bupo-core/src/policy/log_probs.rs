@@ -19,6 +19,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::internal_policy::InternalPolicy;
 use super::online_softmax::{LogitGradient, OnlineSoftmax};
+use crate::kernels::linear;
 use crate::profile::{Part, timed};
 
 /// The largest number of tokens whose logits are computed together.
@@ -143,7 +144,7 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// `h E_u^T` of a slice of the vocabulary, not divided by the temperature, `[rows, slice]`.
     fn slice_logits(&self, states: &Tensor<B, 2>, slice: &Range<usize>) -> Tensor<B, 2> {
-        states.clone().matmul(self.unembedding.clone().slice([slice.clone()]).transpose())
+        linear(states.clone(), self.unembedding.clone().slice([slice.clone()]))
     }
 
     pub(crate) fn check_targets(&self, targets: &[u32]) {

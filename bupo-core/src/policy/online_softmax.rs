@@ -3,7 +3,7 @@
 use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use crate::kernels::host::{Host, exp, is_host_f32, max, sums, task_rows, vectorized};
+use crate::kernels::host::{Host, exp, flushed, is_host_f32, max, sums, task_rows, vectorized};
 use crate::tokens::token_tensor;
 
 /// The softmax of each token over the slices read so far.
@@ -67,22 +67,7 @@ impl<B: Backend> OnlineSoftmax<B> {
             Kind::Host(rows) => {
                 let scale = (1.0 / self.temperature) as f32;
                 let logits = Host::take(logits);
-                let tasks = task_rows(width);
-                rows.par_chunks_mut(tasks).zip(logits.values().par_chunks(tasks * width)).enumerate().for_each(
-                    |(task, (rows, logits))| {
-                        vectorized(|| {
-                            for (i, (row, x)) in rows.iter_mut().zip(logits.chunks_exact(width)).enumerate() {
-                                let target = targets.and_then(|targets| {
-                                    (targets[task * tasks + i] as usize).checked_sub(start).filter(|id| *id < width)
-                                });
-                                if let Some(id) = target {
-                                    row.target = x[id] * scale;
-                                }
-                                read_row(row, x, scale);
-                            }
-                        });
-                    },
-                );
+                read_rows(rows, logits.values(), width, scale, targets, start);
                 logits.give(&device)
             }
             Kind::Tensors { max, sum, weighted, target } => {
@@ -127,6 +112,26 @@ impl<B: Backend> OnlineSoftmax<B> {
     }
 }
 
+/// Adds a slice's logits `[rows, width]` to the rows.
+fn read_rows(rows: &mut [Row], logits: &[f32], width: usize, scale: f32, targets: Option<&[u32]>, start: usize) {
+    let tasks = task_rows(width);
+    rows.par_chunks_mut(tasks).zip(logits.par_chunks(tasks * width)).enumerate().for_each(|(task, (rows, logits))| {
+        vectorized(|| {
+            for (i, (row, x)) in rows.iter_mut().zip(logits.chunks_exact(width)).enumerate() {
+                if let Some(id) = targets.and_then(|targets| within(targets[task * tasks + i], start, width)) {
+                    row.target = x[id] * scale;
+                }
+                read_row(row, x, scale);
+            }
+        });
+    });
+}
+
+/// The place of a target in the slice that begins at `start`.
+fn within(target: u32, start: usize, width: usize) -> Option<usize> {
+    (target as usize).checked_sub(start).filter(|place| *place < width)
+}
+
 #[inline(always)]
 fn read_row(row: &mut Row, x: &[f32], scale: f32) {
     let largest = max(x) * scale;
@@ -162,22 +167,11 @@ impl<B: Backend> LogitGradient<'_, B> {
         let ([rows, width], device) = (logits.dims(), logits.device());
         match &self.softmax.kind {
             Kind::Host(rows_read) => {
-                let scale = (1.0 / self.softmax.temperature) as f32;
                 let mut logits = Host::take(logits);
-                let tasks = task_rows(width);
-                logits.values_mut().par_chunks_mut(tasks * width).enumerate().for_each(|(task, logits)| {
-                    vectorized(|| {
-                        for (i, x) in logits.chunks_exact_mut(width).enumerate() {
-                            let row = task * tasks + i;
-                            let d_entropy = self.entropy.map_or(0.0, |d| d[row]);
-                            logit_gradient(x, &rows_read[row], self.log_probs[row], d_entropy, scale);
-                            let target = (self.targets[row] as usize).checked_sub(start);
-                            if let Some(id) = target.filter(|id| *id < width) {
-                                x[id] += self.log_probs[row] * scale;
-                            }
-                        }
-                    });
-                });
+                let derivatives =
+                    RowDerivatives { targets: self.targets, log_probs: self.log_probs, entropy: self.entropy };
+                let scale = (1.0 / self.softmax.temperature) as f32;
+                logit_gradients(logits.values_mut(), rows_read, width, start, &derivatives, scale);
                 logits.give(&device)
             }
             Kind::Tensors { max, sum, .. } => {
@@ -203,20 +197,50 @@ impl<B: Backend> LogitGradient<'_, B> {
     }
 }
 
+struct RowDerivatives<'a> {
+    targets: &'a [u32],
+    log_probs: &'a [f32],
+    entropy: Option<&'a [f32]>,
+}
+
+/// Turns logits `[rows, width]` into their gradient.
+fn logit_gradients(
+    logits: &mut [f32],
+    rows: &[Row],
+    width: usize,
+    start: usize,
+    derivatives: &RowDerivatives<'_>,
+    scale: f32,
+) {
+    let tasks = task_rows(width);
+    logits.par_chunks_mut(tasks * width).enumerate().for_each(|(task, logits)| {
+        vectorized(|| {
+            for (i, x) in logits.chunks_exact_mut(width).enumerate() {
+                let row = task * tasks + i;
+                let d_entropy = derivatives.entropy.map_or(0.0, |d| d[row]);
+                logit_gradient(x, &rows[row], derivatives.log_probs[row], d_entropy, scale);
+                if let Some(id) = within(derivatives.targets[row], start, width) {
+                    x[id] += derivatives.log_probs[row] * scale;
+                }
+            }
+        });
+    });
+}
+
 #[inline(always)]
 fn logit_gradient(x: &mut [f32], row: &Row, d_log_prob: f32, d_entropy: f32, scale: f32) {
     let log_sum = row.log_sum();
     if d_entropy == 0.0 {
         let factor = -d_log_prob * scale;
         for x in x.iter_mut() {
-            *x = exp(*x * scale - log_sum) * factor;
+            *x = flushed(exp(*x * scale - log_sum) * factor);
         }
         return;
     }
     let entropy = row.entropy();
     for x in x.iter_mut() {
         let log_prob = *x * scale - log_sum;
-        *x = -exp(log_prob) * scale * (d_log_prob + d_entropy * (log_prob + entropy));
+        *x = flushed(-exp(log_prob) * scale * (d_log_prob + d_entropy * (log_prob + entropy)));
     }
 }
 
@@ -231,7 +255,7 @@ fn places<B: Backend>(
     width: usize,
     device: &B::Device,
 ) -> (Tensor<B, 2, burn::tensor::Int>, Tensor<B, 2>) {
-    let place = |target: &u32| (*target as usize).checked_sub(start).filter(|place| *place < width);
+    let place = |target: &u32| within(*target, start, width);
     let index: Vec<u32> = targets.iter().map(|target| place(target).unwrap_or(0) as u32).collect();
     let inside: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(place(target).is_some()))).collect();
     let rows = targets.len();

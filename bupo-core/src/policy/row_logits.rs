@@ -2,12 +2,14 @@
 
 use super::sampled::Sampled;
 use crate::CoreError;
-use crate::kernels::host::{exp, max, sum};
+use crate::kernels::host::{exp, max, sum, vectorized};
 
 /// The logits of one state at the policy's temperature, with their maximum and normaliser.
 pub(super) struct RowLogits<'a> {
     pub(super) logits: &'a [f32],
     pub(super) max: f32,
+    /// Sums of `exp(logit - max)` of [`BLOCK`] tokens each.
+    blocks: Vec<f64>,
     /// Sum of `exp(logit - max)`.
     pub(super) sum: f64,
 }
@@ -16,24 +18,23 @@ pub(super) struct RowLogits<'a> {
 const BLOCK: usize = 256;
 
 impl<'a> RowLogits<'a> {
-    #[inline(always)]
+    /// Reads the logits once.
     pub(super) fn read(logits: &'a [f32]) -> Result<Self, CoreError> {
-        let max = max(logits);
-        let sum: f64 = logits.chunks(BLOCK).map(|block| f64::from(block_sum(block, max))).sum();
+        let (max, blocks) = vectorized(|| weights_by_block(logits));
+        let sum: f64 = blocks.iter().sum();
         // A NaN makes the sum NaN; an infinite maximum makes `inf - inf`.
-        if sum.is_finite() { Ok(Self { logits, max, sum }) } else { Err(CoreError::NonFiniteLogits) }
+        if sum.is_finite() { Ok(Self { logits, max, blocks, sum }) } else { Err(CoreError::NonFiniteLogits) }
     }
 
     /// The token at which the cumulative distribution reaches `uniform`.
     pub(super) fn draw(&self, uniform: f64) -> Sampled {
         let mut left = uniform * self.sum;
         let mut chosen = 0;
-        for (index, block) in self.logits.chunks(BLOCK).enumerate() {
-            let weight = f64::from(block_sum(block, self.max));
+        for (index, weight) in self.blocks.iter().enumerate() {
             // With rounding, the draw can fall behind the last block that has a weight; it belongs to that block.
-            if weight > 0.0 {
+            if *weight > 0.0 {
                 chosen = index;
-                if weight > left {
+                if *weight > left {
                     break;
                 }
                 left -= weight;
@@ -61,7 +62,21 @@ impl<'a> RowLogits<'a> {
     }
 }
 
+/// The largest logit, and the sum of `exp(logit - max)` of each block. A block is in the cache when it is read again.
 #[inline(always)]
-fn block_sum(block: &[f32], max: f32) -> f32 {
-    sum(block, |logit| exp(logit - max))
+fn weights_by_block(logits: &[f32]) -> (f32, Vec<f64>) {
+    let blocks: Vec<(f32, f32)> = logits
+        .chunks(BLOCK)
+        .map(|block| {
+            let largest = max(block);
+            // Without a finite logit the differences are not numbers.
+            let has_weight = largest != f32::NEG_INFINITY;
+            (largest, if has_weight { sum(block, |logit| exp(logit - largest)) } else { 0.0 })
+        })
+        .collect();
+    let largest = blocks.iter().fold(f32::NEG_INFINITY, |a, (b, _)| if a.is_nan() || *b <= a { a } else { *b });
+    let weight = |(max, sum): (f32, f32)| {
+        if max == f32::NEG_INFINITY { 0.0 } else { f64::from(sum) * f64::from(max - largest).exp() }
+    };
+    (largest, blocks.into_iter().map(weight).collect())
 }

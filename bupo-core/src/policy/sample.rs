@@ -9,7 +9,7 @@ use super::row_logits::RowLogits;
 use super::sampled::{Sampled, TokenProb};
 use super::sampling_params::SamplingParams;
 use crate::CoreError;
-use crate::kernels::host::{Host, exp, is_host_f32, vectorized};
+use crate::kernels::host::{Host, exp, is_host_f32};
 use crate::profile::{Part, timed};
 
 impl<B: Backend> InternalPolicy<B> {
@@ -157,10 +157,9 @@ impl<B: Backend> InternalPolicy<B> {
         let mut rows = Vec::with_capacity(tokens);
         for chunk in self.chunks() {
             let logits = Host::take(self.logits(chunk.clone()));
-            let read = logits.values().par_chunks_exact(vocab).enumerate().map(|(row, logits)| {
-                vectorized(|| RowLogits::read(logits).map(|logits| f(chunk.start + row, &logits)))
-            });
-            let read: Vec<Result<T, CoreError>> = read.collect();
+            let read = logits.values().par_chunks_exact(vocab).enumerate();
+            let read: Vec<Result<T, CoreError>> =
+                read.map(|(row, logits)| RowLogits::read(logits).map(|logits| f(chunk.start + row, &logits))).collect();
             for row in read {
                 rows.push(row?);
             }

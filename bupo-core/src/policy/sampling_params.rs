@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::row_logits::RowLogits;
 use crate::CoreError;
-use crate::kernels::host::{exp, max, sum};
+use crate::kernels::host::{exp, max, sum, vectorized};
 
 /// Tokens whose largest logit bounds the k-th largest of all from below.
 const BLOCK: usize = 256;
@@ -68,8 +68,13 @@ impl SamplingParams {
 
     /// The tokens that may be sampled. No step sorts the vocabulary.
     pub(super) fn restrict(&self, row: &RowLogits<'_>, history: &[u32]) -> Candidates {
+        vectorized(|| self.restricted(row, history))
+    }
+
+    #[inline(always)]
+    fn restricted(&self, row: &RowLogits<'_>, history: &[u32]) -> Candidates {
         let scores = self.penalized(row.logits, history);
-        let largest = max(&scores);
+        let largest = if let Cow::Borrowed(_) = scores { row.max } else { max(&scores) };
         let vocab = scores.len();
         let top_k = if self.top_k == 0 { vocab } else { self.top_k };
         let mut candidates;
@@ -80,7 +85,12 @@ impl SamplingParams {
         } else if self.top_p < 1.0 {
             // Tokens below this share of all weights sum to less than 1 - top_p together, so top-p removes them; the
             // small margin covers rounding.
-            total = scores.chunks(BLOCK).map(|block| f64::from(sum(block, |score| exp(score - largest)))).sum();
+            total = match &scores {
+                Cow::Borrowed(_) => row.sum,
+                Cow::Owned(scores) => {
+                    scores.chunks(BLOCK).map(|block| f64::from(sum(block, |score| exp(score - largest)))).sum()
+                }
+            };
             let smallest_share = (1.0 - self.top_p) * total / vocab as f64;
             candidates = Candidates::at_least(&scores, largest, largest + smallest_share.ln() as f32 - 1e-3);
         } else {
@@ -140,6 +150,7 @@ impl Candidates {
         token
     }
 
+    #[inline(always)]
     fn at_least(scores: &[f32], largest: f32, smallest: f32) -> Self {
         let tokens = scores.iter().enumerate().filter(|(_, score)| **score >= smallest);
         let candidate =

@@ -108,7 +108,7 @@ impl<B: Backend> Decoder<B> {
         drop(states);
         let mut d = match unnormed {
             Some(state) => self.norm.backward(state, d_states, gradients),
-            None => d_states.cast(self.compute_dtype.dtype()),
+            None => d_states.cast(self.activation_dtype()),
         };
         let depth = layers.len();
         for (index, saved) in layers.into_iter().enumerate().rev() {

@@ -128,6 +128,7 @@ impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
         Ok(Linear {
             weight: self.param(&format!("{name}.weight"), [output, input])?,
             bias: bias.then(|| self.param(&format!("{name}.bias"), [output])).transpose()?,
+            compute_dtype: ComputeDtype::F32,
         })
     }
 

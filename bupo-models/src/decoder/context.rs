@@ -26,7 +26,7 @@ impl<B: Backend> Decoder<B> {
     /// Shorter sequences are padded on the right, which does not affect the tokens before the padding. With dynamic
     /// rope scaling, frequencies are those of `seq` tokens, padding included, as in transformers.
     pub fn prefill_context(&self, seq: usize) -> ForwardContext<B> {
-        let tiles = causal_tiles(seq, self.compute_dtype.dtype(), &self.device());
+        let tiles = causal_tiles(seq, self.activation_dtype(), &self.device());
         ForwardContext {
             seq,
             table: self.rope_table((0..seq).map(|position| (position, seq)), seq),
@@ -46,6 +46,6 @@ impl<B: Backend> Decoder<B> {
     fn rope_table(&self, places: impl IntoIterator<Item = (usize, usize)>, seq: usize) -> RopeTable<B> {
         let head_dim = self.head_dim();
         let (angles, factor) = (self.rope.angles(head_dim, places), self.rope.attention_factor());
-        RopeTable::new(&angles, factor, head_dim, seq, self.compute_dtype.dtype(), &self.device())
+        RopeTable::new(&angles, factor, head_dim, seq, self.activation_dtype(), &self.device())
     }
 }

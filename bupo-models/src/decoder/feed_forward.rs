@@ -28,7 +28,8 @@ pub(crate) struct SavedFeedForward<B: Backend> {
 impl<B: Backend> FeedForward<B> {
     /// The contribution to the stream, from the normed state `[tokens, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, SavedFeedForward<B>) {
-        let saved = SavedFeedForward { gate: self.gate_proj.forward(x.clone()), up: self.up_proj.forward(x) };
+        let [gate, up] = Linear::forward_all([&self.gate_proj, &self.up_proj], x);
+        let saved = SavedFeedForward { gate, up };
         let device = saved.up.device();
         let hidden = timed::<B, _>(Part::Gates, &device, || swiglu(saved.gate.clone(), saved.up.clone()));
         (self.down_proj.forward(hidden), saved)

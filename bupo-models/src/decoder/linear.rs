@@ -1,19 +1,23 @@
 //! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
-use bupo_core::kernels::linear;
+use bupo_core::kernels::linears;
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, backend::Backend};
 
 use super::Gradients;
+use crate::ComputeDtype;
 
-/// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint. Computed in the dtype of `x`.
+/// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint.
 #[derive(Module, Debug)]
 pub struct Linear<B: Backend> {
     /// `[out, in]`.
     pub weight: Param<Tensor<B, 2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<B, 1>>>,
+    /// The dtype of the weight in products.
+    #[module(skip)]
+    pub compute_dtype: ComputeDtype,
 }
 
 /// A table of token embeddings.
@@ -26,12 +30,18 @@ pub struct Embedding<B: Backend> {
 impl<B: Backend> Linear<B> {
     /// Applies the map to rows `[tokens, in]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [y] = Self::forward_all([self], x);
+        y
+    }
+
+    /// Applies several maps to the same rows.
+    pub(crate) fn forward_all<const N: usize>(maps: [&Self; N], x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
         let dtype = x.dtype();
-        let y = linear(x, self.weight.val().cast(dtype));
-        match &self.bias {
-            Some(bias) => y + bias.val().cast(dtype).unsqueeze(),
+        let mut biases = maps.into_iter().map(|map| map.bias.as_ref().map(|bias| bias.val().cast(dtype).unsqueeze()));
+        linears(x, maps.map(Self::compute_weight)).map(|y| match biases.next().flatten() {
+            Some(bias) => y + bias,
             None => y,
-        }
+        })
     }
 
     /// The gradient with respect to `x`, from that with respect to the result; adds the gradients of the parameters.
@@ -41,11 +51,16 @@ impl<B: Backend> Linear<B> {
         dx
     }
 
+    /// The weight in the dtype of products; no copy if it has that dtype.
+    fn compute_weight(&self) -> Tensor<B, 2> {
+        self.weight.val().cast(self.compute_dtype.dtype())
+    }
+
     /// The gradient with respect to the input.
     pub(crate) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = dy.device();
         timed::<B, _>(Part::MatrixProducts, &device, || {
-            let weight = self.weight.val().cast(dy.dtype());
+            let weight = self.compute_weight().cast(dy.dtype());
             dy.matmul(weight)
         })
     }

@@ -10,6 +10,7 @@ mod linear;
 mod norm;
 mod params;
 
+use bupo_core::kernels::activation_dtype;
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
@@ -72,12 +73,18 @@ impl<B: Backend> Decoder<B> {
 
     /// The same decoder with another compute dtype; its parameters are unchanged.
     pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
-        Self { compute_dtype, ..self }
+        let with_dtype = |linear: Linear<B>| Linear { compute_dtype, ..linear };
+        Self { compute_dtype, ..self.with_projections(with_dtype) }
     }
 
     /// The dtype that layers compute in.
     pub fn compute_dtype(&self) -> ComputeDtype {
         self.compute_dtype
+    }
+
+    /// The dtype of activations: the compute dtype, but f32 on the CPU backend, where it is that of products only.
+    pub(crate) fn activation_dtype(&self) -> DType {
+        activation_dtype::<B>(self.compute_dtype.dtype(), &self.device())
     }
 
     /// A decoder without layers or values, to replace this one temporarily while its parameters are moved out.
@@ -112,7 +119,7 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
     }
 
     fn embed(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        self.embed_tokens.forward(tokens).cast(self.compute_dtype.dtype())
+        self.embed_tokens.forward(tokens).cast(self.activation_dtype())
     }
 
     fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut ForwardContext<B>) -> AttnContribution<B> {

@@ -1,12 +1,10 @@
 //! A decoder's parameters by their Hugging Face names.
 
-use bupo_core::ResidualDecoder;
-use bupo_core::kernels::pretransposed;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use super::Decoder;
+use super::{Attention, Decoder, DecoderLayer, FeedForward, Linear};
 
 /// A parameter read back to the host.
 #[derive(Debug, Clone)]
@@ -36,27 +34,26 @@ impl<B: Backend> Decoder<B> {
     /// The same decoder with its layers' weights cast to the compute dtype, for inference only.
     pub fn cast_weights(self) -> Self {
         let dtype = self.compute_dtype().dtype();
-        self.with_projections(|weight| weight.cast(dtype))
+        self.with_projections(|linear| Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear })
     }
 
-    /// The same decoder with weights cast as by [`Self::cast_weights`] and stored as [`pretransposed`], and its
-    /// unembedding stored so. On the CPU backend this is a copy of the weights.
-    pub(crate) fn pretransposed(&self) -> (Self, Tensor<B, 2>) {
-        (self.clone().cast_weights().with_projections(pretransposed), pretransposed(self.unembedding()))
-    }
-
-    fn with_projections(mut self, f: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> Self {
-        for layer in &mut self.layers {
-            let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
-            for projection in
-                [&mut attention.q_proj, &mut attention.k_proj, &mut attention.v_proj, &mut attention.o_proj]
-                    .into_iter()
-                    .chain([&mut mlp.gate_proj, &mut mlp.up_proj, &mut mlp.down_proj])
-            {
-                projection.weight = projection.weight.clone().map(&f);
+    /// The same decoder with every linear map of its layers changed by `f`.
+    pub(super) fn with_projections(self, f: impl Fn(Linear<B>) -> Linear<B>) -> Self {
+        let layer = |layer: DecoderLayer<B>| {
+            let (attention, mlp) = (layer.self_attn, layer.mlp);
+            DecoderLayer {
+                self_attn: Attention {
+                    q_proj: f(attention.q_proj),
+                    k_proj: f(attention.k_proj),
+                    v_proj: f(attention.v_proj),
+                    o_proj: f(attention.o_proj),
+                    ..attention
+                },
+                mlp: FeedForward { gate_proj: f(mlp.gate_proj), up_proj: f(mlp.up_proj), down_proj: f(mlp.down_proj) },
+                ..layer
             }
-        }
-        self
+        };
+        Self { layers: self.layers.into_iter().map(layer).collect(), ..self }
     }
 }
 

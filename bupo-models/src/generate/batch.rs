@@ -20,7 +20,6 @@ pub const PREFILL_TOKENS: usize = 1 << 13;
 /// The rows being generated, the waiting prompts, and the responses.
 pub(super) struct Batch<'a, B: Backend> {
     decoder: &'a Decoder<B>,
-    unembedding: Tensor<B, 2>,
     options: &'a GenerateOptions,
     prompts: &'a [Vec<u32>],
     stop: Option<StopStrings<'a>>,
@@ -43,18 +42,14 @@ struct Row {
 impl<'a, B: Backend> Batch<'a, B> {
     pub(super) fn new(
         decoder: &'a Decoder<B>,
-        unembedding: Tensor<B, 2>,
         prompts: &'a [Vec<u32>],
         options: &'a GenerateOptions,
         stop: Option<StopStrings<'a>>,
     ) -> Result<Self, ModelError> {
         let depth = options.site.depth(decoder.num_layers())?;
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let room =
-            CacheRoom { rows: options.batch.clamp(1, prompts.len().max(1)), slots: longest + options.max_new_tokens };
+        let room = CacheRoom { rows: options.batch.clamp(1, prompts.len().max(1)), slots: options.max_new_tokens };
         Ok(Self {
             decoder,
-            unembedding,
             options,
             prompts,
             stop,
@@ -159,7 +154,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.cache.admit(&context.collected.unwrap_or_default(), &sources);
         let mut rngs: Vec<Vec<ChaCha8Rng>> =
             members.iter().map(|members| members.iter().map(|prompt| self.row_rng(*prompt)).collect()).collect();
-        let policy = InternalPolicy::new(states, self.unembedding.clone());
+        let policy = InternalPolicy::new(states, self.decoder.unembedding());
         let histories: Vec<&[u32]> = distinct.iter().map(Vec::as_slice).collect();
         let sampled = if self.options.temperature == 0.0 {
             let best = self.greedy(&policy, &histories)?;
@@ -192,7 +187,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             self.cache = cache;
         }
         self.cache.advance();
-        let policy = InternalPolicy::new(states, self.unembedding.clone());
+        let policy = InternalPolicy::new(states, self.decoder.unembedding());
         let uniforms: Vec<Vec<f64>> = if self.options.temperature == 0.0 {
             Vec::new()
         } else {

@@ -5,10 +5,9 @@ mod options;
 mod rows;
 mod stop;
 
-use bupo_core::ResidualDecoder;
 use burn::tensor::backend::Backend;
 
-use crate::{ComputeDtype, Decoder, ModelError};
+use crate::{Decoder, ModelError};
 use batch::Batch;
 
 pub use batch::PREFILL_TOKENS;
@@ -45,10 +44,6 @@ pub fn generate_until<B: Backend>(
     if options.max_new_tokens == 0 {
         return Ok(vec![Response::default(); prompts.len()]);
     }
-    // A single row gains nothing from transposed weights, which are a second copy.
-    if prompts.len().min(options.batch) < 2 && decoder.compute_dtype() == ComputeDtype::F32 {
-        return Batch::new(decoder, decoder.unembedding(), prompts, options, stop)?.run();
-    }
-    let (pretransposed, unembedding) = decoder.pretransposed();
-    Batch::new(&pretransposed, unembedding, prompts, options, stop)?.run()
+    let decoder = decoder.clone().cast_weights();
+    Batch::new(&decoder, prompts, options, stop)?.run()
 }

@@ -33,6 +33,7 @@ impl TrainConfig {
         for pair in pairs {
             set(&mut settings, pair)?;
         }
+        refuse_restrictions(&settings)?;
         let config: Self = settings.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
         config.check()?;
         Ok(config)
@@ -50,9 +51,23 @@ impl TrainConfig {
 fn read_table(path: &Path) -> Result<Table, RlError> {
     let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
     let table = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
+    refuse_restrictions(&table).map_err(|error| RlError::Config(format!("{}: {error}", path.display())))?;
     // Deserialized alone for an error message with line and column.
     toml::from_str::<TrainConfig>(&text).map_err(|error| in_file(path, &error))?;
     Ok(table)
+}
+
+/// Restrictions of sampling are settings of other commands; in training they are refused with the reason.
+fn refuse_restrictions(settings: &Table) -> Result<(), RlError> {
+    let rollout = settings.get("rollout").and_then(Value::as_table);
+    let restrictions = ["top_k", "top_p", "min_p", "repetition_penalty", "stop"];
+    match restrictions.iter().find(|key| rollout.is_some_and(|rollout| rollout.contains_key(**key))) {
+        Some(key) => Err(RlError::Config(format!(
+            "rollout.{key} is not possible in training: responses would come from another distribution than the one whose \
+             log-probs the loss compares, which biases its ratios; remove it (generate, eval and analyze have it as an option)"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Tables are merged key by key; anything else, lists included, is replaced.
@@ -167,6 +182,8 @@ mod tests {
             ("algorithm=ppo", "ppo"),
             ("loss=ppo", "ppo"),
             ("reward.rule=nice", "nice"),
+            ("rollout.top_p=0.9", "rollout.top_p is not possible in training"),
+            ("rollout.stop=['a']", "biases its ratios"),
             ("rollout.overlong_share=1.0", "overlong_share"),
             ("rollout.overlong_share=0.01", "rounds to 0 tokens"),
             ("objective.dual_clip=0.5", "at least 1"),
@@ -179,6 +196,18 @@ mod tests {
             let message = load(&[pair]).err().unwrap_or_default();
             assert!(message.contains(expected), "{pair}: {message}");
         }
+    }
+
+    #[test]
+    fn restrictions_of_sampling_in_a_file_are_refused_with_the_reason() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("config.toml");
+        for key in ["top_k = 5", "top_p = 0.9", "min_p = 0.1", "repetition_penalty = 1.1", "stop = [\"x\"]"] {
+            fs::write(&path, format!("[rollout]\n{key}\n"))?;
+            let message = TrainConfig::load(Some(&path), &[]).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains("config.toml") && message.contains("biases its ratios"), "{key}: {message}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! All settings of a run. The defaults are for the embedded arithmetic task.
 
 use bupo_core::PolicySite;
+use bupo_eval::PromptOptions;
+use bupo_grade::Rule;
 use bupo_models::{DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +106,12 @@ impl TrainConfig {
         let is_embedded_task = self.data.train.is_empty();
         let default = if is_embedded_task { TruncatedReward::Zero } else { TruncatedReward::Grade };
         self.reward.truncated.unwrap_or(default)
+    }
+
+    /// How rows become prompts. Scorers get reference answers as they are.
+    pub fn prompt_options(&self) -> PromptOptions {
+        let has_scorer = self.reward.rules().iter().any(|rule| matches!(rule, Rule::Command(_)));
+        PromptOptions { extract_answers: self.data.extract_answers && !has_scorer, ..self.data.prompt_options() }
     }
 
     /// The phases as `algorithm` interprets them, for a model of `num_layers` layers.

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use bupo_data::{Epochs, split_validation};
-use bupo_eval::{
-    AnswerCounts, Benchmark, GradingInput, PromptOptions, PromptRenderer, Question, grade_all, read_questions,
-};
-use bupo_grade::{Failures, Graded, GradedItem, Grader, Rule};
+use bupo_eval::{AnswerCounts, Benchmark, GradingInput, PromptRenderer, Question, grade_all, read_questions};
+use bupo_grade::{Failures, Graded, GradedItem, Grader};
 use bupo_models::ModelFiles;
 
 use super::Questions;
@@ -41,8 +39,7 @@ impl FileQuestions {
     pub fn new(config: &TrainConfig, files: &ModelFiles) -> Result<Self, RlError> {
         let data = &config.data;
         let renderer = prompt_renderer(data, files)?;
-        let scorers = config.reward.rules().iter().any(|rule| matches!(rule, Rule::Command(_)));
-        let options = PromptOptions { extract_answers: data.extract_answers && !scorers, ..data.prompt_options() };
+        let options = config.prompt_options();
         let training = read_questions(&data.train, &options, &renderer)?;
         let (mut dropped, mut truncated, mut answers) = (training.dropped, training.truncated, training.answers);
         let (training, held_out) = if data.validation.is_empty() {
@@ -131,8 +128,11 @@ fn hold_out(questions: Vec<Question>, count: usize, seed: u64) -> Result<(Vec<Qu
     Ok((pick(training), pick(held_out)))
 }
 
-/// The renderer of a run's prompts.
-pub(crate) fn prompt_renderer(data: &DataConfig, files: &ModelFiles) -> Result<PromptRenderer, RlError> {
+/// Renders the prompts of a run for the model of `files`.
+///
+/// # Errors
+/// If the tokenizer or the template cannot be read.
+pub fn prompt_renderer(data: &DataConfig, files: &ModelFiles) -> Result<PromptRenderer, RlError> {
     let renderer = PromptRenderer::new(files, &data.chat_template, data.thinking)?;
     Ok(match data.template_date {
         Some(date) => renderer.with_date(date),

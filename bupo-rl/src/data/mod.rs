@@ -12,8 +12,7 @@ use crate::RlError;
 
 pub use arithmetic::Arithmetic;
 pub use arithmetic_questions::ArithmeticQuestions;
-pub use files::FileQuestions;
-pub(crate) use files::prompt_renderer;
+pub use files::{FileQuestions, prompt_renderer};
 pub use synthetic::{SyntheticProblem, Task};
 
 /// Training and held-out questions with a reward rule.

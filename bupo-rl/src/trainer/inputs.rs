@@ -146,3 +146,59 @@ fn digest_of(reader: &mut impl Read, path: &Path) -> Result<InputFile, RlError> 
     let (bytes, sha256) = digest(reader).map_err(RlError::io("read", path))?;
     Ok(InputFile { rows: None, bytes, sha256 })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bupo_grade::Reward;
+
+    use super::*;
+
+    const CONFIG: &str = "{}";
+
+    /// A safetensors file: the header's length, the header, and data.
+    fn weights(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn a_change_of_any_kind_of_input_is_refused_by_name() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        let rows = "{\"prompt\": \"1\", \"answer\": \"1\"}\n".repeat(3);
+        let files: [(&str, Vec<u8>, Vec<u8>, &str); 7] = [
+            ("rows.jsonl", rows.clone().into(), rows.repeat(2).into(), "6 rows, not 3"),
+            ("template.jinja", b"{{ a }}".into(), b"{{ b }}".into(), "checksum differs"),
+            ("score.py", b"print(1)".into(), b"print(10)".into(), "9 bytes, not 8"),
+            ("words.txt", b"a".into(), b"b".into(), "checksum differs"),
+            ("config.json", CONFIG.into(), b"[]".into(), "checksum differs"),
+            ("tokenizer.json", b"x".into(), b"y".into(), "checksum differs"),
+            ("model.safetensors", weights("{a}", &[0; 4]), weights("{b}", &[0; 4]), "checksum differs"),
+        ];
+        for (name, content, ..) in &files {
+            fs::write(path(name), content)?;
+        }
+        let mut config = TrainConfig::default();
+        config.data.train = vec![path("rows.jsonl")];
+        config.data.chat_template = ChatChoice::File(path("template.jinja"));
+        let command = format!("{} {} --strict", path("score.py").display(), path("words.txt").display());
+        config.reward.rule = Reward::Rule(Rule::Command(command));
+        let read = || Inputs::read(&config, &ModelFiles::folder(folder.path())?);
+        let saved = read()?;
+        saved.check(&saved)?;
+        for (name, content, changed, expected) in &files {
+            fs::write(path(name), changed)?;
+            let error = read()?.check(&saved).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(name) && error.contains(expected), "{name}: {error}");
+            fs::write(path(name), content)?;
+        }
+        // Only the header of weights is read: checksums of whole checkpoints would take minutes.
+        fs::write(path("model.safetensors"), weights("{a}", &[1; 4]))?;
+        read()?.check(&saved)?;
+        fs::remove_file(path("words.txt"))?;
+        let error = read()?.check(&saved).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("words.txt") && error.contains("missing"), "{error}");
+        Ok(())
+    }
+}

@@ -6,7 +6,8 @@ use std::path::Path;
 use bupo_core::{Norm, PolicySite};
 use bupo_data::{Problem, Prompt};
 use bupo_eval::{
-    GradingInput, Group, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions, read_responses,
+    GradingInput, Group, PromptOptions, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions,
+    read_responses,
 };
 use bupo_grade::{Graded, GradedItem, Grader};
 use bupo_models::{LoadedModel, ModelFiles, ScoredSequence, TextTokenizer};
@@ -15,7 +16,7 @@ use burn::tensor::backend::Backend;
 
 use crate::args::AnalyzeArgs;
 use crate::error::CliError;
-use crate::grading::{rewards, warn_of_failures};
+use crate::grading::{extracts_answers, rewards, warn_of_failures};
 
 pub enum Source {
     /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
@@ -160,6 +161,7 @@ fn questions(
         let prepared = renderer()?.prepare(prompts(path)?, options.max_prompt_tokens, options.overlong)?;
         (prepared, Grading::Ungraded)
     } else if !args.data.is_empty() {
+        let options = PromptOptions { extract_answers: extracts_answers(&args.rule), ..options.clone() };
         let prepared = read_questions(&args.data, &options, &renderer()?)?;
         (prepared, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?)))
     } else {

@@ -93,11 +93,19 @@ pub struct BenchResult {
     pub profile: Vec<(String, f64)>,
 }
 
-/// Times one kind of work on a model with random weights, with the code of training, sampling and measuring.
+/// A decoder of this shape with random weights.
 ///
 /// # Errors
-/// If a size is 0, the layer is outside the model, or weights cannot be made.
-pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Device) -> Result<BenchResult, RlError> {
+/// If it cannot be built.
+pub fn random_decoder<B: Backend>(config: &ModelConfig, device: &B::Device) -> Result<Decoder<B>, RlError> {
+    Ok(Decoder::build(config, &mut RandomInit::new(0, device.clone()))?)
+}
+
+/// Times one kind of work on a decoder of this shape, with the code of training, sampling and measuring.
+///
+/// # Errors
+/// If a size is 0, or the layer is outside the model.
+pub fn bench<B: Backend>(decoder: Decoder<B>, config: &ModelConfig, spec: &BenchSpec) -> Result<BenchResult, RlError> {
     let sizes = [spec.batch, spec.seq, spec.new, spec.group, spec.runs, spec.max_tokens_per_batch];
     if sizes.contains(&0) {
         return Err(RlError::Config("every size of a benchmark must be at least 1".into()));
@@ -108,8 +116,8 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
             spec.layer, config.num_hidden_layers
         )));
     }
-    let mut decoder =
-        Decoder::<B>::build(config, &mut RandomInit::new(0, device.clone()))?.with_compute_dtype(spec.dtype);
+    let device = decoder.device();
+    let mut decoder = decoder.with_compute_dtype(spec.dtype);
     let mut work = Work::<B>::new(spec, config);
     work.run(&mut decoder)?;
     let mut seconds = Vec::with_capacity(spec.runs);
@@ -126,13 +134,7 @@ pub fn bench<B: Backend>(config: &ModelConfig, spec: &BenchSpec, device: &B::Dev
         profiled.push(("other".into(), rest));
     }
     let peak_mb = peak_memory();
-    // A product of the shape of the work: its tokens per batch with an MLP weight.
-    let rows = match spec.mode {
-        BenchMode::Rollout => spec.batch,
-        _ => (spec.batch * spec.seq).min(spec.max_tokens_per_batch),
-    };
-    let product = [rows, config.hidden_size, config.intermediate_size];
-    let machine = Machine::measure::<B>(product, COPIED, spec.dtype, device);
+    let machine = Machine::measure::<B>(COPIED, spec.dtype, &device);
     let roofline = Cost::of(config, spec).roofline(&machine);
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bupo_core::kernels::{activation_dtype, linear};
 use bupo_models::{ComputeDtype, ModelConfig};
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 use serde::Serialize;
@@ -9,6 +10,10 @@ use serde::Serialize;
 use super::{BenchMode, BenchSpec};
 
 const F32: f64 = 4.0;
+/// The timed product: large enough to be limited by operations, small enough for a laptop.
+const PRODUCT: [usize; 2] = [2048, 1024];
+/// Runs of which the fastest counts: other work on the machine makes the others slower.
+const RUNS: usize = 10;
 
 /// The machine's measured rates, the best of several runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -35,26 +40,17 @@ pub struct Roofline {
 }
 
 impl Machine {
-    /// Times a product of `[rows, inputs]` with `[inputs, outputs]` in `dtype`, and a copy of `copied` f32 numbers.
-    pub fn measure<B: Backend>(
-        [rows, inputs, outputs]: [usize; 3],
-        copied: usize,
-        dtype: ComputeDtype,
-        device: &B::Device,
-    ) -> Self {
-        let random =
-            |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(dtype.dtype());
-        let (x, weight) = (random([rows, inputs]), random([inputs, outputs]));
-        let operations = 2.0 * (rows * inputs * outputs) as f64;
-        let repeats = (2e10 / operations).clamp(1.0, 1000.0) as usize;
-        let product = best::<B>(device, || {
-            (0..repeats).for_each(|_| drop(x.clone().matmul(weight.clone())));
-        });
+    /// Times products of large matrices with weights in `dtype`, and a copy of `copied` f32 numbers.
+    pub fn measure<B: Backend>(copied: usize, dtype: ComputeDtype, device: &B::Device) -> Self {
+        let random = |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
+        let x = random(PRODUCT).cast(activation_dtype::<B>(dtype.dtype(), device));
+        let weight = random(PRODUCT).cast(dtype.dtype());
+        let product = best::<B>(device, || drop(linear(x.clone(), weight.clone())));
         let source = Tensor::<B, 1>::zeros([copied], device).cast(DType::F32);
         // The copy has a single owner, so that every number is read and written once.
         let copy = best::<B>(device, || drop(Tensor::cat(vec![source.clone()], 0).add_scalar(1.0)));
         Self {
-            gflops: operations * repeats as f64 / product * 1e-9,
+            gflops: 2.0 * (PRODUCT[0] * PRODUCT[0] * PRODUCT[1]) as f64 / product * 1e-9,
             copy_gb_per_second: 2.0 * F32 * copied as f64 / copy * 1e-9,
         }
     }
@@ -62,7 +58,7 @@ impl Machine {
 
 fn best<B: Backend>(device: &B::Device, mut f: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
-    for _ in 0..4 {
+    for _ in 0..RUNS {
         let started = Instant::now();
         f();
         // Without synchronisation the measured rate is too high, and the bound only too low.

@@ -1,0 +1,129 @@
+//! Attention as a composition of tensor operations, tile by tile of the queries.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Int, Tensor, activation::softmax, backend::Backend};
+
+use crate::kernels::host::hosts;
+
+/// Queries whose scores are held at a time. A tile uses the keys up to its last query, so little above the diagonal is
+/// computed.
+pub const ATTENTION_TILE: usize = 128;
+/// Added to the score of a masked key; finite, so that no NaN arises.
+const MASKED: f64 = -1e9;
+
+/// A range of query positions; each query attends to the keys up to its own position.
+#[derive(Debug, Clone)]
+pub struct CausalTile<B: Backend> {
+    /// Positions of the queries.
+    queries: Range<usize>,
+    /// Added to the scores, `[queries, keys]`.
+    mask: Tensor<B, 2>,
+}
+
+/// The tiles of sequences of `seq` tokens, for scores of a dtype; none on the CPU backend, which has its own.
+pub fn causal_tiles<B: Backend>(seq: usize, dtype: DType, device: &B::Device) -> Vec<CausalTile<B>> {
+    if hosts::<B>(dtype, device) {
+        return Vec::new();
+    }
+    let tiles = (0..seq).step_by(ATTENTION_TILE).map(|start| start..(start + ATTENTION_TILE).min(seq));
+    tiles.map(|queries| CausalTile::new(queries, device)).collect()
+}
+
+impl<B: Backend> CausalTile<B> {
+    fn new(queries: Range<usize>, device: &B::Device) -> Self {
+        let positions = |range: Range<usize>| {
+            Tensor::<B, 1, Int>::arange(range.start as i64..range.end as i64, device).float().cast(DType::F32)
+        };
+        let keys: Tensor<B, 2> = positions(0..queries.end).unsqueeze_dim(0);
+        // How far a key is after a query.
+        let later = keys - positions(queries.clone()).unsqueeze_dim(1);
+        Self { queries, mask: later.clamp(0.0, 1.0) * MASKED }
+    }
+}
+
+/// `softmax(scale q k^T) v` of queries `[batch, heads, seq, head_dim]` and keys and values
+/// `[batch, kv_heads, seq, head_dim]`.
+pub(super) fn attend<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    tiles: &[CausalTile<B>],
+    scale: f64,
+) -> Tensor<B, 4> {
+    let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
+    let [q, k, v] = [q, k, v].map(|x| grouped(x, kv_heads));
+    let mixed = tiles.iter().map(|tile| {
+        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
+        let scores = of(tile, &q).matmul(seen(&k).transpose());
+        causal_softmax(scores, tile, scale).matmul(seen(&v))
+    });
+    Tensor::cat(mixed.collect(), 3).reshape([batch, heads, seq, head_dim])
+}
+
+/// The gradients with respect to `q`, `k` and `v` of [`attend`]; attention weights are recomputed tile by tile.
+pub(super) fn attend_backward<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    v: Tensor<B, 4>,
+    d_mixed: Tensor<B, 4>,
+    tiles: &[CausalTile<B>],
+    scale: f64,
+) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
+    let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
+    let [q, k, v, d_mixed] = [q, k, v, d_mixed].map(|x| grouped(x, kv_heads));
+    let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
+    // From the last tile on, so that the sums for keys and values have their full length from the start.
+    for tile in tiles.iter().rev() {
+        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
+        let weights = causal_softmax(of(tile, &q).matmul(seen(&k).transpose()), tile, scale);
+        let d_weights = of(tile, &d_mixed).matmul(seen(&v).transpose());
+        add_to(&mut d_v, weights.clone().transpose().matmul(of(tile, &d_mixed)).sum_dim(2));
+        let d_scores = softmax_backward(weights, d_weights, scale);
+        d_q.push(d_scores.clone().matmul(seen(&k)));
+        add_to(&mut d_k, d_scores.transpose().matmul(of(tile, &q)).sum_dim(2));
+    }
+    d_q.reverse();
+    let shared =
+        |d: Option<Tensor<B, 5>>| d.unwrap_or_else(|| k.zeros_like()).reshape([batch, kv_heads, seq, head_dim]);
+    (Tensor::cat(d_q, 3).reshape([batch, heads, seq, head_dim]), shared(d_k), shared(d_v))
+}
+
+/// Queries as `[batch, kv_heads, group, seq, head_dim]`, keys or values as `[batch, kv_heads, 1, seq, head_dim]`, so
+/// that products broadcast a KV head over its group.
+fn grouped<B: Backend>(x: Tensor<B, 4>, kv_heads: usize) -> Tensor<B, 5> {
+    let [batch, heads, seq, head_dim] = x.dims();
+    if heads == kv_heads { x.unsqueeze_dim(2) } else { x.reshape([batch, kv_heads, heads / kv_heads, seq, head_dim]) }
+}
+
+/// The part of `x` `[.., seq, ..]` at the queries of a tile.
+fn of<B: Backend>(tile: &CausalTile<B>, x: &Tensor<B, 5>) -> Tensor<B, 5> {
+    x.clone().narrow(3, tile.queries.start, tile.queries.len())
+}
+
+/// Adds `part` to the first positions of `sum`.
+fn add_to<B: Backend>(sum: &mut Option<Tensor<B, 5>>, part: Tensor<B, 5>) {
+    let [batch, kv_heads, group, seen, head_dim] = part.dims();
+    *sum = Some(match sum.take() {
+        None => part,
+        Some(sum) => {
+            let range = [0..batch, 0..kv_heads, 0..group, 0..seen, 0..head_dim];
+            let part = part + sum.clone().slice(range.clone());
+            sum.slice_assign(range, part)
+        }
+    });
+}
+
+/// `softmax(scale * scores)` over the keys of `[.., queries, keys]`; keys after a query have weight 0.
+fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, tile: &CausalTile<B>, scale: f64) -> Tensor<B, 5> {
+    let dtype = scores.dtype();
+    softmax(scores.cast(DType::F32) * scale + tile.mask.clone().unsqueeze(), 4).cast(dtype)
+}
+
+/// The gradient with respect to the unscaled scores, from the softmax's result and the gradient with respect to that.
+fn softmax_backward<B: Backend>(weights: Tensor<B, 5>, d_weights: Tensor<B, 5>, scale: f64) -> Tensor<B, 5> {
+    let dtype = weights.dtype();
+    let (weights, d_weights) = (weights.cast(DType::F32), d_weights.cast(DType::F32));
+    let mean = (weights.clone() * d_weights.clone()).sum_dim(4);
+    (weights * (d_weights - mean) * scale).cast(dtype)
+}
