@@ -15,6 +15,7 @@ mod interrupt;
 mod model;
 mod plan;
 mod screen;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ use error::CliError;
 fn main() -> ExitCode {
     backend::prepare_environment();
     allocator::keep_freed_pages();
+    threads::join_pool();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

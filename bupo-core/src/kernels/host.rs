@@ -10,6 +10,8 @@ use rayon::prelude::*;
 
 /// Numbers per task: enough to be worth a task, few enough for a core's cache.
 const TASK: usize = 1 << 14;
+/// Numbers that one core works through sooner than another one is woken.
+pub(crate) const SERIAL: usize = 1 << 16;
 /// Independent partial sums, so that a sum is limited by memory and not by the latency of an addition.
 const LANES: usize = 16;
 
@@ -97,12 +99,13 @@ pub(crate) fn task_rows(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// Calls `f` with every row's index and the row, on all cores.
+/// Calls `f` with every row's index and the row, on all cores if there is enough to do. The last row may be shorter.
 pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let rows = task_rows(width);
+    // One task if there is little: `f` has a single place, where it is compiled for the widest vectors.
+    let rows = if values.len() <= SERIAL { values.len().div_ceil(width.max(1)).max(1) } else { task_rows(width) };
     values.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
         vectorized(|| {
-            for (row, values) in chunk.chunks_exact_mut(width).enumerate() {
+            for (row, values) in chunk.chunks_mut(width).enumerate() {
                 f(task * rows + row, values);
             }
         });

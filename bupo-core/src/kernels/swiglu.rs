@@ -4,7 +4,7 @@ use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{DType, Tensor, backend::Backend};
 use rayon::prelude::*;
 
-use super::host::{Host, HostView, exp, is_host_f32, vectorized};
+use super::host::{Host, HostView, each_row, exp, is_host_f32, vectorized};
 
 const TASK: usize = 1 << 13;
 
@@ -20,12 +20,10 @@ pub fn swiglu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> 
 }
 
 fn gated(gate: &mut [f32], up: &[f32]) {
-    gate.par_chunks_mut(TASK).zip(up.par_chunks(TASK)).for_each(|(gate, up)| {
-        vectorized(|| {
-            for (gate, up) in gate.iter_mut().zip(up) {
-                *gate = *gate / (1.0 + exp(-*gate)) * up;
-            }
-        });
+    each_row(gate, TASK, |row, gate| {
+        for (gate, up) in gate.iter_mut().zip(&up[row * TASK..]) {
+            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        }
     });
 }
 
