@@ -141,6 +141,29 @@ fn eval_prints_a_table_and_resumes() {
 }
 
 #[test]
+fn eval_warns_of_turns_that_do_not_end_with_an_end_of_sequence_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, data) = (folder.path().join("model"), folder.path().join("sums.jsonl"));
+    arithmetic(&data, 2);
+    fs::create_dir(&model).unwrap();
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/arithmetic-1m")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}END{% endfor %}";
+    fs::write(model.join("tokenizer_config.json"), json!({"chat_template": template}).to_string()).unwrap();
+    let args = ["eval", "--model", text(&model), "--data", text(&data), "--samples", "1", "--max-new-tokens", "2"];
+    let warnings = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let output = program::bupo(&[&args[..], &["--out", text(&out)], more].concat());
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(warnings("own", &[]).contains("ends an assistant turn with \"END\""));
+    assert!(!warnings("plain", &["--chat-template", "plain"]).contains("assistant turn"));
+}
+
+#[test]
 fn eval_samples_internal_policies() {
     let folder = tempfile::tempdir().unwrap();
     let sums = folder.path().join("sums.jsonl");

@@ -202,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn weights_in_bf16_are_multiplied_by_their_values() {
+        for rows in [3, 200] {
+            let ((x, _), (w, _)) = (both([rows, 20], 0.2), both([33, 20], 0.7));
+            let rounded = w.clone().cast(DType::BF16);
+            let (ours, exact) = (linear(x.clone(), rounded.clone()), linear(x.clone(), rounded.cast(DType::F32)));
+            let largest = |a: Tensor<Flex, 2>, b: Tensor<Flex, 2>| (a - b).abs().max().into_scalar();
+            assert!(largest(ours.clone(), exact) < 2e-5, "{rows} rows");
+            assert!(largest(ours, linear(x, w)) > 1e-3, "rounding is seen, {rows} rows");
+        }
+    }
+
+    #[test]
     fn products_of_few_and_of_many_rows_agree() {
         for rows in [1, 31, 128, 129, 257] {
             let ((x, nx), (w, nw), (v, nv)) = (both([rows, 20], 0.2), both([33, 20], 0.7), both([7, 20], 0.9));

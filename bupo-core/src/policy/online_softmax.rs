@@ -266,3 +266,24 @@ fn places<B: Backend>(
 fn values<B: Backend>(column: Tensor<B, 2>) -> Vec<f32> {
     column.into_data().iter::<f32>().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+
+    #[test]
+    fn gradients_of_a_sharp_softmax_are_not_subnormal() {
+        let logits =
+            Tensor::<Flex, 2>::from_floats([[0.0, -30.0, -60.0, -70.0, -80.0, -86.0, -90.0]], &Default::default());
+        let mut softmax = OnlineSoftmax::new(1, 1.0, &logits);
+        softmax.read(logits.clone(), 0, Some(&[0]));
+        for entropy in [None, Some(&[1e-3_f32][..])] {
+            let gradient = LogitGradient { softmax: &softmax, targets: &[0], log_probs: &[1e-3], entropy };
+            let values: Vec<f32> = gradient.of(logits.clone(), 0).into_data().iter().collect();
+            assert!(values.iter().all(|x| *x == 0.0 || x.abs() >= 1e-30), "{values:?}");
+            assert!(values[1] != 0.0 && values[4..] == [0.0; 3], "{values:?}");
+        }
+    }
+}
