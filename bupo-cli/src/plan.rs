@@ -37,7 +37,7 @@ pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<Byte
     print_files(config);
     let model = load_config(&model_files(config.model.as_deref(), Wanted::Config)?)?;
     warn_of_positions(&model, max_tokens(config));
-    let plan = RunPlan::new(config, &model)?;
+    let plan = RunPlan::new(config, &model, device.is_cpu())?;
     let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
     outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));
     print_phases(&plan);
@@ -132,18 +132,21 @@ fn print_fit(
         Some(limit) => outln!("memory limit {limit}"),
         None => outln!("usable memory {}, {:.0}% of the free memory", ByteSize(usable), 100.0 * USABLE_SHARE),
     }
-    if RunPlan::new(config, model)?.memory.peak() <= usable {
+    if RunPlan::new(config, model, device.is_cpu())?.memory.peak() <= usable {
         outln!("the run fits");
         return Ok(());
     }
     let mut reduced = config.clone();
-    match shrink_to_memory(&mut reduced, model, usable) {
+    match shrink_to_memory(&mut reduced, model, device.is_cpu(), usable) {
         Ok(changes) => {
             outln!("the run does not fit with these settings; train would reduce");
             for change in changes {
                 outln!("  {change}");
             }
-            outln!("to an estimated peak of {}", ByteSize(RunPlan::new(&reduced, model)?.memory.peak()));
+            outln!(
+                "to an estimated peak of {}",
+                ByteSize(RunPlan::new(&reduced, model, device.is_cpu())?.memory.peak())
+            );
         }
         Err(error) => outln!("the run does not fit, and train would refuse it: {error}"),
     }

@@ -18,6 +18,13 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
+impl DeviceChoice {
+    /// Whether it is the CPU backend.
+    pub fn is_cpu(self) -> bool {
+        self == Self::Cpu
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = String;
 

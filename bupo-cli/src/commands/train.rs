@@ -111,7 +111,7 @@ impl Train {
     fn prepare(&mut self, dtype: ComputeDtype) -> Result<(), CliError> {
         self.config.dtype = dtype.into();
         let Some(usable) = self.usable_memory else { return Ok(()) };
-        for change in shrink_to_memory(&mut self.config, &self.model, usable)? {
+        for change in shrink_to_memory(&mut self.config, &self.model, self.device.is_cpu(), usable)? {
             outln!("reduced to fit the memory: {change}");
         }
         Ok(())

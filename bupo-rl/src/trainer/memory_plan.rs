@@ -86,11 +86,11 @@ impl MemoryPlan {
 }
 
 impl RunPlan {
-    /// Plans a run on a model with this config.
+    /// Plans a run on a model with this config. `on_cpu`: on the CPU backend, whose activations are in f32 whatever the dtype.
     ///
     /// # Errors
     /// If a site is outside the model, or there are no steps.
-    pub fn new(config: &TrainConfig, model: &ModelConfig) -> Result<Self, RlError> {
+    pub fn new(config: &TrainConfig, model: &ModelConfig, on_cpu: bool) -> Result<Self, RlError> {
         let schedule = config.schedule(model.num_hidden_layers)?;
         let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts);
         let phases = schedule
@@ -115,7 +115,7 @@ impl RunPlan {
             parameters: num_params(model),
             responses_per_step,
             most_tokens_per_step: responses_per_step * longest,
-            memory: memory(config, model, &phases, longest),
+            memory: memory(config, model, &phases, longest, on_cpu),
             phases,
         })
     }
@@ -129,10 +129,15 @@ const FEW_TOKENS: usize = 512;
 ///
 /// # Errors
 /// If the run does not fit even at the smallest sizes.
-pub fn shrink_to_memory(config: &mut TrainConfig, model: &ModelConfig, limit: u64) -> Result<Vec<String>, RlError> {
+pub fn shrink_to_memory(
+    config: &mut TrainConfig,
+    model: &ModelConfig,
+    on_cpu: bool,
+    limit: u64,
+) -> Result<Vec<String>, RlError> {
     let before = config.clone();
     loop {
-        let memory = RunPlan::new(config, model)?.memory;
+        let memory = RunPlan::new(config, model, on_cpu)?.memory;
         if memory.peak() <= limit {
             break;
         }
@@ -203,7 +208,7 @@ fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
     embedding_params(model) + layers as u64 * layer_params(model) + u64::from(final_norm) * model.hidden_size as u64
 }
 
-fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize) -> MemoryPlan {
+fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize, on_cpu: bool) -> MemoryPlan {
     let most_trained = phases.iter().map(|phase| phase.trained).max().unwrap_or(0);
     let most_layers = phases.iter().map(|phase| phase.layers).max().unwrap_or(0) as u64;
     let weights = F32 * num_params(model);
@@ -216,7 +221,8 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let (number, lowered) = match config.dtype {
         DtypeChoice::Bf16 => {
             let number = ComputeDtype::Bf16.bytes();
-            (number, number * model.num_hidden_layers as u64 * layer_params(model))
+            let lowered = number * model.num_hidden_layers as u64 * layer_params(model);
+            (if on_cpu { F32 } else { number }, lowered)
         }
         DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
     };
@@ -278,7 +284,7 @@ mod tests {
     #[test]
     fn a_phase_on_a_layer_trains_and_runs_what_is_below_it() -> Result<(), Box<dyn std::error::Error>> {
         let pairs = ["phases.0.site=layer:6", "phases.0.steps=2", "phases.1.steps=3"].map(String::from);
-        let plan = RunPlan::new(&TrainConfig::load(None, &pairs)?, &qwen3_4b()?)?;
+        let plan = RunPlan::new(&TrainConfig::load(None, &pairs)?, &qwen3_4b()?, false)?;
         let [internal, full] = &plan.phases[..] else { return Err("two phases".into()) };
         assert_eq!((internal.layers, internal.trained), (6, 151_936 * 2560 + 6 * 100_930_816));
         assert_eq!((full.layers, full.trained), (36, plan.parameters));
@@ -291,7 +297,7 @@ mod tests {
         let model = qwen3_4b()?;
         let of = |pairs: &[&str]| -> Result<MemoryPlan, RlError> {
             let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
-            Ok(RunPlan::new(&TrainConfig::load(None, &pairs)?, &model)?.memory)
+            Ok(RunPlan::new(&TrainConfig::load(None, &pairs)?, &model, false)?.memory)
         };
         let whole = of(&[])?;
         assert_eq!(
@@ -306,6 +312,9 @@ mod tests {
         assert_eq!((halved.weights, halved.optimizer), (whole.weights, whole.optimizer));
         assert_eq!((2 * halved.cache, 2 * halved.activations), (whole.cache, whole.activations));
         assert_eq!(halved.lowered, 2 * 36 * 100_930_816);
+        let config = TrainConfig::load(None, &["dtype=bf16".to_string()])?;
+        let on_cpu = RunPlan::new(&config, &model, true)?.memory;
+        assert_eq!((on_cpu.cache, on_cpu.lowered), (whole.cache, halved.lowered));
         // Keys and values: 2 x 8 heads x 128 x 36 layers, 4 bytes each, for 256 responses of 1,024 + 32 tokens.
         assert_eq!(whole.cache, 2 * 8 * 128 * 36 * 4 * 256 * 1056);
         Ok(())
@@ -332,11 +341,11 @@ mod tests {
         };
         let small = long_responses(1024);
         let mut config = small.clone();
-        assert_eq!(shrink_to_memory(&mut config, &model, 1000 * GIB)?, Vec::<String>::new());
+        assert_eq!(shrink_to_memory(&mut config, &model, false, 1000 * GIB)?, Vec::<String>::new());
         assert_eq!(config, small);
         // A laptop's GPU.
-        let cuts = shrink_to_memory(&mut config, &model, 16 * GIB)?;
-        assert!(!cuts.is_empty() && RunPlan::new(&config, &model)?.memory.peak() <= 16 * GIB, "{cuts:?}");
+        let cuts = shrink_to_memory(&mut config, &model, false, 16 * GIB)?;
+        assert!(!cuts.is_empty() && RunPlan::new(&config, &model, false)?.memory.peak() <= 16 * GIB, "{cuts:?}");
         for cut in &cuts {
             assert!(cut.starts_with("rollout.batch") || cut.starts_with("update."), "{cut}");
         }
@@ -346,7 +355,7 @@ mod tests {
             ..config
         };
         assert_eq!(back, small);
-        let error = shrink_to_memory(&mut small.clone(), &model, 9 * GIB)
+        let error = shrink_to_memory(&mut small.clone(), &model, false, 9 * GIB)
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default();
@@ -358,8 +367,8 @@ mod tests {
     fn four_billion_parameters_fit_a_large_card_at_four_thousand_tokens() -> Result<(), Box<dyn std::error::Error>> {
         let mut config = long_responses(4096);
         (config.rollout.prompts, config.rollout.group_size, config.update.mini_batch_prompts) = (1, 8, 1);
-        shrink_to_memory(&mut config, &qwen3_4b()?, 141_000_000_000)?;
-        assert!(RunPlan::new(&config, &qwen3_4b()?)?.memory.peak() <= 141_000_000_000);
+        shrink_to_memory(&mut config, &qwen3_4b()?, false, 141_000_000_000)?;
+        assert!(RunPlan::new(&config, &qwen3_4b()?, false)?.memory.peak() <= 141_000_000_000);
         Ok(())
     }
 }
