@@ -1,5 +1,7 @@
 //! Finds boxes and answer tags in a text.
 
+use crate::braces::until_closing;
+
 /// What the strict rule reads: the last `\boxed{...}` whose braces match, or the last `\boxed x` up to the next `$`.
 ///
 /// A `\boxed ` followed by a space anywhere wins over every braced one, as in the reference.
@@ -9,18 +11,7 @@ pub(crate) fn strict_box(response: &str) -> Option<&str> {
         return Some(content.split('$').next().unwrap_or(content));
     }
     let content = response[response.rfind("\\boxed")?..].strip_prefix("\\boxed{")?;
-    let mut open = 1usize;
-    for (at, byte) in content.bytes().enumerate() {
-        match byte {
-            b'{' => open += 1,
-            b'}' => open -= 1,
-            _ => {}
-        }
-        if open == 0 {
-            return Some(&content[..at]);
-        }
-    }
-    None
+    until_closing(content)
 }
 
 /// The content of the last box that has one. `None`: there is no such box. `Some(None)`: the last box never closes.

@@ -9,6 +9,7 @@
 //! [`right_answer`] takes the answer out of a right answer that holds a whole solution.
 
 mod boxed;
+mod braces;
 mod command;
 mod equivalent;
 mod error;

@@ -1,5 +1,7 @@
 //! The CPU, with either of two backends.
 
+use std::marker::PhantomData;
+
 use burn::backend::{Flex, NdArray};
 use burn::tensor::backend::Backend;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -10,19 +12,32 @@ use super::kind::{DetectedDevice, DeviceInfo, DeviceKind, Job, Memory};
 use super::processor::processor;
 use crate::error::CliError;
 
+/// The CPU with one backend.
+pub struct Cpu<B> {
+    pub choice: DeviceChoice,
+    pub driver: &'static str,
+    pub backend: PhantomData<fn() -> B>,
+}
+
 /// Burn's flex backend.
-pub struct FlexCpu;
-
+pub static FLEX: Cpu<Flex> = Cpu { choice: DeviceChoice::Cpu, driver: "Burn flex", backend: PhantomData };
 /// Burn's ndarray backend.
-pub struct NdArrayCpu;
+pub static NDARRAY: Cpu<NdArray> = Cpu { choice: DeviceChoice::Ndarray, driver: "Burn ndarray", backend: PhantomData };
 
-impl DeviceKind for FlexCpu {
+impl<B: Backend> DeviceKind for Cpu<B> {
     fn detect(&self) -> Vec<DetectedDevice> {
-        detect::<Flex>(DeviceChoice::Cpu, "Burn flex")
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let info = DeviceInfo {
+            name: format!("{}, {cores} threads", processor()),
+            memory: available_memory().map_or("unknown".into(), Memory::describe),
+            driver: self.driver.into(),
+            dtypes: supported_dtypes::<B>(&Default::default()),
+        };
+        vec![DetectedDevice { choice: self.choice, info: Ok(info) }]
     }
 
     fn preferred(&self) -> Option<DeviceChoice> {
-        Some(DeviceChoice::Cpu)
+        (self.choice == DeviceChoice::Cpu).then_some(self.choice)
     }
 
     fn check(&self, _: usize) -> Result<(), CliError> {
@@ -38,45 +53,8 @@ impl DeviceKind for FlexCpu {
     }
 
     fn run<J: Job>(&self, _: usize, job: J) -> Result<J::Output, CliError> {
-        job.run::<Flex>(&Default::default())
+        job.run::<B>(&Default::default())
     }
-}
-
-impl DeviceKind for NdArrayCpu {
-    fn detect(&self) -> Vec<DetectedDevice> {
-        detect::<NdArray>(DeviceChoice::Ndarray, "Burn ndarray")
-    }
-
-    fn preferred(&self) -> Option<DeviceChoice> {
-        None
-    }
-
-    fn check(&self, _: usize) -> Result<(), CliError> {
-        Ok(())
-    }
-
-    fn name(&self, _: usize) -> Option<String> {
-        None
-    }
-
-    fn memory(&self, _: usize) -> Option<Memory> {
-        available_memory()
-    }
-
-    fn run<J: Job>(&self, _: usize, job: J) -> Result<J::Output, CliError> {
-        job.run::<NdArray>(&Default::default())
-    }
-}
-
-fn detect<B: Backend>(choice: DeviceChoice, driver: &str) -> Vec<DetectedDevice> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let info = DeviceInfo {
-        name: format!("{}, {cores} threads", processor()),
-        memory: available_memory().map_or("unknown".into(), Memory::describe),
-        driver: driver.into(),
-        dtypes: supported_dtypes::<B>(&Default::default()),
-    };
-    vec![DetectedDevice { choice, info: Ok(info) }]
 }
 
 /// The machine's memory within the container's limit. Of the limit, the memory in use is not subtracted: it includes the page

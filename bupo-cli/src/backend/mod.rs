@@ -26,12 +26,12 @@ use kind::DeviceKind;
 use not_compiled::NotCompiled;
 
 #[cfg(feature = "cpu")]
-static FLEX: cpu::FlexCpu = cpu::FlexCpu;
+use cpu::FLEX;
 #[cfg(not(feature = "cpu"))]
 static FLEX: NotCompiled = NotCompiled { choice: DeviceChoice::Cpu, feature: "cpu" };
 
 #[cfg(feature = "cpu")]
-static NDARRAY: cpu::NdArrayCpu = cpu::NdArrayCpu;
+use cpu::NDARRAY;
 #[cfg(not(feature = "cpu"))]
 static NDARRAY: NotCompiled = NotCompiled { choice: DeviceChoice::Ndarray, feature: "cpu" };
 

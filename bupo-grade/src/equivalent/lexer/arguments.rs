@@ -1,6 +1,7 @@
 //! Arguments of commands.
 
 use super::cursor::Lexer;
+use crate::braces::until_closing;
 
 /// Style commands inside style commands, at most.
 const MOST_NESTING: usize = 8;
@@ -11,19 +12,9 @@ impl<'a> Lexer<'a> {
         let rest = self.rest().trim_start();
         self.at = self.text.len() - rest.len();
         if let Some(content) = rest.strip_prefix('{') {
-            let mut open = 1usize;
-            for (at, byte) in content.bytes().enumerate() {
-                match byte {
-                    b'{' => open += 1,
-                    b'}' => open -= 1,
-                    _ => {}
-                }
-                if open == 0 {
-                    self.at += at + 2;
-                    return Some(&content[..at]);
-                }
-            }
-            return None;
+            let argument = until_closing(content)?;
+            self.at += argument.len() + 2;
+            return Some(argument);
         }
         let length = match rest.strip_prefix('\\') {
             Some(command) => 1 + command.bytes().take_while(u8::is_ascii_alphabetic).count().max(1),
