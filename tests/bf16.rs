@@ -56,20 +56,25 @@ fn log_probs_and_gradients_are_as_close_to_f32_as_those_of_transformers() {
     for name in FIXTURES {
         let [exact, rounded] = [ComputeDtype::F32, ComputeDtype::Bf16].map(|dtype| decoder(name, dtype));
         let sequences = sequences(name);
+        // On the CPU only weights are rounded, which these are already.
+        let exact_in_bf16 = name.ends_with("bf16");
         for (key, site) in [("full", PolicySite::Full), ("layer.2", PolicySite::Layer(2))] {
             let (a, b) = (log_probs(&exact, &sequences, site), log_probs(&rounded, &sequences, site));
             let squares: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
             let ours = (squares / a.len() as f64).sqrt();
             let theirs = reference[name][&format!("log_probs.{key}")];
             println!("{name} {key}: log-probs {ours:.4} for {theirs:.4}");
-            assert!(ours > 0.0 && ours <= ALLOWED * theirs, "{name} {key}: {ours} for {theirs}");
+            assert!((ours > 0.0 || exact_in_bf16) && ours <= ALLOWED * theirs, "{name} {key}: {ours} for {theirs}");
 
             let (g, h) = (gradient(&exact, &sequences, site), gradient(&rounded, &sequences, site));
             let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
             let ours = norm(&mut g.iter().zip(&h).map(|(g, h)| g - h)) / norm(&mut g.iter().copied());
             let theirs = reference[name][&format!("gradient.{key}")];
             println!("{name} {key}: gradient {ours:.4} for {theirs:.4}");
-            assert!(ours > 0.0 && ours <= ALLOWED * theirs, "{name} {key}: gradient {ours} for {theirs}");
+            assert!(
+                (ours > 0.0 || exact_in_bf16) && ours <= ALLOWED * theirs,
+                "{name} {key}: gradient {ours} for {theirs}"
+            );
         }
     }
 }

@@ -86,14 +86,14 @@ fn data_shows_columns_sources_lengths_and_prompts() {
 fn data_takes_the_settings_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (rows, config) = (folder.path().join("rows.jsonl"), folder.path().join("run.toml"));
-    write_lines(&rows, &[json!({"asked": "1+1=", "prompt": "unused", "answer": "so #### 2"})]);
+    write_lines(&rows, &[json!({"asked": "1+1=", "prompt": "unused", "answer": "1+1=2\n#### 2"})]);
     fs::write(&config, format!("[data]\ntrain = ['{}']\nprompt_column = 'asked'\n", text(&rows))).unwrap();
     let shown = succeed(&["data", "--config", text(&config), "--set", "data.max_prompt_tokens=2"]);
     for expected in ["1 rows", "1 by ####", "answer 2)", "1+1=", "1 prompts are longer than the limit of 2 tokens"] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     let unchanged = succeed(&["data", text(&rows), "--set", "data.extract_answers=false"]);
-    assert!(unchanged.contains("answer so #### 2)") && unchanged.contains("unused"), "{unchanged}");
+    assert!(!unchanged.contains("1 by ####") && unchanged.contains("unused"), "{unchanged}");
     let message = fail(&["data", "--set", "seed=1"]);
     assert!(message.contains("data.train"), "{message}");
     let message = fail(&["data", "--set", "data.promt_column=a", text(&rows)]);

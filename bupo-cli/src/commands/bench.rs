@@ -152,7 +152,7 @@ fn print(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_
         result.machine.gflops,
         roofline.operation_seconds,
         roofline.bytes * 1e-9,
-        result.machine.copy_gb_per_second,
+        result.machine.memory_gb_per_second,
         roofline.byte_seconds
     );
     let total: f64 = result.profile.iter().map(|(_, seconds)| seconds).sum();

@@ -108,8 +108,8 @@ fn print_run(run: &Run) {
     outln!(
         "         {dtype}: small training: {first_seconds:.2} s with kernel compilation, {second_seconds:.2} s without"
     );
-    let Machine { gflops, copy_gb_per_second } = machine;
-    outln!("         {dtype}: matrix product {gflops:.0} GFLOP/s, f32 copy {copy_gb_per_second:.1} GB/s");
+    let Machine { gflops, memory_gb_per_second } = machine;
+    outln!("         {dtype}: matrix product {gflops:.0} GFLOP/s, memory {memory_gb_per_second:.1} GB/s");
 }
 
 /// Prints how a run's results differ from the reference. Returns whether the differences are within rounding.

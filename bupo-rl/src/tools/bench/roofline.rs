@@ -1,4 +1,4 @@
-//! The roofline bound of some work: its operations at the rate of a matrix product, its bytes at the rate of a copy.
+//! The roofline bound of some work: its operations at the rate of a matrix product, its bytes at the rate of memory.
 
 use std::time::Instant;
 
@@ -20,8 +20,9 @@ const RUNS: usize = 10;
 pub struct Machine {
     /// Rate of a matrix product in 10^9 operations per second.
     pub gflops: f64,
-    /// Bytes read and written by a copy, in 10^9 bytes per second.
-    pub copy_gb_per_second: f64,
+    /// Rate of memory in 10^9 bytes per second: of a copy, which reads and writes, or of a product of one row, which reads
+    /// weights, whichever is faster.
+    pub memory_gb_per_second: f64,
 }
 
 /// The roofline bound: the least time the work can take at the machine's rates.
@@ -40,7 +41,7 @@ pub struct Roofline {
 }
 
 impl Machine {
-    /// Times products of large matrices with weights in `dtype`, and a copy of `copied` f32 numbers.
+    /// Times products of large matrices with weights in `dtype`, and the copying and reading of `copied` f32 numbers.
     pub fn measure<B: Backend>(copied: usize, dtype: ComputeDtype, device: &B::Device) -> Self {
         let random = |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
         let x = random(PRODUCT).cast(activation_dtype::<B>(dtype.dtype(), device));
@@ -49,9 +50,14 @@ impl Machine {
         let source = Tensor::<B, 1>::zeros([copied], device).cast(DType::F32);
         // The copy has a single owner, so that every number is read and written once.
         let copy = best::<B>(device, || drop(Tensor::cat(vec![source.clone()], 0).add_scalar(1.0)));
+        // A product of one row does little but read its weights.
+        let weights = source.reshape([-1, PRODUCT[1] as i32]);
+        let row = random([1, PRODUCT[1]]);
+        let read = best::<B>(device, || drop(linear(row.clone(), weights.clone())));
+        let bytes = F32 * copied as f64;
         Self {
             gflops: 2.0 * (PRODUCT[0] * PRODUCT[0] * PRODUCT[1]) as f64 / product * 1e-9,
-            copy_gb_per_second: 2.0 * F32 * copied as f64 / copy * 1e-9,
+            memory_gb_per_second: (2.0 * bytes / copy).max(bytes / read) * 1e-9,
         }
     }
 }
@@ -122,7 +128,7 @@ impl Cost {
 
     pub(super) fn roofline(&self, machine: &Machine) -> Roofline {
         let operation_seconds = self.operations / machine.gflops * 1e-9;
-        let byte_seconds = self.bytes / machine.copy_gb_per_second * 1e-9;
+        let byte_seconds = self.bytes / machine.memory_gb_per_second * 1e-9;
         Roofline {
             operations: self.operations,
             bytes: self.bytes,
