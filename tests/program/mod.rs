@@ -1,6 +1,7 @@
 //! Runs the program.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub mod rows;
 pub mod runs;
 
 use std::fs;
