@@ -220,3 +220,11 @@ fn bytes_never_panic() {
         strict(&text, &text);
     }
 }
+
+#[test]
+fn an_answer_of_invisible_characters_is_none() {
+    for invisible in ["\u{202b}", "\u{200b}\u{feff}", " \u{2060} "] {
+        assert_eq!(equivalent(&format!("\\boxed{{{invisible}}}"), "").score, 0.0, "{invisible:?}");
+        assert_eq!(equivalent("\\boxed{}", invisible).score, 0.0, "{invisible:?}");
+    }
+}

@@ -77,7 +77,8 @@ fn same_text(given: &str, answer: &str) -> bool {
     let (given, answer) = (characters::usual(given), characters::usual(answer));
     let (given, answer) = (remarks::bare(&given), remarks::bare(&answer));
     if given == answer {
-        return true;
+        // Invisible characters alone are no answer.
+        return !given.is_empty();
     }
     // In a fixed order, so that the verdict cannot depend on which one is the response.
     let (first, second) = if given <= answer { (given, answer) } else { (answer, given) };
