@@ -67,7 +67,7 @@ fn unbraced(rest: &str) -> Option<&str> {
 }
 
 /// Whether a box stands for the answer without holding one: `\boxed{}`, `\boxed{...}`, `\boxed{\text{answer}}`.
-fn is_placeholder(content: &str) -> bool {
+pub(crate) fn is_placeholder(content: &str) -> bool {
     let content = content.trim();
     let inside = ["\\text{", "\\textbf{", "\\textit{", "\\mathrm{"]
         .iter()

@@ -227,4 +227,5 @@ fn an_answer_of_invisible_characters_is_none() {
         assert_eq!(equivalent(&format!("\\boxed{{{invisible}}}"), "").score, 0.0, "{invisible:?}");
         assert_eq!(equivalent("\\boxed{}", invisible).score, 0.0, "{invisible:?}");
     }
+    assert_eq!((equivalent("\\boxed{<;}", "<").score, equivalent("\\boxed{<}", "<;").score), (0.0, 0.0));
 }

@@ -35,6 +35,7 @@ mod written;
 
 use std::borrow::Cow;
 
+use crate::boxed::is_placeholder;
 use crate::item::Graded;
 use crate::remarks;
 use crate::solution::{RightAnswer, right_answer};
@@ -62,7 +63,9 @@ const WORK: u64 = 8_000_000;
 /// ```
 pub fn equivalent(response: &str, answer: &str) -> Graded {
     let extracted = extract::final_answer(response);
-    Graded::new(extracted.is_some_and(|given| same_text(given, answer)), extracted)
+    // What is no answer in a box is no right answer either, so that the verdict does not depend on the direction.
+    let is_same = extracted.is_some_and(|given| !is_placeholder(answer) && same_text(given, answer));
+    Graded::new(is_same, extracted)
 }
 
 fn same_text(given: &str, answer: &str) -> bool {
