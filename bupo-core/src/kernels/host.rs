@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Numbers per task: enough to be worth a task, few enough for a core's cache.
 const TASK: usize = 1 << 14;
 /// Numbers that one core works through sooner than another one is woken.
-pub(crate) const SERIAL: usize = 1 << 16;
+const SERIAL: usize = 1 << 16;
 /// Independent partial sums, so that a sum is limited by memory and not by the latency of an addition.
 const LANES: usize = 16;
 
