@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use bupo::core::{InternalPolicy, TokenDerivatives};
 use bupo::rl::{
-    Advantage, Aggregation, BatchSize, KlEstimator, Objective, Ratio, ResponseValues, RewardedLength,
-    has_reward_variance, overlong_penalty,
+    Advantage, Aggregation, BatchSize, Correction, CorrectionMode, KlEstimator, Objective, Ratio, RatioStats,
+    ResponseValues, RewardedLength, has_reward_variance, overlong_penalty,
 };
 use burn::tensor::{Tensor, TensorData};
 use common::{B, fixture, json};
@@ -167,6 +167,7 @@ fn check_loss(case: &LossCase, batch: &Batch) {
             ref_log_probs: case.kl.map(|_| batch.ref_log_probs[row].as_slice()),
             entropy: &batch.entropies[row],
             advantage: batch.advantages[row],
+            weights: None,
         };
         let share = objective.response(&values, &size);
         loss += share.loss;
@@ -187,6 +188,72 @@ fn check_loss(case: &LossCase, batch: &Batch) {
     }
     assert!(close(clipped as f64 / tokens, case.clip_fraction, 1e-9), "{case:?}: clipped {clipped}");
     assert!(close(dual_clipped as f64 / tokens, case.dual_clip_fraction, 1e-9), "{case:?}: dual {dual_clipped}");
+}
+
+#[derive(Debug, Deserialize)]
+struct CorrectionCase {
+    batch: String,
+    mode: CorrectionMode,
+    max: f64,
+    ratio: Ratio,
+    clip_low: f64,
+    clip_high: f64,
+    dual_clip: Option<f64>,
+    aggregation: Aggregation,
+    norm_length: Option<usize>,
+    kl: Option<KlEstimator>,
+    beta: f64,
+    loss: f64,
+    d_log_probs: Vec<Vec<f64>>,
+    ratio_mean: f64,
+    ratio_std: f64,
+    cut: f64,
+}
+
+#[test]
+fn corrected_losses_and_their_gradients_are_those_of_pytorch() {
+    let cases: Vec<CorrectionCase> = json(&fixture("correction.json"));
+    assert!(cases.len() >= 30);
+    let batches = reference().batches;
+    for case in &cases {
+        let batch = &batches[&case.batch];
+        let objective = Objective {
+            ratio: case.ratio,
+            clip_low: case.clip_low,
+            clip_high: case.clip_high,
+            dual_clip: case.dual_clip.unwrap_or(0.0),
+            aggregation: case.aggregation,
+            kl_coefficient: if case.kl.is_some() { case.beta } else { 0.0 },
+            kl_estimator: case.kl.unwrap_or_default(),
+            ..Objective::default()
+        };
+        let correction = Correction { mode: case.mode, max: case.max };
+        let size = BatchSize::of(batch.lengths.iter().copied(), case.norm_length);
+        let (mut loss, mut ratios) = (0.0, RatioStats::default());
+        for row in 0..batch.lengths.len() {
+            let weights = correction.weights(&batch.old_log_probs[row], &batch.ref_log_probs[row]);
+            ratios.add(&weights.ratios);
+            let values = ResponseValues {
+                log_probs: &batch.log_probs[row],
+                old_log_probs: &batch.old_log_probs[row],
+                ref_log_probs: case.kl.map(|_| batch.ref_log_probs[row].as_slice()),
+                entropy: &batch.entropies[row],
+                advantage: batch.advantages[row],
+                weights: Some(&weights.weights),
+            };
+            let share = objective.response(&values, &size);
+            loss += share.loss;
+            for (ours, expected) in share.d_log_probs.iter().zip(&case.d_log_probs[row]) {
+                assert!(close(*ours, *expected, 1e-9), "{case:?}: {ours} for {expected}");
+            }
+        }
+        assert!(close(loss, case.loss, 1e-9), "{case:?}: loss {loss}");
+        for (ours, expected) in
+            [(ratios.mean(), case.ratio_mean), (ratios.std(), case.ratio_std), (ratios.cut_share(), case.cut)]
+        {
+            assert!(close(ours.unwrap(), expected, 1e-9), "{case:?}: {ours:?} for {expected}");
+        }
+    }
 }
 
 #[test]

@@ -127,6 +127,7 @@ fn parameters_and_moments_are_f32() {
             advantage: if index % 2 == 0 { 1.0 } else { -1.0 },
             old_log_probs: None,
             ref_log_probs: None,
+            sampling: None,
         })
         .collect();
     let loss = LossSpec {
@@ -135,6 +136,7 @@ fn parameters_and_moments_are_f32() {
         norm_length: None,
         max_tokens_per_batch: 64,
         recompute: true,
+        correction: None,
     };
     let settings = AdamWSettings { learning_rate: 1e-6, weight_decay: 0.0, ..AdamWSettings::default() };
     let mut optimizer = DecoderOptimizer::new(settings);

@@ -79,6 +79,7 @@ fn the_objective_and_its_gradient_are_those_of_pytorch() {
                 ref_log_probs: None,
                 entropy: &vec![0.0; *length],
                 advantage: case.advantages[row],
+                weights: None,
             };
             let share = objective.response(&values, &size);
             loss += share.loss;
@@ -207,7 +208,14 @@ fn run_with(
     let rollouts = read_rollouts(&fixture(name).join("rollouts.jsonl"), decoder.vocab_size()).unwrap();
     let mut optimizer = DecoderOptimizer::<B>::new(settings);
     let policy = PolicySpec { site: site.parse::<PolicySite>().unwrap(), norm: Norm::None, temperature: 1.0 };
-    let loss = LossSpec { policy, objective: Objective::default(), norm_length: None, max_tokens_per_batch, recompute };
+    let loss = LossSpec {
+        policy,
+        objective: Objective::default(),
+        norm_length: None,
+        max_tokens_per_batch,
+        recompute,
+        correction: None,
+    };
     let mut stats = Vec::new();
     replay(&mut decoder, &mut optimizer, &rollouts, &loss, updates, |_, update| {
         stats.push(*update);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bupo_analysis::AnalysisError;
 use bupo_data::DataError;
+use bupo_engine::EngineError;
 use bupo_eval::EvalError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
@@ -23,6 +24,8 @@ pub enum CliError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error(transparent)]
     Grade(#[from] GradeError),
     #[error(transparent)]

@@ -1,7 +1,9 @@
 //! Prints what a training run would do: phases, tokens and memory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bupo_engine::{RemoteEngine, RemoteSettings};
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
 use bupo_models::{DtypeChoice, ModelConfig};
@@ -42,6 +44,7 @@ pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<Byte
     outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));
     print_phases(&plan);
     print_step(config, &plan);
+    print_engine(config, &model, &plan);
     print_memory(config, &plan.memory);
     print_fit(config, &model, device, limit)
 }
@@ -88,6 +91,46 @@ fn print_step(config: &TrainConfig, plan: &RunPlan) {
     );
     if config.rollout.max_draws > 1 {
         outln!("dynamic sampling draws up to {} times as many responses", config.rollout.max_draws);
+    }
+}
+
+/// Prints what samples and where weights go.
+fn print_engine(config: &TrainConfig, model: &ModelConfig, plan: &RunPlan) {
+    let rollout = &config.rollout;
+    if !rollout.has_servers() {
+        return;
+    }
+    let number = if config.dtype == DtypeChoice::Bf16 { 2 } else { 4 };
+    let folder =
+        rollout.weights_dir.as_ref().map_or("weights in the run's folder".into(), |dir| dir.display().to_string());
+    outln!(
+        "sampling: {} servers of {}, {} prompts each at once",
+        rollout.urls.len(),
+        rollout.engine,
+        rollout.concurrency
+    );
+    for url in &rollout.urls {
+        let one = RemoteSettings { urls: vec![url.clone()], timeout: Duration::from_secs(2), ..rollout.servers() };
+        match RemoteEngine::connect(&one, model.vocab_size, max_tokens(config)) {
+            Ok(engine) => engine.models().for_each(|(url, model)| outln!("  {url} serves {model}")),
+            Err(error) => outln!("  {error}"),
+        }
+    }
+    outln!("hand-over of weights before each step: {} on a disk that trainer and servers read", folder);
+    outln!("  all weights {}, the newest two and their base are kept", ByteSize(number * plan.parameters));
+    if rollout.engine.takes_changed_weights() {
+        for (index, phase) in plan.phases.iter().enumerate().filter(|(_, phase)| phase.layers < model.num_hidden_layers)
+        {
+            outln!("  in phase {} what has changed: {}", index + 1, ByteSize(number * phase.trained));
+        }
+    }
+    match (rollout.ahead, rollout.correction()) {
+        (0, _) => outln!("training waits for the responses of each step"),
+        _ => outln!("each step is sampled while the one before is trained, with weights one step older"),
+    }
+    match rollout.correction() {
+        Some(correction) => outln!("correction of the loss: {:?}, at most {}", correction.mode, correction.max),
+        None => outln!("warning: the loss is not corrected for the difference between servers and trainer"),
     }
 }
 

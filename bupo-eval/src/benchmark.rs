@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use bupo_data::chat::TemplateDate;
 use bupo_grade::{Grader, Item};
 use bupo_runs::{JsonLinesOptions, JsonLinesWriter, read_json_lines, write_atomically};
-use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -131,9 +130,9 @@ pub fn recorded_template_date(folder: &Path) -> Option<TemplateDate> {
 /// returns the result of each benchmark. `report` gets the number of problems done since its last call.
 ///
 /// # Errors
-/// If the policy's logits are not finite, or a file cannot be written.
-pub fn run_benchmarks<B: Backend>(
-    sampler: &Sampler<'_, B>,
+/// If the policy's logits are not finite, servers fail, or a file cannot be written.
+pub fn run_benchmarks(
+    sampler: &Sampler<'_>,
     benchmarks: &[Benchmark],
     sampling: &Sampling,
     grader: &Grader,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bupo_core::CoreError;
 use bupo_data::DataError;
 use bupo_data::chat::ChatError;
+use bupo_engine::EngineError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
 use bupo_runs::RunsError;
@@ -52,6 +53,9 @@ pub enum EvalError {
     /// A model's files, weights or tokens.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An engine that samples.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A data file.
     #[error(transparent)]
     Data(#[from] DataError),

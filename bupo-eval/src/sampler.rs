@@ -1,10 +1,9 @@
 //! Responses sampled from a policy and graded, in groups by prompt.
 
 use bupo_core::{Norm, PolicySite, SamplingParams};
+use bupo_engine::{Engine, Rollouts, SampleRequest};
 use bupo_grade::{Graded, GradedItem};
-use bupo_models::generate::{StopStrings, generate_until};
-use bupo_models::{Decoder, GenerateOptions, LoadedModel, Response, ScoredSequence, Sequence, TextTokenizer};
-use burn::tensor::backend::Backend;
+use bupo_models::{GenerateOptions, Response, ScoredSequence, Sequence, StopStrings, TextTokenizer};
 use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
@@ -39,6 +38,8 @@ pub struct Group {
     pub question: Question,
     /// Its responses.
     pub responses: Vec<ScoredResponse>,
+    /// The step after which the weights that sampled them were handed over to an inference engine; `None` if they were not.
+    pub weights_step: Option<usize>,
 }
 
 /// A graded response.
@@ -124,11 +125,11 @@ impl Group {
     }
 }
 
-/// A decoder with its tokenizer and end-of-sequence ids.
-#[derive(Debug, Clone, Copy)]
-pub struct Sampler<'a, B: Backend> {
-    /// The weights.
-    pub decoder: &'a Decoder<B>,
+/// An engine with the tokenizer and the end-of-sequence ids of its model.
+#[derive(Clone, Copy)]
+pub struct Sampler<'a> {
+    /// What generates.
+    pub engine: &'a dyn Engine,
     /// The tokenizer.
     pub tokenizer: &'a TextTokenizer,
     /// Ids that end a response.
@@ -137,10 +138,10 @@ pub struct Sampler<'a, B: Backend> {
     pub stop: &'a [String],
 }
 
-impl<'a, B: Backend> Sampler<'a, B> {
-    /// A sampler of a loaded model.
-    pub fn new(model: &'a LoadedModel<B>, tokenizer: &'a TextTokenizer) -> Self {
-        Self { decoder: &model.decoder, tokenizer, eos_token_ids: &model.eos_token_ids, stop: &[] }
+impl<'a> Sampler<'a> {
+    /// A sampler without stop strings.
+    pub fn new(engine: &'a dyn Engine, tokenizer: &'a TextTokenizer, eos_token_ids: &'a [u32]) -> Self {
+        Self { engine, tokenizer, eos_token_ids, stop: &[] }
     }
 
     /// The same sampler with stop strings.
@@ -148,11 +149,31 @@ impl<'a, B: Backend> Sampler<'a, B> {
         Self { stop, ..self }
     }
 
+    /// The request for responses to questions, of which the first has the index `first` in the whole.
+    pub fn request(&self, questions: &[Question], first: usize, sampling: &Sampling) -> SampleRequest {
+        SampleRequest {
+            prompts: questions.iter().map(|question| question.tokens.clone()).collect(),
+            samples: sampling.samples,
+            options: GenerateOptions {
+                site: sampling.site,
+                norm: sampling.norm,
+                temperature: sampling.temperature,
+                sampling: sampling.params,
+                max_new_tokens: sampling.max_new_tokens,
+                eos_token_ids: self.eos_token_ids.to_vec(),
+                seed: sampling.seed,
+                first_row: first * sampling.samples,
+                batch: sampling.batch,
+            },
+            stop: self.stop.to_vec(),
+        }
+    }
+
     /// Samples responses to each question and grades them. A question's responses depend on its index in the whole, which for
     /// the first of `questions` is `first`, not on how questions are batched.
     ///
     /// # Errors
-    /// If the site is outside the model, the policy's logits are not finite, or a response cannot be decoded.
+    /// If the site is outside the model, the policy's logits are not finite, a response cannot be decoded, or servers fail.
     pub fn sample(
         &self,
         questions: &[Question],
@@ -160,23 +181,8 @@ impl<'a, B: Backend> Sampler<'a, B> {
         sampling: &Sampling,
         grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<GradedItem>,
     ) -> Result<Vec<Group>, EvalError> {
-        let rows: Vec<Vec<u32>> = questions
-            .iter()
-            .flat_map(|question| std::iter::repeat_n(question.tokens.clone(), sampling.samples))
-            .collect();
-        let options = GenerateOptions {
-            site: sampling.site,
-            norm: sampling.norm,
-            temperature: sampling.temperature,
-            sampling: sampling.params,
-            max_new_tokens: sampling.max_new_tokens,
-            eos_token_ids: self.eos_token_ids.to_vec(),
-            seed: sampling.seed,
-            first_row: first * sampling.samples,
-            batch: sampling.batch,
-        };
+        let Rollouts { responses, version } = self.engine.sample(&self.request(questions, first, sampling))?;
         let stop = StopStrings::new(self.tokenizer, self.stop)?;
-        let responses = generate_until(self.decoder, &rows, &options, (!self.stop.is_empty()).then_some(stop))?;
         let text = |response: &Response| -> Result<String, EvalError> {
             Ok(stop.truncate(&self.tokenizer.decode(&response.tokens)?).to_string())
         };
@@ -205,12 +211,12 @@ impl<'a, B: Backend> Sampler<'a, B> {
             })
             .collect::<Vec<_>>()
             .into_iter();
-        Ok(questions
-            .iter()
-            .map(|question| Group {
-                question: question.clone(),
-                responses: scored.by_ref().take(sampling.samples).collect(),
-            })
-            .collect())
+        let weights_step = version.map(|version| version.step);
+        let group = |question: &Question| Group {
+            question: question.clone(),
+            responses: scored.by_ref().take(sampling.samples).collect(),
+            weights_step,
+        };
+        Ok(questions.iter().map(group).collect())
     }
 }

@@ -6,6 +6,7 @@ use bupo_analysis::AnalysisError;
 use bupo_core::CoreError;
 use bupo_data::DataError;
 use bupo_data::chat::ChatError;
+use bupo_engine::EngineError;
 use bupo_eval::EvalError;
 use bupo_grade::GradeError;
 use bupo_models::ModelError;
@@ -62,6 +63,20 @@ pub enum RlError {
         /// The folder with their batches.
         folder: PathBuf,
     },
+    /// Servers and trainer compute different log-probs.
+    #[error(
+        "the log-probs of the servers' responses differ from the trainer's by {mean:.4} nats on average, more than \
+         rollout.max_logp_difference = {max}: {}",
+        which_side(*before)
+    )]
+    EngineDifference {
+        /// The mean absolute difference in nats.
+        mean: f64,
+        /// The limit.
+        max: f64,
+        /// The difference after an earlier hand-over, if there was one.
+        before: Option<f64>,
+    },
     /// A prompt, a response or an evaluation.
     #[error(transparent)]
     Eval(#[from] EvalError),
@@ -71,6 +86,9 @@ pub enum RlError {
     /// A model's files, weights or tokens.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An engine that samples.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A data file.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -88,7 +106,25 @@ pub enum RlError {
     Core(#[from] CoreError),
 }
 
+/// Where to look for the cause of a difference.
+fn which_side(before: Option<f64>) -> String {
+    match before {
+        Some(before) => format!(
+            "they agreed to {before:.4} before the newest weights were handed over, so that a server has not loaded these; look at the \
+             servers' logs"
+        ),
+        None => "look at the servers first: they need --logprobs-mode processed_logprobs (vLLM), the same model, and no quantization; \
+                 then compare their --dtype with this run's dtype; bupo doctor checks the trainer's side"
+            .into(),
+    }
+}
+
 impl RlError {
+    /// Whether an engine failed, or disagrees with the trainer.
+    pub(crate) fn is_of_an_engine(&self) -> bool {
+        matches!(self, Self::EngineDifference { .. } | Self::Engine(_) | Self::Eval(EvalError::Engine(_)))
+    }
+
     /// An I/O error at a path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

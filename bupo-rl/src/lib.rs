@@ -14,14 +14,14 @@ mod update;
 
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig, RewardConfig,
-    RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
+    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig,
+    RewardConfig, RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer};
 pub use error::RlError;
 pub use loss::{
-    Advantage, Aggregation, BatchSize, KlEstimator, LossPreset, Objective, Ratio, ResponseLoss, ResponseValues,
-    RewardedLength, group_advantages,
+    Advantage, Aggregation, BatchSize, Correction, CorrectionMode, KlEstimator, LossPreset, Objective, Ratio,
+    RatioStats, ResponseLoss, ResponseValues, RewardedLength, TokenWeights, group_advantages,
 };
 pub use phases::{GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Schedule};
 pub use rollout::{RolloutMetrics, has_reward_variance, overlong_penalty};
@@ -35,6 +35,6 @@ pub use trainer::{
     shrink_to_memory, train,
 };
 pub use update::{
-    AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample, UpdateStats,
-    response_stats, update,
+    AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,
+    SamplingLogProbs, UpdateStats, response_stats, update,
 };

@@ -6,6 +6,7 @@ use bupo_grade::Rule;
 use clap::Args;
 
 use super::device::{DeviceArgs, DtypeArgs};
+use super::engine::EngineArgs;
 use super::model::NormArgs;
 use super::prompt::PromptArgs;
 use super::sampling::{RestrictionArgs, SamplingArgs};
@@ -48,15 +49,17 @@ pub struct AnalyzeArgs {
     #[arg(long, default_value = "strict", requires = "data")]
     pub rule: Rule,
     #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub restrictions: RestrictionArgs,
     /// Maximum response length in tokens
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_new_tokens: usize,
-    /// Responses generated at once; affects memory and speed, not the responses
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub batch: usize,
+    /// Responses sampled at once; affects memory and speed, not the responses [default: 64; with servers those of 64 prompts]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
     #[command(flatten)]
     pub chat: PromptArgs,
     /// Output folder [default: the first free of runs/analysis-1, runs/analysis-2, ...]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bupo_grade::Rule;
 use clap::Args;
 
+use super::engine::EngineArgs;
 use super::model::{ModelArgs, PolicyArgs};
 use super::prompt::PromptArgs;
 use super::sampling::{RestrictionArgs, SamplingArgs};
@@ -24,6 +25,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub samples: usize,
     #[command(flatten)]
+    pub engine: EngineArgs,
+    #[command(flatten)]
     pub policy: PolicyArgs,
     /// Grading rule: strict, equivalent, exact, numeric or command:PROGRAM
     #[arg(long, default_value = "strict")]
@@ -35,9 +38,9 @@ pub struct EvalArgs {
     /// Maximum response length in tokens
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub max_new_tokens: usize,
-    /// Responses generated at once; affects memory and speed, not the responses
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub batch: usize,
+    /// Responses sampled at once; affects memory and speed, not the responses [default: 64; with servers those of 64 problems]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
     /// Use only the first N problems of each file
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,

@@ -1,11 +1,12 @@
-//! The command line: one file per command, as in `commands/`. Options that several commands share are in `device`, `model`,
-//! `prompt` and `sampling`.
+//! The command line: one file per command, as in `commands/`. Options that several commands share are in `device`, `engine`,
+//! `model`, `prompt` and `sampling`.
 
 mod analyze;
 mod bench;
 mod config;
 mod data;
 mod device;
+mod engine;
 mod eval;
 mod generate;
 mod grade;

@@ -7,6 +7,7 @@ mod source;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator, ResponseMap, response_map};
+use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
 use bupo_models::{LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer};
@@ -73,10 +74,19 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), CliError> {
 
 fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     let message = |text: String| Err(CliError::Message(text));
-    if args.samples == 0 || args.max_new_tokens == 0 || args.batch == 0 || args.limit == 0 || args.layers == Some(0) {
+    if args.samples == 0
+        || args.max_new_tokens == 0
+        || args.batch == Some(0)
+        || args.limit == 0
+        || args.layers == Some(0)
+    {
         return message("--samples, --max-new-tokens, --batch, --limit and --layers must be at least 1".into());
     }
     args.sampling.check()?;
+    args.engine.check()?;
+    if args.engine.has_servers() && (args.completions.is_some() || args.model.len() > 1) {
+        return message("--engine samples from one model; give one --model, and no --completions".into());
+    }
     if !(args.tolerance >= 0.0 && args.tolerance < 1.0) {
         return message(format!("--tolerance is {}; it must be at least 0 and below 1", args.tolerance));
     }
@@ -94,6 +104,8 @@ struct Subject {
     config: ModelConfig,
     tokenizer: Option<TextTokenizer>,
     source: Source,
+    /// What samples, if not the model that is measured.
+    servers: Option<RemoteEngine>,
     /// The last layer measured, if not all are.
     layers: Option<usize>,
 }
@@ -117,12 +129,13 @@ impl Subject {
         };
         let eos = load_eos_token_ids(&files, &config)?;
         let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
+        let servers = args.engine.connect(config.vocab_size, source.max_tokens(args))?;
         if let Some(path) = &args.completions {
             check_tokens_of(path, tokenizer.as_ref(), &eos, &name, &args.model)?;
         }
         warn_of_positions(&config, source.max_tokens(args));
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
-        Ok(Self { name, files, config, tokenizer, source, layers })
+        Ok(Self { name, files, config, tokenizer, source, servers, layers })
     }
 
     fn info(&self, args: &AnalyzeArgs) -> AnalysisInfo {
@@ -176,14 +189,14 @@ impl Analyze<'_> {
         &mut self,
         model: &LoadedModel<B>,
     ) -> Result<(MeasureAccumulator, Vec<ScoredSequence>), CliError> {
-        let Self { subject: Subject { name, source, tokenizer, layers, .. }, args, .. } = *self;
+        let Self { subject: Subject { name, source, tokenizer, servers, layers, .. }, args, .. } = *self;
         let tokenizer = tokenizer.as_ref();
         outln!("{name}: {}", source.describe(args));
         let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
         let (mut accumulator, mut examples) = (MeasureAccumulator::default(), Vec::new());
         let bar = StepBar::new(source.len(args));
         while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
-            let responses = source.next(accumulator.responses(), model, tokenizer, args)?;
+            let responses = source.next(accumulator.responses(), model, servers.as_ref(), tokenizer, args)?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
                 accumulator.measure(&model.decoder, part, options)?;
                 for response in part {

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bupo_core::SamplingParams;
+use bupo_core::{PolicySite, SamplingParams};
 use bupo_data::chat::TemplateDate;
+use bupo_engine::{Engine, OwnEngine};
 use bupo_eval::{
     AnswerCounts, Benchmark, BenchmarkResult, COMPLETIONS, EvaluationFolder, PromptOptions, PromptRenderer, Sampler,
     Sampling, TEMPLATE_DATE, grade_again, read_questions, recorded_template_date, run_benchmarks,
@@ -11,7 +12,7 @@ use bupo_eval::{
 use bupo_grade::Grader;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_eos_token_ids;
-use bupo_models::{ComputeDtype, ModelFiles, TextTokenizer};
+use bupo_models::{DtypeChoice, ModelFiles, TextTokenizer};
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
@@ -24,17 +25,28 @@ use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_results};
 
 pub fn run(args: &EvalArgs) -> Result<(), CliError> {
-    if args.samples == 0 || args.max_new_tokens == 0 || args.batch == 0 || args.limit == Some(0) {
+    if args.samples == 0 || args.max_new_tokens == 0 || args.batch == Some(0) || args.limit == Some(0) {
         return Err(CliError::Message("--samples, --max-new-tokens, --batch and --limit must be at least 1".into()));
     }
     args.sampling.check()?;
+    args.engine.check()?;
+    if args.engine.has_servers()
+        && (args.model.dtype.dtype != DtypeChoice::Auto || args.policy.policy != PolicySite::Full)
+    {
+        return Err(CliError::Message(
+            "--dtype and --policy have no effect on servers, which sample the full policy in their own dtype; remove them, or \
+             --engine"
+                .into(),
+        ));
+    }
     let grader = Grader::new(rewards(&args.rule))?;
     if let Some(path) = &args.completions {
         print_results(&grade_again(path, &grader)?, &args.rule.to_string());
         warn_of_failures(&grader);
         return Ok(());
     }
-    let device = resolve(args.model.device.device)?;
+    // A model on servers needs no device here.
+    let device = if args.engine.has_servers() { None } else { Some(resolve(args.model.device.device)?) };
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let out = args.out.clone().unwrap_or_else(|| free_folder("eval"));
     let renderer = PromptRenderer::new(&files, &args.prompts.chat_template, args.prompts.thinking)?;
@@ -47,13 +59,23 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     let benchmarks = read_benchmarks(args, &renderer)?;
     let config = bupo_models::pretrained::load_config(&files)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    warn_of_positions(&config, longest(&benchmarks) + args.max_new_tokens);
-    if let Some(warning) = renderer.end_of_turn_warning(&load_eos_token_ids(&files, &config)?) {
+    let max_tokens = longest(&benchmarks) + args.max_new_tokens;
+    warn_of_positions(&config, max_tokens);
+    let servers = args.engine.connect(config.vocab_size, max_tokens)?;
+    let eos_token_ids = load_eos_token_ids(&files, &config)?;
+    if let Some(warning) = renderer.end_of_turn_warning(&eos_token_ids) {
         eprintln!("warning: {warning}");
     }
     let sampling = sampling(args, &files)?;
     let job = Eval { args, files, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out };
-    let (folder, results) = run_on(device, job)?;
+    let (folder, results) = match (device, servers) {
+        (Some(device), None) => run_on(device, job)?,
+        (_, Some(servers)) => {
+            let folder = job.open_folder(args.engine.kind().to_string())?;
+            job.sample(&servers, &eos_token_ids, folder)?
+        }
+        (None, None) => return Err(CliError::Message("there is nothing that samples; give --engine own".into())),
+    };
     print_results(&results, &args.rule.to_string());
     warn_of_failures(&grader);
     outln!("results      {}", folder.write_results(&results)?.display());
@@ -77,22 +99,34 @@ impl Job for Eval<'_> {
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
         let dtype = self.args.model.dtype.dtype.for_model::<B>(&self.files, device)?;
-        let mut folder = self.open_folder(dtype)?;
+        let folder = self.open_folder(dtype.to_string())?;
         let model = load_for_inference::<B>(&self.files, dtype.into(), device)?;
         let tokenizer = TextTokenizer::load(&self.files)?;
+        self.sample(&OwnEngine::new(&model.decoder, &tokenizer), &model.eos_token_ids, folder)
+    }
+}
+
+impl Eval<'_> {
+    /// Samples and grades what the folder does not have yet.
+    fn sample(
+        &self,
+        engine: &dyn Engine,
+        eos_token_ids: &[u32],
+        mut folder: EvaluationFolder,
+    ) -> Result<(EvaluationFolder, Vec<BenchmarkResult>), CliError> {
+        let tokenizer = TextTokenizer::load(&self.files)?;
         let bar = StepBar::new(self.benchmarks.iter().map(|benchmark| benchmark.questions.len()).sum());
-        let sampler = Sampler::new(&model, &tokenizer).with_stop(&self.args.restrictions.stop);
+        let sampler = Sampler::new(engine, &tokenizer, eos_token_ids).with_stop(&self.args.restrictions.stop);
         let (sampling, advance) = (&self.sampling, |done| bar.advance(done));
         let results = run_benchmarks(&sampler, self.benchmarks, sampling, self.grader, &mut folder, advance)?;
         bar.finish();
         Ok((folder, results))
     }
-}
 
-impl Eval<'_> {
-    fn open_folder(&self, dtype: ComputeDtype) -> Result<EvaluationFolder, CliError> {
+    /// `dtype`: the dtype of the layers, or the engine whose servers choose it.
+    fn open_folder(&self, dtype: String) -> Result<EvaluationFolder, CliError> {
         let samples = self.args.samples;
-        let mut settings = settings(self.args, &self.sampling, dtype, self.benchmarks);
+        let mut settings = settings(self.args, &self.sampling, &dtype, self.benchmarks);
         if let Some(date) = self.date {
             settings[TEMPLATE_DATE] = date.to_string().into();
         }
@@ -114,7 +148,7 @@ fn sampling(args: &EvalArgs, files: &ModelFiles) -> Result<Sampling, CliError> {
         temperature,
         params,
         max_new_tokens: args.max_new_tokens,
-        batch: args.batch,
+        batch: args.engine.batch(args.batch, args.samples),
         seed: args.sampling.seed,
     })
 }
@@ -151,11 +185,11 @@ fn longest(benchmarks: &[Benchmark]) -> usize {
 }
 
 /// The options that two evaluations must share for one to resume the other.
-fn settings(args: &EvalArgs, sampling: &Sampling, dtype: ComputeDtype, benchmarks: &[Benchmark]) -> serde_json::Value {
+fn settings(args: &EvalArgs, sampling: &Sampling, dtype: &str, benchmarks: &[Benchmark]) -> serde_json::Value {
     let files: Vec<String> = args.data.iter().map(|path| absolute(path).display().to_string()).collect();
     let mut settings = json!({
         "model": args.model.model,
-        "dtype": dtype.to_string(),
+        "dtype": dtype,
         "data": files,
         "problems": benchmarks.iter().map(|benchmark| benchmark.questions.len()).collect::<Vec<_>>(),
         "samples": args.samples,

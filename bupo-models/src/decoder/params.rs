@@ -19,7 +19,12 @@ pub struct NamedTensor {
 
 /// All parameters of a decoder, in the checkpoint's order.
 pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
-    let mut reader = Reader { path: Vec::new(), tensors: Vec::new() };
+    named_tensors_up_to(decoder, decoder.layers.len())
+}
+
+/// The parameters of the embedding, the first `layers` layers, the final norm and the unembedding, in the checkpoint's order.
+pub fn named_tensors_up_to<B: Backend>(decoder: &Decoder<B>, layers: usize) -> Vec<NamedTensor> {
+    let mut reader = Reader { layers, path: Vec::new(), tensors: Vec::new() };
     decoder.visit(&mut reader);
     reader.tensors
 }
@@ -58,6 +63,7 @@ impl<B: Backend> Decoder<B> {
 }
 
 struct Reader {
+    layers: usize,
     path: Vec<String>,
     tensors: Vec<NamedTensor>,
 }
@@ -72,6 +78,13 @@ impl<B: Backend> ModuleVisitor<B> for Reader {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let is_above = match &self.path[..] {
+            [module, index, ..] if module == "layers" => index.parse::<usize>().is_ok_and(|index| index >= self.layers),
+            _ => false,
+        };
+        if is_above {
+            return;
+        }
         self.tensors.push(NamedTensor { name: param_name(&self.path), id: param.id, data: param.val().into_data() });
     }
 }

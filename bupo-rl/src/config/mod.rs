@@ -8,7 +8,7 @@ mod validate;
 
 pub use resume::{MAY_CHANGE, resumed_config};
 pub use sections::{
-    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig, RolloutConfig, TaskConfig,
-    TruncatedReward, UpdateConfig,
+    CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,
+    RolloutConfig, TaskConfig, TruncatedReward, UpdateConfig,
 };
 pub use train_config::{Algorithm, TrainConfig};

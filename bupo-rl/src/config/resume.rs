@@ -8,9 +8,9 @@ use toml::{Table, Value};
 use super::train_config::TrainConfig;
 use crate::RlError;
 
-/// Settings that may change when a run is resumed; `*` stands for a phase's index. The last three change memory use and speed,
-/// and results only by rounding.
-pub const MAY_CHANGE: [&str; 15] = [
+/// Settings that may change when a run is resumed; `*` stands for a phase's index. The last ones change memory use, speed and
+/// where servers are, and results only by rounding.
+pub const MAY_CHANGE: [&str; 20] = [
     "save_dtype",
     "phases.*.steps",
     "optimizer.learning_rate",
@@ -26,6 +26,11 @@ pub const MAY_CHANGE: [&str; 15] = [
     "rollout.batch",
     "update.max_tokens_per_batch",
     "update.recompute",
+    "rollout.urls",
+    "rollout.weights_dir",
+    "rollout.timeout",
+    "rollout.concurrency",
+    "rollout.max_logp_difference",
 ];
 
 /// The settings of a run to resume: those in its folder, changed by `key=value` pairs.

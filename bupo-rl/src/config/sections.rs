@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bupo_data::Columns;
 use bupo_data::chat::TemplateDate;
+use bupo_engine::{EngineKind, RemoteSettings};
 use bupo_eval::{ChatChoice, Overlong, PromptOptions};
 use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Arithmetic;
+use crate::loss::{Correction, CorrectionMode};
 use crate::phases::PhaseGuardMode;
 
 /// The embedded arithmetic task's sizes.
@@ -108,6 +111,38 @@ pub struct RolloutConfig {
     pub overlong_share: f64,
     /// The reward subtracted from a response of `max_new_tokens`.
     pub overlong_penalty: f64,
+    /// What samples: the project's own generation, or vLLM or SGLang servers.
+    pub engine: EngineKind,
+    /// The servers' addresses. They share the prompts.
+    pub urls: Vec<String>,
+    /// A folder on a disk that the servers read, in which each version of the weights is handed over; `None` for `weights` in the
+    /// run's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_dir: Option<PathBuf>,
+    /// The limit in seconds of each call of a server, and of waiting for a server that is gone.
+    pub timeout: u64,
+    /// Prompts that a server works on at once.
+    pub concurrency: usize,
+    /// Steps that servers sample ahead: 0, or 1 to sample a step while the one before is trained. Its responses are then of the
+    /// weights one step older, which the correction takes into account.
+    pub ahead: usize,
+    /// The mean absolute difference in nats between the servers' and the trainer's log-probs of the same tokens above which a run
+    /// stops.
+    pub max_logp_difference: f64,
+    /// The correction for the difference between the probabilities of engine and trainer.
+    pub correction: CorrectionConfig,
+}
+
+/// How the loss is corrected for responses that another program sampled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorrectionConfig {
+    /// How tokens are weighted; `None` for `token-truncate` with servers, and no correction with the own generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<CorrectionMode>,
+    /// The largest importance ratio; `None` for 2 where ratios are truncated, 3 where responses are masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
 }
 
 /// How a step's responses are turned into updates.
@@ -222,6 +257,28 @@ impl DataConfig {
 }
 
 impl RolloutConfig {
+    /// Whether servers sample.
+    pub fn has_servers(&self) -> bool {
+        self.engine != EngineKind::Own
+    }
+
+    /// The servers and how they are called.
+    pub fn servers(&self) -> RemoteSettings {
+        RemoteSettings {
+            kind: self.engine,
+            urls: self.urls.clone(),
+            timeout: Duration::from_secs(self.timeout),
+            concurrency: self.concurrency,
+        }
+    }
+
+    /// The correction of the loss; `None` for the own generation unless a mode is set, and if it is off.
+    pub fn correction(&self) -> Option<Correction> {
+        let default = self.has_servers().then_some(CorrectionMode::TokenTruncate);
+        let mode = self.correction.mode.or(default).filter(|mode| *mode != CorrectionMode::Off)?;
+        Some(Correction { mode, max: self.correction.max.unwrap_or(mode.default_max()) })
+    }
+
     /// The number of tokens before `max_new_tokens` in which the over-long penalty applies.
     pub(crate) fn overlong_tokens(&self) -> usize {
         (self.overlong_share * self.max_new_tokens as f64).round() as usize
@@ -257,6 +314,14 @@ impl Default for RolloutConfig {
             max_draws: 1,
             overlong_share: 0.0,
             overlong_penalty: 1.0,
+            engine: EngineKind::Own,
+            urls: Vec::new(),
+            weights_dir: None,
+            timeout: 600,
+            concurrency: 64,
+            ahead: 0,
+            max_logp_difference: 0.1,
+            correction: CorrectionConfig::default(),
         }
     }
 }

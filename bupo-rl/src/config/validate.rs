@@ -11,6 +11,8 @@ impl TrainConfig {
             ("rollout.max_new_tokens", self.rollout.max_new_tokens),
             ("rollout.batch", self.rollout.batch),
             ("rollout.max_draws", self.rollout.max_draws),
+            ("rollout.timeout", self.rollout.timeout as usize),
+            ("rollout.concurrency", self.rollout.concurrency),
             ("data.max_prompt_tokens", self.data.max_prompt_tokens),
             ("update.mini_batch_prompts", self.update.mini_batch_prompts),
             ("update.max_tokens_per_batch", self.update.max_tokens_per_batch),
@@ -25,6 +27,8 @@ impl TrainConfig {
         }
         let numbers = [
             ("rollout.temperature", self.rollout.temperature),
+            ("rollout.max_logp_difference", self.rollout.max_logp_difference),
+            ("rollout.correction.max", self.rollout.correction.max.unwrap_or(1.0)),
             ("evaluation.temperature", self.evaluation.temperature),
             ("optimizer.learning_rate", self.optimizer.learning_rate),
             ("optimizer.max_grad_norm", self.optimizer.max_grad_norm),
@@ -98,6 +102,42 @@ impl TrainConfig {
                 "update.mini_batch_prompts {} does not divide rollout.prompts {}",
                 self.update.mini_batch_prompts, self.rollout.prompts
             )));
+        }
+        self.check_engine()
+    }
+
+    /// Checks that the settings of servers are given if servers sample, and only then.
+    fn check_engine(&self) -> Result<(), RlError> {
+        let rollout = &self.rollout;
+        let error = |text: String| Err(RlError::Config(text));
+        if rollout.ahead > 1 {
+            return error(format!("rollout.ahead is {}; it must be 0 or 1", rollout.ahead));
+        }
+        if rollout.has_servers() && rollout.urls.is_empty() {
+            return error(format!(
+                "rollout.engine is {} but rollout.urls is empty; give the addresses of its servers, such as \"http://127.0.0.1:8000\"",
+                rollout.engine
+            ));
+        }
+        let of_servers = [
+            ("rollout.urls", !rollout.urls.is_empty()),
+            ("rollout.weights_dir", rollout.weights_dir.is_some()),
+            ("rollout.ahead", rollout.ahead > 0),
+        ];
+        if let Some((name, _)) = of_servers.iter().find(|(_, is_set)| *is_set && !rollout.has_servers()) {
+            return error(format!(
+                "{name} has no effect with rollout.engine = \"own\"; set the engine to vllm or sglang, or remove it"
+            ));
+        }
+        if let Some((index, url)) =
+            rollout.urls.iter().enumerate().find(|(index, url)| rollout.urls[..*index].contains(url))
+        {
+            return error(format!("rollout.urls has {url} twice, the second time as number {}; remove one", index + 1));
+        }
+        if rollout.correction.max.is_some() && rollout.correction().is_none() {
+            return error(
+                "rollout.correction.max has no effect without a rollout.correction.mode; set both, or remove it".into(),
+            );
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ pub enum KlEstimator {
 /// r = exp(clamp(logp - logp_old, -20, 20)), or the ratio of the response
 /// surrogate = max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high))
 /// where A < 0: surrogate = min(surrogate, -A dual_clip)
-/// loss = aggregate(surrogate + kl_coefficient kl - entropy_coefficient H)
+/// loss = aggregate(w surrogate + kl_coefficient kl - entropy_coefficient H), w the weights of a correction, otherwise 1
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -154,6 +154,8 @@ pub struct ResponseValues<'a> {
     pub entropy: &'a [f32],
     /// The advantage of all its tokens.
     pub advantage: f64,
+    /// Weights of the tokens' surrogates, constants in the loss; `None` for 1.
+    pub weights: Option<&'a [f64]>,
 }
 
 /// One response's share of the loss.
@@ -215,6 +217,7 @@ impl Objective {
         let length = values.log_probs.len();
         assert_eq!(length, values.old_log_probs.len(), "one old log-prob per token");
         assert_eq!(length, values.entropy.len(), "one entropy per token");
+        assert!(values.weights.is_none_or(|weights| weights.len() == length), "one weight per token");
         let weight = batch.token_weight(self.aggregation, length);
         let mut total = ResponseLoss { d_entropy: -self.entropy_coefficient * weight, ..ResponseLoss::NOTHING };
         let log_ratios: Vec<f64> = values
@@ -224,14 +227,19 @@ impl Objective {
             .map(|(log_prob, old)| f64::from(*log_prob) - f64::from(*old))
             .collect();
         let mean = log_ratios.iter().sum::<f64>() / length.max(1) as f64;
-        for log_ratio in &log_ratios {
-            let token = match self.ratio {
-                Ratio::Token => self.token(*log_ratio, -MAX_LOG_RATIO..=MAX_LOG_RATIO, values.advantage),
-                // The derivative of the mean, 1 / length, summed over the response's tokens, is 1.
-                Ratio::Sequence => self.token(mean, f64::MIN..=MAX_SEQUENCE_LOG_RATIO, values.advantage),
+        let token_weight = |index: usize| values.weights.map_or(1.0, |weights| weights[index]);
+        let mean_weight = (0..length).map(token_weight).sum::<f64>() / length.max(1) as f64;
+        for (index, log_ratio) in log_ratios.iter().enumerate() {
+            let (token, d_weight) = match self.ratio {
+                Ratio::Token => {
+                    let bounds = -MAX_LOG_RATIO..=MAX_LOG_RATIO;
+                    (self.token(*log_ratio, bounds, values.advantage), token_weight(index))
+                }
+                // Every token's loss depends on every log-prob, by 1 / length.
+                Ratio::Sequence => (self.token(mean, f64::MIN..=MAX_SEQUENCE_LOG_RATIO, values.advantage), mean_weight),
             };
-            total.loss += weight * token.loss;
-            total.d_log_probs.push(weight * token.d_log_prob);
+            total.loss += weight * token_weight(index) * token.loss;
+            total.d_log_probs.push(weight * d_weight * token.d_log_prob);
             total.clipped += usize::from(token.clipped);
             total.dual_clipped += usize::from(token.dual_clipped);
             total.kl_sum -= log_ratio;

@@ -32,6 +32,10 @@ pub struct RolloutMetrics {
     /// The full policy's perplexity on the responses it sampled: `exp` of minus the mean log-prob of their tokens.
     #[serde(deserialize_with = "crate::trainer::nan_if_null")]
     pub perplexity: f64,
+    /// Steps between the weights that sampled the responses and those before the step's updates, the largest of all groups; `None`
+    /// without servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<usize>,
     /// Prompt and response tokens.
     #[serde(skip)]
     pub(crate) tokens: usize,
@@ -41,7 +45,8 @@ pub struct RolloutMetrics {
 }
 
 impl RolloutMetrics {
-    pub(crate) fn of(groups: &[Group]) -> Self {
+    /// `steps`: training steps done when the responses are trained on.
+    pub(crate) fn of(groups: &[Group], steps: usize) -> Self {
         let scores = groups.iter().map(|group| (has_variance(group), group.scores().into_iter().flatten().collect()));
         let graded: Vec<(bool, Vec<f64>)> =
             scores.filter(|(_, scores): &(bool, Vec<f64>)| !scores.is_empty()).collect();
@@ -66,6 +71,7 @@ impl RolloutMetrics {
             ))
             .exp(),
             responses: responses().count(),
+            staleness: groups.iter().filter_map(|group| Some(steps.saturating_sub(group.weights_step?))).max(),
             tokens: prompts + responses().map(|response| response.tokens.len()).sum::<usize>(),
         }
     }

@@ -87,7 +87,7 @@ mod tests {
         };
         let question =
             Question { prompt: String::new(), tokens: vec![1], answer: String::new(), data_source: String::new() };
-        Group { question, responses: rewards.iter().map(response).collect() }
+        Group { question, responses: rewards.iter().map(response).collect(), weights_step: None }
     }
 
     #[test]

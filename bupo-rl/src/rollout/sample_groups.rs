@@ -2,7 +2,6 @@
 
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_eval::{Group, Sampler, Sampling};
-use burn::tensor::backend::Backend;
 
 use super::metrics::RolloutMetrics;
 use super::reward_shaping::has_variance;
@@ -19,31 +18,38 @@ pub(crate) struct Rollout {
     pub(crate) metrics: RolloutMetrics,
 }
 
-/// Samples a step's groups from the full policy. `draws` counts the draws of prompts over the whole run.
+/// How the responses of a draw are sampled.
+pub(crate) fn training_sampling(settings: &RolloutConfig, seed: u64, draw: usize) -> Sampling {
+    Sampling {
+        site: PolicySite::Full,
+        norm: Norm::None,
+        samples: settings.group_size,
+        temperature: settings.temperature,
+        params: SamplingParams::default(),
+        max_new_tokens: settings.max_new_tokens,
+        batch: settings.batch,
+        seed: stream_seed(seed, Purpose::Rollouts, draw),
+    }
+}
+
+/// Samples a step's groups from the full policy. `steps` are done; `draws` counts the draws of prompts over the whole
+/// run.
 ///
 /// With dynamic sampling, groups without reward variance are dropped and further prompts drawn, until there are
 /// `settings.prompts` groups or `settings.max_draws` draws were made.
-pub(crate) fn rollout<B: Backend>(
-    sampler: &Sampler<'_, B>,
+pub(crate) fn rollout(
+    sampler: &Sampler<'_>,
     questions: &dyn Questions,
     settings: &RolloutConfig,
     seed: u64,
+    steps: usize,
     draws: &mut usize,
 ) -> Result<Rollout, RlError> {
     let mut groups = Vec::new();
     let mut sampled = Vec::new();
     for _ in 0..settings.max_draws {
         *draws += 1;
-        let sampling = Sampling {
-            site: PolicySite::Full,
-            norm: Norm::None,
-            samples: settings.group_size,
-            temperature: settings.temperature,
-            params: SamplingParams::default(),
-            max_new_tokens: settings.max_new_tokens,
-            batch: settings.batch,
-            seed: stream_seed(seed, Purpose::Rollouts, *draws),
-        };
+        let sampling = training_sampling(settings, seed, *draws);
         let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| questions.grade(answered))?;
         let dynamic = settings.max_draws > 1;
         groups.extend(drawn.iter().filter(|group| !dynamic || has_variance(group)).cloned());
@@ -53,5 +59,5 @@ pub(crate) fn rollout<B: Backend>(
             break;
         }
     }
-    Ok(Rollout { groups, metrics: RolloutMetrics::of(&sampled) })
+    Ok(Rollout { groups, metrics: RolloutMetrics::of(&sampled, steps) })
 }

@@ -160,9 +160,17 @@ impl DeviceNumbers {
                     // Ratios of 1, within the clip range, and beyond it.
                     old_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob - 0.15 * index as f32).collect()),
                     ref_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob + 0.1).collect()),
+                    sampling: None,
                 })
                 .collect();
-            let loss = LossSpec { policy, objective, norm_length: None, max_tokens_per_batch: 32, recompute: false };
+            let loss = LossSpec {
+                policy,
+                objective,
+                norm_length: None,
+                max_tokens_per_batch: 32,
+                recompute: false,
+                correction: None,
+            };
             let stats = update(&mut decoder, &mut optimizer, &samples, &loss)?;
             computed.add("loss", &[stats.loss as f32]);
             computed.add("gradient norm", &[stats.grad_norm as f32]);

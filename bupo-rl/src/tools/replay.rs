@@ -145,6 +145,7 @@ fn samples<B: Backend>(
             advantage,
             ref_log_probs: reference.then(|| stats.log_probs.clone()),
             old_log_probs: Some(stats.log_probs),
+            sampling: None,
         })
         .collect())
 }

@@ -80,10 +80,15 @@ impl<B: Backend> Trainer<B> {
             batch: self.config.rollout.batch,
             seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),
         };
-        let sampler = Sampler::new(&self.model, &self.tokenizer);
+        self.hand_over()?;
         let benchmarks = self.questions.held_out()?;
         let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
-        let groups = sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?;
+        let groups = {
+            let engine = self.engine();
+            let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
+            sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?
+        };
+        self.check_evaluation(&groups)?;
         self.keep_completions(&groups, step, true)?;
         if self.state.initial_policy.is_none() {
             let (sequences, _) = first_responses(&groups);

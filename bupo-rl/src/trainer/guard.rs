@@ -100,6 +100,7 @@ impl<B: Backend> Trainer<B> {
         let moments = snapshot::read_moments(&checkpoint.path, &state.optimizer_steps, &device)?;
         self.model.decoder = snapshot::read_model(&checkpoint.path, &device)?.with_compute_dtype(dtype);
         self.optimizer.restore(moments);
+        self.outdate_servers(PolicySite::Full);
         Ok(step)
     }
 

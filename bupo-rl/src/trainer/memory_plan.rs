@@ -161,6 +161,9 @@ pub fn shrink_to_memory(
 /// Halves the responses generated at once. Returns whether that was possible.
 pub(crate) fn cut_rollout(config: &mut TrainConfig) -> bool {
     let rollout = &mut config.rollout;
+    if rollout.has_servers() {
+        return false;
+    }
     // A batch larger than the number of responses takes no more memory.
     let rows = rollout.batch.min(rollout.prompts * rollout.group_size);
     if rows > 1 {

@@ -72,6 +72,16 @@ pub struct UpdateMetrics {
     pub first_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in any update.
     pub extreme_ratio: Option<f64>,
+    /// Mean importance ratio of the full policy, its probability in the trainer before the step over that in the engine that
+    /// sampled, before ratios are cut off; if the loss is corrected by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance_ratio_mean: Option<f64>,
+    /// The standard deviation of these ratios.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance_ratio_std: Option<f64>,
+    /// The share of tokens whose ratio is above `rollout.correction.max`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance_ratio_cut: Option<f64>,
     /// Updates skipped because their loss or gradient was not finite.
     pub skipped_updates: usize,
 }

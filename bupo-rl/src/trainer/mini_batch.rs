@@ -1,6 +1,6 @@
 //! A step's groups cut into mini-batches, with advantages, old log-probs and the reference's log-probs.
 
-use bupo_core::TokenStats;
+use bupo_core::{Norm, PolicySite, TokenStats};
 use bupo_eval::Group;
 use bupo_models::Sequence;
 use burn::tensor::backend::Backend;
@@ -9,13 +9,21 @@ use super::Trainer;
 use crate::RlError;
 use crate::config::TruncatedReward;
 use crate::rollout::{StepAdvantages, advantages};
-use crate::update::{LossSpec, Sample, response_stats};
+use crate::update::{LossSpec, PolicySpec, Sample, SamplingLogProbs, response_stats};
 
 /// The responses of one update.
 pub(super) struct MiniBatch {
     pub(super) samples: Vec<Sample>,
     /// Sum of the trained policy's entropies at the response tokens; 0 for the first update, which computes them itself.
     pub(super) entropy_sum: f64,
+}
+
+/// A response to train on.
+struct Row<'a> {
+    sequence: Sequence,
+    /// The log-probs of its tokens at sampling.
+    engine: &'a [f32],
+    advantage: f64,
 }
 
 /// The mini-batches of a step.
@@ -41,9 +49,9 @@ pub(super) fn mini_batches<B: Backend>(
     for (groups, advantages) in groups.chunks(per_update).zip(values.chunks(per_update)) {
         let responses = groups.iter().flat_map(|group| group.sequences().zip(&group.responses));
         let rows = responses.zip(advantages.iter().flatten().copied());
-        let rows: Vec<(Sequence, f64)> = rows
+        let rows: Vec<Row<'_>> = rows
             .filter(|((_, response), _)| response.finished || !masks)
-            .map(|((sequence, _), advantage)| (sequence, advantage))
+            .map(|((sequence, response), advantage)| Row { sequence, engine: &response.log_probs, advantage })
             .collect();
         if !rows.is_empty() {
             // In the first update the policy is still the old one: its log-probs are the old log-probs.
@@ -56,28 +64,43 @@ pub(super) fn mini_batches<B: Backend>(
 
 fn mini_batch<B: Backend>(
     trainer: &Trainer<B>,
-    mut rows: Vec<(Sequence, f64)>,
+    mut rows: Vec<Row<'_>>,
     loss: &LossSpec,
     needs_old: bool,
 ) -> Result<MiniBatch, RlError> {
     // Neighbours of similar length need little padding; the update does not depend on the order.
-    rows.sort_by_key(|(sequence, _)| sequence.len());
-    let (sequences, advantages): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    rows.sort_by_key(|row| row.sequence.len());
+    let engine: Vec<&[f32]> = rows.iter().map(|row| row.engine).collect();
+    let (sequences, advantages): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.sequence, row.advantage)).unzip();
 
-    let stats_of = |decoder| response_stats(decoder, &sequences, &loss.policy, loss.max_tokens_per_batch);
-    let old = if needs_old { Some(stats_of(&trainer.model.decoder)?) } else { None };
-    let reference = trainer.reference.as_ref().map(stats_of).transpose()?;
+    let stats_of =
+        |decoder, policy: &PolicySpec| response_stats(decoder, &sequences, policy, loss.max_tokens_per_batch);
+    let decoder = &trainer.model.decoder;
+    let old = if needs_old { Some(stats_of(decoder, &loss.policy)?) } else { None };
+    let reference = trainer.reference.as_ref().map(|reference| stats_of(reference, &loss.policy)).transpose()?;
+    // The responses are samples of the full policy, whichever policy is trained.
+    let is_internal = loss.policy.site != PolicySite::Full;
+    let full = match loss.correction {
+        Some(_) if is_internal => {
+            Some(stats_of(decoder, &PolicySpec { site: PolicySite::Full, norm: Norm::None, ..loss.policy })?)
+        }
+        _ => None,
+    };
     let entropy_sum = old.iter().flatten().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).sum();
 
-    let (mut old, mut reference) = (log_probs(old), log_probs(reference));
+    let (mut old, mut reference, mut full) = (log_probs(old), log_probs(reference), log_probs(full));
     let samples = sequences
         .into_iter()
         .zip(advantages)
-        .map(|(sequence, advantage)| Sample {
+        .zip(engine)
+        .map(|((sequence, advantage), engine)| Sample {
             sequence,
             advantage,
             old_log_probs: old.as_mut().and_then(Iterator::next),
             ref_log_probs: reference.as_mut().and_then(Iterator::next),
+            sampling: loss
+                .correction
+                .map(|_| SamplingLogProbs { engine: engine.to_vec(), trainer: full.as_mut().and_then(Iterator::next) }),
         })
         .collect();
     Ok(MiniBatch { samples, entropy_sum })

@@ -13,6 +13,7 @@ mod probe;
 mod progress;
 mod rounding;
 mod run_folder;
+mod servers;
 mod setup;
 mod snapshot;
 mod state;
@@ -35,6 +36,7 @@ use crate::config::TrainConfig;
 use crate::data::{Questions, prompt_renderer};
 use crate::update::DecoderOptimizer;
 use rounding::WeightSample;
+use servers::Servers;
 use setup::finished_run;
 use state::{Evaluated, TrainerState};
 
@@ -83,7 +85,7 @@ pub fn train<B: Backend>(
     }
     let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
     progress.ready(&trainer.header());
-    let outcome = trainer.run(stop, progress);
+    let outcome = trainer.run(stop, progress).map_err(|error| trainer.keep_steps(error));
     // A checkpoint being written is finished in any case.
     let written = trainer.join_checkpoint_writer();
     let outcome = outcome.and_then(|outcome| written.map(|()| outcome));
@@ -111,6 +113,8 @@ struct Trainer<B: Backend> {
     /// model, not copied.
     reference: Option<Decoder<B>>,
     run: RunFolder,
+    /// The servers that sample; `None` for the own generation.
+    servers: Option<Servers>,
     /// A sample of the weights before training, to count what rounding to the saved dtype sets back.
     initial_weights: WeightSample,
     /// Warnings about reduced batches since the last step's metrics.
@@ -146,7 +150,11 @@ impl<B: Backend> Trainer<B> {
             }
             let step = self.state.step + 1;
             self.start_phase_guard(step)?;
-            let metrics = self.step(step, progress)?;
+            let draws = self.state.draws;
+            let metrics = self.step(step, progress).inspect_err(|_| {
+                // A step that failed draws its prompts again when the run is resumed.
+                self.state.draws = draws;
+            })?;
             self.state.step = step;
             progress.step(&metrics);
             self.probe(step)?;
@@ -175,6 +183,16 @@ impl<B: Backend> Trainer<B> {
         let outcome = self.save_model(after, progress)?;
         self.run.evaluations(&outcome)?;
         Ok(outcome)
+    }
+
+    /// Writes a checkpoint if a server's failure ends the run, so that no step is lost. Nothing of the failed step has changed the
+    /// state.
+    fn keep_steps(&mut self, error: RlError) -> RlError {
+        if self.servers.is_some() && error.is_of_an_engine() && self.state.step > 0 {
+            // The first error is returned; the checkpoints before are intact.
+            let _ = self.checkpoint();
+        }
+        error
     }
 
     fn stopped(&mut self) -> Result<Outcome, RlError> {

@@ -12,6 +12,7 @@ use super::outcome::{Outcome, Start};
 use super::progress::Progress;
 use super::rounding::WeightSample;
 use super::run_folder::RunFolder;
+use super::servers::{Servers, connect};
 use super::state::TrainerState;
 use super::{Trainer, snapshot};
 use crate::RlError;
@@ -35,6 +36,7 @@ impl<B: Backend> Trainer<B> {
         let tokenizer = TextTokenizer::load(files)?;
         let questions = questions(&config, files, &tokenizer)?;
         let inputs = Inputs::read(&config, files)?;
+        let servers = connect(&config, &bupo_models::pretrained::load_config(files)?)?;
         let dtype = config.dtype.for_model::<B>(files, device)?;
         let mut model = load_model::<B>(files, device)?;
         model.decoder = model.decoder.with_compute_dtype(dtype);
@@ -88,6 +90,7 @@ impl<B: Backend> Trainer<B> {
             (Start::Fork { from, .. }, _) => RunFolder::fork(folder, from, &toml, state.step, steps)?,
             _ => RunFolder::create(folder, &toml, steps)?,
         };
+        let servers = servers.map(|servers| Servers::new(servers, &config.rollout, folder)).transpose()?;
         let failures_before = state.grading_failures;
         Ok(Self {
             config,
@@ -100,6 +103,7 @@ impl<B: Backend> Trainer<B> {
             optimizer,
             reference,
             run,
+            servers,
             initial_weights,
             memory_warnings: Vec::new(),
         })

@@ -35,19 +35,26 @@ impl<B: Backend> Trainer<B> {
         let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature };
         let loss = LossSpec::from_config(&self.config, policy);
         let policy = self.policy_metrics(&groups, &loss.policy)?;
+        // Responses that were sampled ahead are of older weights; those were checked when they were handed over.
+        if rollout.staleness == Some(0) {
+            self.check_difference(policy.sampling_logp_difference)?;
+        }
+        self.sample_ahead(step + 1)?;
         let learning_rate = self.set_learning_rate(step);
 
         let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
             let MiniBatches { batches, advantages_vary } = mini_batches(trainer, &groups, &loss)?;
             Ok((trainer.update(step, &batches, &loss)?, advantages_vary))
         })?;
+        self.outdate_servers(phase.site);
         let update = updates.metrics(self.reference.is_some());
         let guard = self.guard_phase(step, &rollout, &policy)?;
 
         let seconds = started.elapsed().as_secs_f64();
         let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary);
-        warnings.append(&mut policy_warnings(&policy, &update));
+        warnings.append(&mut policy_warnings(&self.config, &policy, &update));
         warnings.append(&mut self.memory_warnings);
+        warnings.extend(self.server_warning());
         let timing = Timing {
             tokens_per_second: rollout.tokens as f64 / seconds,
             seconds_rollout,
@@ -73,9 +80,15 @@ impl<B: Backend> Trainer<B> {
 
     /// Samples and grades responses of the full policy.
     fn sample(&mut self, step: usize) -> Result<Rollout, RlError> {
-        let sampler = Sampler::new(&self.model, &self.tokenizer);
+        self.hand_over()?;
         let (settings, seed) = (&self.config.rollout, self.config.seed);
-        let rollout = rollout(&sampler, self.questions.as_ref(), settings, seed, &mut self.state.draws)?;
+        let mut draws = self.state.draws;
+        let rollout = {
+            let engine = self.engine();
+            let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
+            rollout(&sampler, self.questions.as_ref(), settings, seed, step - 1, &mut draws)?
+        };
+        self.state.draws = draws;
         if step == 1 || step.is_multiple_of(COMPLETIONS_EVERY) {
             self.keep_completions(&rollout.groups, step, false)?;
         }

@@ -4,6 +4,7 @@ use bupo_eval::mean_and_std;
 
 use super::metrics::UpdateMetrics;
 use super::mini_batch::MiniBatch;
+use crate::loss::RatioStats;
 use crate::update::UpdateStats;
 
 /// The updates of one step.
@@ -20,6 +21,8 @@ impl Updates {
 
     /// Means over the updates. `has_reference`: whether the loss has a KL term to a reference.
     pub(super) fn metrics(&self, has_reference: bool) -> UpdateMetrics {
+        let mut importance = RatioStats::default();
+        self.stats.iter().for_each(|update| importance.add(&update.importance));
         UpdateMetrics {
             entropy: self.entropy(),
             kl: self.mean(|update| update.kl),
@@ -30,6 +33,9 @@ impl Updates {
             dual_clip_ratio: self.mean(|update| update.dual_clip_ratio),
             first_ratio: self.stats.first().map(|update| update.extreme_ratio),
             extreme_ratio: self.extreme_ratio(),
+            importance_ratio_mean: importance.mean(),
+            importance_ratio_std: importance.std(),
+            importance_ratio_cut: importance.cut_share(),
             skipped_updates: self.stats.iter().filter(|update| update.skipped).count(),
         }
     }

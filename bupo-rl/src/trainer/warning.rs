@@ -34,4 +34,8 @@ pub enum WarningKind {
     AllGradingFailed,
     /// The step had nothing to train on.
     NoUpdate,
+    /// A server failed and was brought back.
+    ServerRecovered,
+    /// The loss is not corrected for the difference between the probabilities of servers and trainer.
+    NoCorrection,
 }

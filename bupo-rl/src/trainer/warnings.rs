@@ -65,11 +65,20 @@ pub(super) fn reward_warnings(
 }
 
 /// Warnings of a step's policies and updates.
-pub(super) fn policy_warnings(policy: &PolicyMetrics, update: &UpdateMetrics) -> Vec<Warning> {
+pub(super) fn policy_warnings(config: &TrainConfig, policy: &PolicyMetrics, update: &UpdateMetrics) -> Vec<Warning> {
     let skipped = update.skipped_updates;
     let mut warnings = Vec::new();
     let mut warn = |kind, text| warnings.push(Warning { kind, text });
-    if let Some(mean) = policy.sampling_logp_difference.filter(|mean| *mean > MAX_LOGP_DIFFERENCE) {
+    // The difference to servers has a limit of its own, and the loss is corrected for it.
+    let has_servers = config.rollout.has_servers();
+    if has_servers && config.rollout.correction().is_none() {
+        let text = "rollout.correction.mode is \"off\": the loss takes the servers' samples for the trainer's own, which biases its \
+                    gradient; set it to \"token-truncate\", unless servers and trainer compute the same"
+            .to_string();
+        warn(WarningKind::NoCorrection, text);
+    }
+    let is_large = |mean: &f64| *mean > MAX_LOGP_DIFFERENCE && !has_servers;
+    if let Some(mean) = policy.sampling_logp_difference.filter(is_large) {
         let max = policy.sampling_logp_difference_max.unwrap_or(mean);
         warn(
             WarningKind::SamplingLogpDifference,
@@ -116,6 +125,9 @@ mod tests {
             dual_clip_ratio: loss,
             first_ratio: loss.map(|_| 1.0),
             extreme_ratio: loss.map(|_| 1.0),
+            importance_ratio_mean: None,
+            importance_ratio_std: None,
+            importance_ratio_cut: None,
             skipped_updates: 0,
         }
     }
@@ -131,6 +143,7 @@ mod tests {
             truncated,
             empty: 0.0,
             perplexity: 1.0,
+            staleness: None,
             tokens: 0,
             all_zero: reward == 0.0,
         }
@@ -167,7 +180,7 @@ mod tests {
                 drift: None,
             };
             let update = UpdateMetrics { extreme_ratio: Some(extreme_ratio), skipped_updates, ..updates(Some(0.0)) };
-            policy_warnings(&policy, &update).into_iter().map(|warning| warning.kind).collect()
+            policy_warnings(&TrainConfig::default(), &policy, &update).into_iter().map(|warning| warning.kind).collect()
         };
         assert_eq!(kinds(1e-6, 1.7, 0), []);
         assert_eq!(kinds(0.019, 0.11, 0), []);

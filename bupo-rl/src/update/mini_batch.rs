@@ -10,7 +10,7 @@ use super::adamw::DecoderOptimizer;
 use super::policy_stats::{PolicySpec, policy};
 use crate::RlError;
 use crate::config::TrainConfig;
-use crate::loss::{BatchSize, Objective, ResponseLoss, ResponseValues};
+use crate::loss::{BatchSize, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
 
 /// A response with the inputs of its loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,17 @@ pub struct Sample {
     pub old_log_probs: Option<Vec<f32>>,
     /// Log-probs under the frozen reference, if the loss has a KL term.
     pub ref_log_probs: Option<Vec<f32>>,
+    /// Log-probs by which the loss is corrected for the engine that sampled the response, if it is.
+    pub sampling: Option<SamplingLogProbs>,
+}
+
+/// Log-probs of a response's tokens under the full policy, in the engine that sampled it and in the trainer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingLogProbs {
+    /// In the engine, at sampling.
+    pub engine: Vec<f32>,
+    /// In the trainer, before the step; `None` if the loss is of the full policy, whose old log-probs they are.
+    pub trainer: Option<Vec<f32>>,
 }
 
 /// The loss of an update.
@@ -39,6 +50,8 @@ pub struct LossSpec {
     pub max_tokens_per_batch: usize,
     /// Whether layers are recomputed in the backward pass instead of saving their activations.
     pub recompute: bool,
+    /// How tokens are weighted by the ratio of the trainer's and the engine's probabilities, where samples have both.
+    pub correction: Option<Correction>,
 }
 
 impl LossSpec {
@@ -50,6 +63,7 @@ impl LossSpec {
             norm_length: Some(config.rollout.max_new_tokens),
             max_tokens_per_batch: config.update.max_tokens_per_batch,
             recompute: config.update.recompute,
+            correction: config.rollout.correction(),
         }
     }
 }
@@ -73,6 +87,8 @@ pub struct UpdateStats {
     pub entropy: f64,
     /// The importance ratio furthest from 1.
     pub extreme_ratio: f64,
+    /// Importance ratios of the full policy between trainer and engine, if the loss is corrected by them.
+    pub importance: RatioStats,
     /// Response tokens in the mini-batch.
     pub tokens: usize,
     /// Whether the update was skipped because its loss or gradient was not finite.
@@ -94,6 +110,7 @@ pub fn update<B: Backend>(
     let mut gradients = Gradients::<B>::new();
     let mut entropy_sum = 0.0;
     let mut total = ResponseLoss::NOTHING;
+    let mut importance = RatioStats::default();
     for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
         let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
         accumulate(decoder, &mut gradients, &batch, &loss.policy, loss.recompute, |stats| {
@@ -102,12 +119,19 @@ pub fn update<B: Backend>(
             let mut d_entropy = Vec::with_capacity(batch.targets.len());
             let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
             for (sample, (log_probs, entropy)) in part.iter().zip(values) {
+                let old_log_probs = sample.old_log_probs.as_deref().unwrap_or(log_probs);
+                let corrected = loss.correction.zip(sample.sampling.as_ref());
+                let weights = corrected.map(|(correction, sampling)| {
+                    correction.weights(sampling.trainer.as_deref().unwrap_or(old_log_probs), &sampling.engine)
+                });
+                importance.add(&weights.as_ref().map(|weights| weights.ratios).unwrap_or_default());
                 let values = ResponseValues {
                     log_probs,
-                    old_log_probs: sample.old_log_probs.as_deref().unwrap_or(log_probs),
+                    old_log_probs,
                     ref_log_probs: sample.ref_log_probs.as_deref(),
                     entropy,
                     advantage: sample.advantage,
+                    weights: weights.as_ref().map(|weights| weights.weights.as_slice()),
                 };
                 let share = loss.objective.response(&values, &size);
                 d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
@@ -129,6 +153,7 @@ pub fn update<B: Backend>(
         ref_kl: total.ref_kl_sum / tokens,
         entropy: entropy_sum / tokens,
         extreme_ratio: total.extreme_ratio,
+        importance,
         tokens: size.tokens(),
         skipped: !grad_norm.is_finite(),
     })

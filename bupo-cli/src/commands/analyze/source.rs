@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bupo_core::{Norm, PolicySite};
 use bupo_data::{Problem, Prompt};
+use bupo_engine::{Engine, OwnEngine, RemoteEngine};
 use bupo_eval::{
     GradingInput, Group, PromptOptions, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions,
     read_responses,
@@ -98,18 +99,20 @@ impl Source {
         &self,
         done: usize,
         model: &LoadedModel<B>,
+        servers: Option<&RemoteEngine>,
         tokenizer: Option<&TextTokenizer>,
         args: &AnalyzeArgs,
     ) -> Result<Vec<ScoredSequence>, CliError> {
+        let batch = args.engine.batch(args.batch, args.samples);
         match (self, tokenizer) {
-            (Self::Recorded { responses, .. }, _) => {
-                Ok(responses[done..(done + args.batch).min(responses.len())].to_vec())
-            }
+            (Self::Recorded { responses, .. }, _) => Ok(responses[done..(done + batch).min(responses.len())].to_vec()),
             (Self::Sampled { .. }, None) => Err(CliError::Message("sampling needs the model's tokenizer.json".into())),
             (Self::Sampled { questions, grading, sampling, .. }, Some(tokenizer)) => {
                 let first = done / args.samples;
-                let last = (first + (args.batch / args.samples).max(1)).min(questions.len());
-                let sampler = Sampler::new(model, tokenizer).with_stop(&args.restrictions.stop);
+                let last = (first + (batch / args.samples).max(1)).min(questions.len());
+                let own = OwnEngine::new(&model.decoder, tokenizer);
+                let engine: &dyn Engine = servers.map_or(&own, |servers| servers as &dyn Engine);
+                let sampler = Sampler::new(engine, tokenizer, &model.eos_token_ids).with_stop(&args.restrictions.stop);
                 let groups =
                     sampler.sample(&questions[first..last], first, sampling, |answered| grading.grade(answered))?;
                 let scored = !matches!(grading, Grading::Ungraded);
@@ -145,7 +148,7 @@ fn sampling(args: &AnalyzeArgs, files: &ModelFiles) -> Result<Sampling, CliError
         temperature,
         params,
         max_new_tokens: args.max_new_tokens,
-        batch: args.batch,
+        batch: args.engine.batch(args.batch, args.samples),
         seed: args.sampling.seed,
     })
 }

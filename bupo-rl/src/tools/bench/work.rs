@@ -38,6 +38,7 @@ impl<B: Backend> Work<B> {
                 advantage: if index % 2 == 0 { 1.0 } else { -1.0 },
                 old_log_probs: None,
                 ref_log_probs: None,
+                sampling: None,
             })
             .collect();
         let groups = spec.batch.div_ceil(spec.group);
@@ -95,6 +96,7 @@ impl<B: Backend> Work<B> {
             norm_length: None,
             max_tokens_per_batch: self.spec.max_tokens_per_batch,
             recompute: self.spec.recompute,
+            correction: None,
         };
         update(decoder, &mut self.optimizer, &self.samples, &loss).map(drop)
     }
