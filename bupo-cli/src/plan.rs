@@ -111,7 +111,7 @@ fn print_engine(config: &TrainConfig, model: &ModelConfig, plan: &RunPlan) {
     );
     for url in &rollout.urls {
         let one = RemoteSettings { urls: vec![url.clone()], timeout: Duration::from_secs(2), ..rollout.servers() };
-        match RemoteEngine::connect(&one, model.vocab_size, max_tokens(config)) {
+        match RemoteEngine::connect(&one, model, max_tokens(config)) {
             Ok(engine) => engine.models().for_each(|(url, model)| outln!("  {url} serves {model}")),
             Err(error) => outln!("  {error}"),
         }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bupo_core::PolicySite;
-use bupo_models::Response;
+use bupo_models::{ModelConfig, Response};
 
 use crate::check;
 use crate::http::{CallError, Http};
@@ -39,19 +39,18 @@ pub struct RemoteEngine {
     servers: Vec<Server>,
     calls: Calls,
     concurrency: usize,
-    /// The size of the model's vocabulary.
-    vocab: usize,
+    /// The config of the model here.
+    config: ModelConfig,
     /// What every server was handed over last.
     weights: Mutex<Option<Weights>>,
 }
 
 impl RemoteEngine {
-    /// Connects to the servers. `vocab`: the size of the model's vocabulary; `max_tokens`: the longest prompt and response
-    /// together.
+    /// Connects to the servers, which must serve the model with this config. `max_tokens`: the longest prompt and response together.
     ///
     /// # Errors
-    /// If a server does not answer, or its context is too short.
-    pub fn connect(settings: &RemoteSettings, vocab: usize, max_tokens: usize) -> Result<Self, EngineError> {
+    /// If a server does not answer, its context is too short, or it was started with the folder of a model of other sizes.
+    pub fn connect(settings: &RemoteSettings, config: &ModelConfig, max_tokens: usize) -> Result<Self, EngineError> {
         let none = || EngineError::Unsupported("the own generation has no servers".into());
         let timeout = settings.timeout;
         let calls = Calls { http: Http::new(timeout), protocol: protocol(settings.kind).ok_or_else(none)?, timeout };
@@ -66,8 +65,17 @@ impl RemoteEngine {
             if let Some(limit) = server.model.max_tokens.filter(|limit| *limit < max_tokens) {
                 return Err(EngineError::Context { url: server.url.clone(), limit, tokens: max_tokens });
             }
+            if let Some(served) = server.config() {
+                check_sizes(&server.url, &served, config)?;
+            }
         }
-        Ok(Self { servers, calls, concurrency: settings.concurrency.max(1), vocab, weights: Mutex::default() })
+        Ok(Self {
+            servers,
+            calls,
+            concurrency: settings.concurrency.max(1),
+            config: config.clone(),
+            weights: Mutex::default(),
+        })
     }
 
     /// The address and the model of each server.
@@ -87,6 +95,13 @@ impl RemoteEngine {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// Whether a server was started with a folder whose unembedding is not tied to the embedding, unlike the model here: it needs
+    /// the unembedding as a parameter of its own.
+    pub fn needs_unembedding(&self) -> bool {
+        let is_untied = |server: &Server| server.config().is_some_and(|config| !config.tie_word_embeddings);
+        self.config.tie_word_embeddings && self.servers.iter().any(is_untied)
     }
 
     /// How often servers were brought back after failures, since the run was started.
@@ -143,6 +158,25 @@ impl Engine for RemoteEngine {
     }
 }
 
+/// Compares the sizes of a served model with those of the model here.
+fn check_sizes(url: &str, served: &ModelConfig, here: &ModelConfig) -> Result<(), EngineError> {
+    let sizes = |config: &ModelConfig| {
+        [
+            ("hidden_size", config.hidden_size),
+            ("num_hidden_layers", config.num_hidden_layers),
+            ("intermediate_size", config.intermediate_size),
+            ("vocab_size", config.vocab_size),
+        ]
+    };
+    match sizes(served).into_iter().zip(sizes(here)).find(|(served, here)| served != here) {
+        Some(((name, served), (_, here))) => Err(EngineError::Unsupported(format!(
+            "the server at {url} serves another model: its {name} is {served}, not {here}; give the same --model here, or start the \
+             server with this one"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// A request that several threads work on.
 struct Share<'a> {
     engine: &'a RemoteEngine,
@@ -191,8 +225,8 @@ impl Share<'_> {
         let seed = (self.request.options.seed >> (u64::BITS - SEED_BITS)) + row as u64;
         let prompt = &self.request.prompts[index];
         let completed = server.complete(&self.engine.calls, self.request, prompt, seed, self.weights)?;
-        let mut responses =
-            check::responses(completed.answers, self.request, self.engine.vocab).map_err(CallError::Answer)?;
+        let mut responses = check::responses(completed.answers, self.request, self.engine.config.vocab_size)
+            .map_err(CallError::Answer)?;
         // Responses of greedy decoding are equal.
         while responses.len() < self.request.samples {
             responses.push(responses[0].clone());

@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bupo_models::pretrained::load_config;
+use bupo_models::{ModelConfig, ModelFiles};
+
 use crate::http::{CallError, Http};
 use crate::protocol::{Address, Completed, Protocol, ServedModel};
 use crate::{EngineError, SampleRequest, Weights};
@@ -66,6 +69,15 @@ impl Server {
             reason: error.to_string(),
         })?;
         Ok(Self { url, model, state: Mutex::default() })
+    }
+
+    /// The config of the folder that the server was started with, if it can be read here.
+    pub(crate) fn config(&self) -> Option<ModelConfig> {
+        let folder = Path::new(&self.model.root);
+        if !folder.join("config.json").is_file() {
+            return None;
+        }
+        load_config(&ModelFiles::folder(folder).ok()?).ok()
     }
 
     /// How often the server was brought back after a failure.

@@ -14,6 +14,7 @@ folder. --cpu sets what vLLM needs on a machine without a GPU. The parts:
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ PARTS = ["greedy", "train", "ahead", "restart", "eval"]
 class Server:
     def __init__(self, args, folder):
         self.args, self.log = args, folder / "vllm.log"
+        self.model = str(untied(Path(args.model), folder) if args.cpu else args.model)
         self.url = f"http://127.0.0.1:{args.port}"
 
     def start(self):
@@ -35,7 +37,7 @@ class Server:
         if self.args.cpu:
             env.update(VLLM_TARGET_DEVICE="cpu", VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="0-1")
             more = ["--enforce-eager"]
-        command = [self.args.vllm, "serve", self.args.model, "--host", "127.0.0.1", "--port", str(self.args.port),
+        command = [self.args.vllm, "serve", self.model, "--host", "127.0.0.1", "--port", str(self.args.port),
                    "--dtype", "float32", "--max-model-len", "512", "--logprobs-mode", "processed_logprobs",
                    "--generation-config", "vllm", *more]
         started = time.time()
@@ -55,6 +57,28 @@ class Server:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         time.sleep(2)
+
+
+def untied(model, folder):
+    """A copy of a model whose unembedding is not tied to its embedding: vLLM on CPUs keeps a packed copy of a tied one when
+    weights are loaded again. bupo hands the unembedding over to a server of such a folder."""
+    config = json.loads((model / "config.json").read_text())
+    files = list(model.glob("*.safetensors"))
+    assert len(files) == 1, "one safetensors file"
+    data = files[0].read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8:8 + size]), data[8 + size:]
+    if "lm_head.weight" in header:
+        return model
+    start, end = header["model.embed_tokens.weight"]["data_offsets"]
+    header["lm_head.weight"] = {**header["model.embed_tokens.weight"], "data_offsets": [len(body), len(body) + end - start]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    out = folder / "untied"
+    shutil.copytree(model, out)
+    (out / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    (out / files[0].name).write_bytes(len(text).to_bytes(8, "little") + text + body + body[start:end])
+    return out
 
 
 def bupo(args, *command):

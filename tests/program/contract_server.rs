@@ -196,7 +196,7 @@ impl Shared {
                 (200, json!({}))
             }
             "/is_paused" => (200, json!({"is_paused": self.paused.load(Ordering::SeqCst)})),
-            "/v1/models" => (200, json!({"data": [{"id": "the-model", "max_model_len": 512}]})),
+            "/v1/models" => (200, json!({"data": [{"id": "the-model", "root": self.model, "max_model_len": 512}]})),
             "/weight_info" => (200, json!({"weight_version": self.loaded.lock().unwrap().version})),
             "/update_weight_version" => {
                 if *self.loading.lock().unwrap() != Loading::Forgets {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bupo_engine::{EngineKind, RemoteEngine, RemoteSettings};
+use bupo_models::ModelConfig;
 use clap::Args;
 
 use crate::error::CliError;
@@ -48,18 +49,18 @@ impl EngineArgs {
         }
     }
 
-    /// Connects to the servers; `None` for the own generation. `vocab`: the size of the model's vocabulary; `max_tokens`: the longest
-    /// prompt and response together.
+    /// Connects to the servers of the model with this config; `None` for the own generation. `max_tokens`: the longest prompt and
+    /// response together.
     ///
     /// # Errors
-    /// If a server does not answer, is paused, or its context is too short.
-    pub fn connect(&self, vocab: usize, max_tokens: usize) -> Result<Option<RemoteEngine>, CliError> {
+    /// If a server does not answer, is paused, serves another model, or its context is too short.
+    pub fn connect(&self, config: &ModelConfig, max_tokens: usize) -> Result<Option<RemoteEngine>, CliError> {
         if !self.has_servers() {
             return Ok(None);
         }
         let settings =
             RemoteSettings { kind: self.engine, urls: self.url.clone(), timeout: TIMEOUT, concurrency: CONCURRENCY };
-        let engine = RemoteEngine::connect(&settings, vocab, max_tokens)?;
+        let engine = RemoteEngine::connect(&settings, config, max_tokens)?;
         engine.check_running()?;
         for (url, model) in engine.models() {
             outln!("{} at {url} serves {model}", self.engine);

@@ -129,7 +129,7 @@ impl Subject {
         };
         let eos = load_eos_token_ids(&files, &config)?;
         let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
-        let servers = args.engine.connect(config.vocab_size, source.max_tokens(args))?;
+        let servers = args.engine.connect(&config, source.max_tokens(args))?;
         if let Some(path) = &args.completions {
             check_tokens_of(path, tokenizer.as_ref(), &eos, &name, &args.model)?;
         }

@@ -61,7 +61,7 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
     let max_tokens = longest(&benchmarks) + args.max_new_tokens;
     warn_of_positions(&config, max_tokens);
-    let servers = args.engine.connect(config.vocab_size, max_tokens)?;
+    let servers = args.engine.connect(&config, max_tokens)?;
     let eos_token_ids = load_eos_token_ids(&files, &config)?;
     if let Some(warning) = renderer.end_of_turn_warning(&eos_token_ids) {
         eprintln!("warning: {warning}");

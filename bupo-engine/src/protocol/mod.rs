@@ -23,6 +23,8 @@ pub(crate) struct ServedModel {
     pub(crate) name: String,
     /// The longest prompt and response, in tokens.
     pub(crate) max_tokens: Option<usize>,
+    /// The folder or the Hub id it was started with.
+    pub(crate) root: String,
     /// Whether it is paused.
     pub(crate) paused: bool,
 }

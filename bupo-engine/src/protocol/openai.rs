@@ -12,7 +12,8 @@ pub(super) fn model(http: &Http, url: &str) -> Result<ServedModel, CallError> {
     let name = model["id"].as_str();
     let name = name.ok_or_else(|| CallError::Answer("its /v1/models lists no model".into()))?.to_string();
     let max_tokens = model["max_model_len"].as_u64().map(|tokens| tokens as usize);
-    Ok(ServedModel { name, max_tokens, paused: false })
+    let root = model["root"].as_str().unwrap_or_default().to_string();
+    Ok(ServedModel { name, max_tokens, root, paused: false })
 }
 
 /// The message of an answer that reports a failure with status 200.

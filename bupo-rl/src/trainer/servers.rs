@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bupo_core::PolicySite;
 use bupo_engine::{AheadEngine, Engine, OwnEngine, RemoteEngine, SampleRequest, WeightsFolder};
 use bupo_eval::{Group, Sampler};
-use bupo_models::decoder::named_tensors_up_to;
+use bupo_models::decoder::{NamedTensor, named_tensors_up_to};
 use bupo_models::{ComputeDtype, ModelConfig, SaveDtype, Sequence};
 use burn::tensor::backend::Backend;
 
@@ -21,6 +21,11 @@ use crate::rollout::training_sampling;
 const CHECKED: usize = 4;
 const CHECKED_TOKENS: usize = 64;
 
+/// A difference above this many nats, and this many times the first one, is taken for weights that were not loaded: rounding does
+/// not grow.
+const GROWN_DIFFERENCE: f64 = 1e-4;
+const GROWN_TIMES: f64 = 20.0;
+
 /// The servers that sample for a run.
 pub(super) struct Servers {
     engine: AheadEngine,
@@ -29,7 +34,8 @@ pub(super) struct Servers {
     changed_layers: usize,
     /// Whether training has changed the weights since they were handed over.
     is_outdated: bool,
-    /// The distance after the last hand-over that was checked.
+    /// The distances after the first and the last hand-over that were checked.
+    first_difference: Option<f64>,
     last_difference: Option<f64>,
     /// How often servers had been brought back before this step.
     recoveries: u64,
@@ -45,7 +51,7 @@ pub(super) fn connect(config: &TrainConfig, model: &ModelConfig) -> Result<Optio
         return Ok(None);
     }
     let prompt = if config.data.train.is_empty() { 1 } else { config.data.max_prompt_tokens };
-    Ok(Some(RemoteEngine::connect(&rollout.servers(), model.vocab_size, prompt + rollout.max_new_tokens)?))
+    Ok(Some(RemoteEngine::connect(&rollout.servers(), model, prompt + rollout.max_new_tokens)?))
 }
 
 impl Servers {
@@ -57,6 +63,7 @@ impl Servers {
             folder: WeightsFolder::create(&weights_folder(rollout, run))?,
             changed_layers: 0,
             is_outdated: true,
+            first_difference: None,
             last_difference: None,
             recoveries: 0,
         })
@@ -109,7 +116,12 @@ impl<B: Backend> Trainer<B> {
         servers.wait();
         let in_part = self.config.rollout.engine.takes_changed_weights() && servers.folder.has_base();
         let has_all = !in_part || servers.changed_layers == layers;
-        let tensors = named_tensors_up_to(&self.model.decoder, if has_all { layers } else { servers.changed_layers });
+        let mut tensors =
+            named_tensors_up_to(&self.model.decoder, if has_all { layers } else { servers.changed_layers });
+        if servers.engine.servers().needs_unembedding() {
+            let embedding = tensors.iter().find(|tensor| tensor.name == "model.embed_tokens.weight").cloned();
+            tensors.extend(embedding.map(|embedding| NamedTensor { name: "lm_head.weight".into(), ..embedding }));
+        }
         let dtype = match self.model.decoder.compute_dtype() {
             ComputeDtype::F32 => SaveDtype::F32,
             ComputeDtype::Bf16 => SaveDtype::Bf16,
@@ -177,23 +189,34 @@ impl<B: Backend> Trainer<B> {
         let max = self.config.rollout.max_logp_difference;
         let (Some(servers), Some(mean)) = (&mut self.servers, difference) else { return Ok(()) };
         if mean <= max {
+            servers.first_difference.get_or_insert(mean);
             servers.last_difference = Some(mean);
             return Ok(());
         }
         Err(RlError::EngineDifference { mean, max, before: servers.last_difference })
     }
 
-    /// A warning if servers had to be brought back since the last step.
-    pub(super) fn server_warning(&mut self) -> Option<Warning> {
-        let servers = self.servers.as_mut()?;
+    /// Warnings if servers had to be brought back since the last step, or seem to have a part of the newest weights only.
+    pub(super) fn server_warnings(&mut self) -> Vec<Warning> {
+        let Some(servers) = &mut self.servers else { return Vec::new() };
         let recoveries = servers.engine.servers().recoveries();
         let times = recoveries - std::mem::replace(&mut servers.recoveries, recoveries);
-        (times > 0).then(|| Warning {
+        let recovered = (times > 0).then(|| Warning {
             kind: WarningKind::ServerRecovered,
             text: format!(
                 "a server failed and was brought back {times} times in this step; see its log, and give it less to do \
                  (rollout.concurrency) if it is overloaded"
             ),
-        })
+        });
+        let (first, last) = (servers.first_difference.unwrap_or(0.0), servers.last_difference.unwrap_or(0.0));
+        let grown = (last > GROWN_DIFFERENCE && last > GROWN_TIMES * first).then(|| Warning {
+            kind: WarningKind::SamplingLogpDifference,
+            text: format!(
+                "the mean difference of log-probs between servers and trainer has grown from {first:.1e} nats to {last:.1e} since the \
+                 first hand-over: servers may have loaded a part of the newest weights only; docs/engines.md has a known case, vLLM \
+                 on CPUs"
+            ),
+        });
+        recovered.into_iter().chain(grown).collect()
     }
 }

@@ -54,7 +54,7 @@ impl<B: Backend> Trainer<B> {
         let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary);
         warnings.append(&mut policy_warnings(&self.config, &policy, &update));
         warnings.append(&mut self.memory_warnings);
-        warnings.extend(self.server_warning());
+        warnings.append(&mut self.server_warnings());
         let timing = Timing {
             tokens_per_second: rollout.tokens as f64 / seconds,
             seconds_rollout,
