@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use contract_server::{ContractServer, Fault, Loading};
 use program::{fail, lines, rows, succeed, text};
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 fn model() -> PathBuf {
@@ -86,6 +87,39 @@ fn servers_sample_both_phases_with_the_weights_they_are_handed_over() {
         let kept = fs::read_dir(out.join("weights")).unwrap().count();
         assert_eq!(kept, 2);
     }
+}
+
+/// A copy of the model whose unembedding is not tied to its embedding.
+fn untied(folder: &Path) -> PathBuf {
+    let copy = folder.join("untied");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(model()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    let mut config: Value = serde_json::from_slice(&fs::read(copy.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["tie_word_embeddings"], true);
+    config["tie_word_embeddings"] = false.into();
+    fs::write(copy.join("config.json"), config.to_string()).unwrap();
+    let weights = copy.join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let embedding = tensors.tensor("model.embed_tokens.weight").unwrap();
+    let all = tensors.tensors().into_iter().chain([("lm_head.weight".to_string(), embedding)]);
+    safetensors::serialize_to_file(all, None, &weights).unwrap();
+    copy
+}
+
+#[test]
+fn a_server_of_an_untied_copy_gets_the_unembedding_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ContractServer::start(&untied(folder.path()));
+    let more = ["optimizer.learning_rate=1e-3"];
+    let metrics = train(&folder.path().join("run"), &train_args("vllm", &[&server], [2, 2], &more));
+    for line in &metrics {
+        assert!(line["sampling_logp_difference_max"].as_f64().unwrap() < 1e-3, "{line}");
+    }
+    assert!(server.folders().iter().all(|names| names.iter().any(|name| name == "lm_head.weight")));
 }
 
 #[test]
@@ -284,6 +318,7 @@ fn the_correction_can_be_chosen() {
 #[test]
 fn wrong_settings_of_servers_are_refused_before_work_starts() {
     let (server, folder) = (start(), tempfile::tempdir().unwrap());
+    let other = ContractServer::start(&program::fixture("qwen3-tied"));
     let out = folder.path().join("run");
     let url = format!("rollout.urls=['{}']", server.url);
     let cases: [(&[&str], &str); 9] = [
@@ -308,6 +343,7 @@ fn wrong_settings_of_servers_are_refused_before_work_starts() {
         (&["eval", "--data", "x.jsonl", "--url", "http://127.0.0.1:9"], "no effect with --engine own"),
         (&["eval", "--data", "x.jsonl", "--engine", "vllm", "--url", "x", "--dtype", "f32"], "--dtype"),
         (&["analyze", "--engine", "sglang"], "needs the address"),
+        (&["analyze", "--engine", "vllm", "--url", &other.url], "serves another model"),
         (&["analyze", "--engine", "llama"], "no engine `llama`"),
     ] {
         let error = program::bupo(args);

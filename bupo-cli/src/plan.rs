@@ -103,8 +103,9 @@ fn print_engine(config: &TrainConfig, model: &ModelConfig, plan: &RunPlan) {
     let number = if config.dtype == DtypeChoice::Bf16 { 2 } else { 4 };
     let folder =
         rollout.weights_dir.as_ref().map_or("weights in the run's folder".into(), |dir| dir.display().to_string());
+    let servers = if rollout.urls.len() == 1 { "server" } else { "servers" };
     outln!(
-        "sampling: {} servers of {}, {} prompts each at once",
+        "sampling: {} {} {servers}, {} prompts each at once",
         rollout.urls.len(),
         rollout.engine,
         rollout.concurrency
@@ -116,7 +117,7 @@ fn print_engine(config: &TrainConfig, model: &ModelConfig, plan: &RunPlan) {
             Err(error) => outln!("  {error}"),
         }
     }
-    outln!("hand-over of weights before each step: {} on a disk that trainer and servers read", folder);
+    outln!("weights are handed over before each step in {folder}, which the servers must be able to read");
     outln!("  all weights {}, the newest two and their base are kept", ByteSize(number * plan.parameters));
     if rollout.engine.takes_changed_weights() {
         for (index, phase) in plan.phases.iter().enumerate().filter(|(_, phase)| phase.layers < model.num_hidden_layers)
@@ -129,7 +130,7 @@ fn print_engine(config: &TrainConfig, model: &ModelConfig, plan: &RunPlan) {
         _ => outln!("each step is sampled while the one before is trained, with weights one step older"),
     }
     match rollout.correction() {
-        Some(correction) => outln!("correction of the loss: {:?}, at most {}", correction.mode, correction.max),
+        Some(correction) => outln!("correction of the loss: {}, ratios at most {}", correction.mode, correction.max),
         None => outln!("warning: the loss is not corrected for the difference between servers and trainer"),
     }
 }

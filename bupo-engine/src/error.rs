@@ -27,13 +27,14 @@ pub enum EngineError {
     },
     /// No server answers.
     #[error(
-        "the server at {url} does not answer: {reason} (waited {seconds:.0} s); start it, or check the address and the server's log"
+        "the server at {url} does not answer{}: {reason}; start it, or check the address and the server's log",
+        waited.map_or(String::new(), |seconds| format!(" after {seconds} s of waiting"))
     )]
     Unreachable {
         /// The server's address.
         url: String,
-        /// How long it was waited for.
-        seconds: f64,
+        /// How many seconds it was waited for, if it answered before.
+        waited: Option<u64>,
         /// The last failure.
         reason: String,
     },

@@ -65,7 +65,7 @@ impl Server {
         let http = Http::new(START_TIMEOUT.min(calls.timeout));
         let model = calls.protocol.model(&http, &url).map_err(|error| EngineError::Unreachable {
             url: url.clone(),
-            seconds: 0.0,
+            waited: None,
             reason: error.to_string(),
         })?;
         Ok(Self { url, model, state: Mutex::default() })
@@ -155,7 +155,7 @@ impl Server {
             if started.elapsed() >= calls.timeout {
                 return Err(EngineError::Unreachable {
                     url: self.url.clone(),
-                    seconds: started.elapsed().as_secs_f64(),
+                    waited: Some(started.elapsed().as_secs()),
                     reason: failure.to_string(),
                 });
             }

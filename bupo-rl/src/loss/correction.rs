@@ -1,5 +1,7 @@
 //! The correction of a loss for responses that another program sampled, whose probabilities are not exactly the trainer's.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Log ratios are clamped to this absolute value before `exp`.
@@ -49,6 +51,17 @@ pub struct RatioStats {
     pub sum_of_squares: f64,
     /// Tokens whose ratio is above the limit.
     pub cut: usize,
+}
+
+impl fmt::Display for CorrectionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::TokenTruncate => "token-truncate",
+            Self::SequenceTruncate => "sequence-truncate",
+            Self::SequenceMask => "sequence-mask",
+        })
+    }
 }
 
 impl CorrectionMode {

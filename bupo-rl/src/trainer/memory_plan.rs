@@ -230,6 +230,8 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
     };
     let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
+    // Servers have what generation takes.
+    let generates = u64::from(!config.rollout.has_servers());
     let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
         weights,
@@ -238,9 +240,9 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
         activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute),
         logits: F32 * LOGIT_CHUNKS * logits,
-        cache: number * rows * longest as u64 * keys,
-        prefill: number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
-        lowered,
+        cache: generates * number * rows * longest as u64 * keys,
+        prefill: generates * number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
+        lowered: generates * lowered,
     }
 }
 
