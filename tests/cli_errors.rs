@@ -261,3 +261,83 @@ fn missing_devices_are_errors() {
     let (success, message) = with_device("wgpu:99");
     assert!(!success && message.starts_with("error: ") && !message.contains("panicked"), "{message}");
 }
+
+#[test]
+fn settings_are_refused_with_file_line_and_the_nearest_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.toml");
+    for (settings, expected) in [
+        ("seed = 1\n[rollout]\npromts = 5\n", "line 3: there is no setting promts in [rollout]; did you mean prompts?"),
+        ("[rolout]\nprompts = 4\n", "line 1: there is no setting rolout; did you mean rollout?"),
+        (
+            "[rollout]\n\nprompts = \"many\"\n",
+            "line 3: rollout.prompts is \"many\"; it must be a whole number, 0 or more",
+        ),
+        ("loss = \"grpoo\"\n", "line 1: loss is \"grpoo\"; did you mean \"grpo\"? it can be "),
+        ("[[phases]]\nsite = \"layr:3\"\n", "line 2: phases.site: unknown policy site `layr:3`"),
+        ("[rollout\nprompts = 4\n", "line 1: "),
+    ] {
+        fs::write(&path, settings).unwrap();
+        let message = fail(&["config", "check", text(&path)]);
+        assert!(message.contains("settings.toml line") && message.contains(expected), "{settings}: {message}");
+        assert!(!message.contains('^') && !message.contains("expected one of"), "{message}");
+    }
+}
+
+#[test]
+fn errors_have_no_number_of_the_system() {
+    for args in [
+        &["config", "check", "no-such-file.toml"][..],
+        &["eval", "--data", "no-such-file.jsonl"],
+        &["grade", "--completions", "no-such-file.jsonl"],
+        &["generate", "--tokens", "no-such-file.json"],
+    ] {
+        let output = program::bupo(args);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && !message.contains("os error"), "{args:?}: {message}");
+    }
+    assert!(fail(&["config", "check", "no-such-file.toml"]).ends_with("No such file or directory\n"));
+}
+
+#[test]
+fn a_missing_run_or_step_is_named_with_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| folder.path().join(name);
+    for name in ["one", "two"] {
+        fs::create_dir_all(run(name).join("checkpoints/step-000020")).unwrap();
+        fs::write(run(name).join("config.toml"), "").unwrap();
+    }
+    let missing = fail(&["train", "--resume", text(&run("three"))]);
+    assert!(missing.contains("three does not exist; there is ") && missing.contains("one, "), "{missing}");
+    let outside = fail(&["report", text(folder.path())]);
+    assert!(outside.contains("has no config.toml") && outside.contains("two"), "{outside}");
+    let step = fail(&["train", "--fork", text(&run("one")), "--from-step", "7"]);
+    assert!(step.contains("no checkpoint of step 7 (--from-step); there are 20"), "{step}");
+    let listed = program::succeed(&["runs", text(&run("one"))]);
+    assert!(listed.contains("one"), "{listed}");
+    let none = fail(&["runs", text(&run("three"))]);
+    assert!(none.contains("is not a folder"), "{none}");
+}
+
+#[test]
+fn the_version_completions_and_manual_pages_are_of_this_program() {
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_bupo")).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let version = run(&["--version"]);
+    assert!(
+        version.starts_with("bupo ") && version.contains("features: cpu") && version.contains("  cpu "),
+        "{version}"
+    );
+    assert!(run(&["completions", "bash"]).contains("complete -F _bupo"));
+    let folder = tempfile::tempdir().unwrap();
+    run(&["man", "--out", text(folder.path())]);
+    let page = fs::read_to_string(folder.path().join("bupo-train.1")).unwrap();
+    assert!(page.contains("checkpoint"), "{page}");
+    // Wrong options have a status of their own.
+    let wrong = Command::new(env!("CARGO_BIN_EXE_bupo")).arg("trin").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert_eq!(Command::new(env!("CARGO_BIN_EXE_bupo")).args(["report", "x"]).output().unwrap().status.code(), Some(1));
+}

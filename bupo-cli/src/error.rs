@@ -44,3 +44,13 @@ impl CliError {
         move |source| Self::Io { action, path, source }
     }
 }
+
+/// An error's text without the system's number of an error, `(os error 2)`, whose meaning stands before it.
+pub fn sentence(error: &impl std::fmt::Display) -> String {
+    let mut text = error.to_string();
+    while let Some(start) = text.find(" (os error ") {
+        let Some(length) = text[start..].find(')') else { break };
+        text.replace_range(start..=start + length, "");
+    }
+    text
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bupo_report::{Report, ReportError};
-use bupo_runs::write_atomically;
+use bupo_runs::{find_runs, write_atomically};
 
 use crate::error::CliError;
 
@@ -12,6 +12,35 @@ use crate::error::CliError;
 pub fn free_folder(name: &str) -> PathBuf {
     let numbered = |number: usize| Path::new("runs").join(format!("{name}-{number}"));
     (1..).map(numbered).find(|folder| !folder.exists()).unwrap_or_else(|| numbered(0))
+}
+
+/// Checks that a folder is that of a training run.
+///
+/// # Errors
+/// If it is not; the message names the runs beside it.
+pub fn check_run(folder: &Path) -> Result<(), CliError> {
+    if folder.join("config.toml").is_file() {
+        return Ok(());
+    }
+    let what =
+        if folder.is_dir() { "is not the folder of a training run: it has no config.toml" } else { "does not exist" };
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = |root: &Path| find_runs(root).unwrap_or_default().into_iter().map(|run| run.path);
+    let inside: Vec<PathBuf> = if folder.is_dir() { beside(folder).collect() } else { Vec::new() };
+    let runs = [inside, beside(parent).collect(), beside(Path::new("runs")).collect()];
+    let there = match runs.iter().find(|runs| !runs.is_empty()) {
+        Some(runs) => format!("there is {}", shown(runs)),
+        None => "there are no runs yet: bupo train makes one".into(),
+    };
+    Err(CliError::Message(format!("the run {} {what}; {there}", folder.display())))
+}
+
+/// The first few paths.
+fn shown(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 8;
+    let names: Vec<String> = paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    let more = if paths.len() > SHOWN { format!(" and {} more", paths.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", names.join(", "))
 }
 
 /// Reads `[[id, ...], ...]`.

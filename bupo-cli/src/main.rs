@@ -19,19 +19,20 @@ mod threads;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use args::{Cli, Command};
-use error::CliError;
+use error::{CliError, sentence};
 
 fn main() -> ExitCode {
     backend::prepare_environment();
     allocator::keep_freed_pages();
     threads::join_pool();
-    match run(Cli::parse()) {
+    let cli = Cli::from_arg_matches(&commands::help::command().get_matches()).unwrap_or_else(|error| error.exit());
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -52,6 +53,11 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Data(args) => commands::data::run(&args),
         Command::Config(args) => commands::config::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Completions { shell } => {
+            commands::help::completions(shell);
+            Ok(())
+        }
+        Command::Man { out } => commands::help::man(&out),
         Command::Devices => commands::devices::list(),
         Command::Doctor => commands::devices::check(),
         Command::Pretrain(args) => commands::pretrain::run(&args),

@@ -63,5 +63,5 @@ pub use error::{Damage, Damaged, RunsError};
 pub use json_lines::JsonLinesWriter;
 pub use lock::{RunLock, is_locked};
 pub use read_json_lines::{JsonLine, JsonLinesOptions, read_json_lines};
-pub use state::{FoundRun, RunState, RunStatus, Status, find_runs};
+pub use state::{FoundRun, RunState, RunStatus, Status, find_run, find_runs};
 pub use tensorboard::EventWriter;

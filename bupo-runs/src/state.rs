@@ -133,14 +133,19 @@ pub enum RunStatus {
 pub fn find_runs(root: &Path) -> Result<Vec<FoundRun>, RunsError> {
     let mut runs = Vec::new();
     for entry in fs::read_dir(root).map_err(RunsError::io("read", root))? {
-        let path = entry.map_err(RunsError::io("read", root))?.path();
-        if path.join(NAME).exists() || path.join("config.toml").exists() {
-            let (status, state) = inspect(&path);
-            runs.push(FoundRun { path, status, state });
-        }
+        runs.extend(find_run(&entry.map_err(RunsError::io("read", root))?.path()));
     }
     runs.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     Ok(runs)
+}
+
+/// The run in a folder, if it is that of one: it contains a `state.json` or a `config.toml`.
+pub fn find_run(folder: &Path) -> Option<FoundRun> {
+    if !folder.join(NAME).exists() && !folder.join("config.toml").exists() {
+        return None;
+    }
+    let (status, state) = inspect(folder);
+    Some(FoundRun { path: folder.to_path_buf(), status, state })
 }
 
 fn inspect(folder: &Path) -> (RunStatus, Option<RunState>) {

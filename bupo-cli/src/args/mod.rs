@@ -23,7 +23,10 @@ mod settings;
 mod trace;
 mod train;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use analyze::AnalyzeArgs;
 pub use bench::{BenchArgs, BenchModeArg};
@@ -40,9 +43,12 @@ pub use runs::RunsArgs;
 pub use trace::TraceArgs;
 pub use train::{AlgorithmArg, TrainArgs};
 
+const EXIT_STATUS: &str = "Exit status: 0 done, or stopped by Ctrl-C with everything saved; 1 an error, printed as one line; 2 wrong \
+                           options; 130 ended at once by a second Ctrl-C";
+
 /// Analyzes the internal policies of language models and trains them with Bottom-up Policy Optimization
 #[derive(Debug, Parser)]
-#[command(name = "bupo", version)]
+#[command(name = "bupo", version, after_help = EXIT_STATUS)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -83,4 +89,15 @@ pub enum Command {
     Pretrain(PretrainArgs),
     /// Time training, sampling and measuring with random weights, and compare with the roofline
     Bench(BenchArgs),
+    /// Print the completions of the command line for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// Folder for the pages
+        #[arg(long, value_name = "DIR", default_value = "man")]
+        out: PathBuf,
+    },
 }

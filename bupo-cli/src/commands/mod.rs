@@ -8,6 +8,7 @@ pub mod devices;
 pub mod eval;
 pub mod generate;
 pub mod grade;
+pub mod help;
 pub mod lens;
 pub mod pretrain;
 pub mod replay;

@@ -7,12 +7,13 @@ use bupo_runs::write_atomically;
 
 use crate::args::ReportArgs;
 use crate::error::CliError;
-use crate::files::{check_overwrite, check_writable, write_pictures};
+use crate::files::{check_overwrite, check_run, check_writable, write_pictures};
 
 /// The page's name in a run's folder.
 const PAGE: &str = "report.html";
 
 pub fn run(args: &ReportArgs) -> Result<(), CliError> {
+    args.runs.iter().try_for_each(|run| check_run(run))?;
     let runs = args.runs.iter().map(|folder| Ok(Run::read(folder)?)).collect::<Result<Vec<_>, CliError>>()?;
     let out = args.out.clone().unwrap_or_else(|| match &args.runs[..] {
         [only] => only.join(PAGE),

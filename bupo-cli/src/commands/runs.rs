@@ -2,15 +2,28 @@
 
 use std::path::Path;
 
-use bupo_runs::{CheckpointStore, FoundRun, RunStatus, find_runs};
+use bupo_runs::{CheckpointStore, FoundRun, RunStatus, find_run, find_runs};
 
 use crate::args::RunsArgs;
 use crate::error::CliError;
 
 pub fn run(args: &RunsArgs) -> Result<(), CliError> {
-    let runs = find_runs(&args.folder)?;
+    let folder = &args.folder;
+    // In the folder of a run, that run; in a folder of folders of runs, those of its runs/.
+    let nested = folder.join("runs");
+    let runs = match find_run(folder) {
+        Some(run) => vec![run],
+        None if folder.is_dir() => match find_runs(folder)? {
+            runs if runs.is_empty() && nested.is_dir() => find_runs(&nested)?,
+            runs => runs,
+        },
+        None if *folder == Path::new("runs") => Vec::new(),
+        None => {
+            return Err(CliError::Message(format!("{} is not a folder; give one that has runs", folder.display())));
+        }
+    };
     if runs.is_empty() {
-        outln!("there are no runs in {}", args.folder.display());
+        outln!("there are no runs in {}; bupo train makes one", folder.display());
         return Ok(());
     }
     outln!("{:<28} {:<12} {:>11} {:>7} {:<10} checkpoints", "run", "state", "step", "reward", "policy");

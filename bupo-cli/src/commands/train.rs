@@ -1,18 +1,19 @@
 //! `bupo train`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
 use bupo_models::{ComputeDtype, ModelConfig, ModelFiles};
 use bupo_rl::{Algorithm, Outcome, Start, TrainConfig, resumed_config, shrink_to_memory, train};
+use bupo_runs::CheckpointStore;
 use burn::tensor::backend::Backend;
 
 use super::report::write_page;
 use crate::args::{AlgorithmArg, TrainArgs};
 use crate::backend::{DeviceChoice, Job, resolve, run_on};
-use crate::error::CliError;
-use crate::files::free_folder;
+use crate::error::{CliError, sentence};
+use crate::files::{check_run, free_folder};
 use crate::interrupt::stop_on_interrupt;
 use crate::model::{model_files, position_warning};
 use crate::plan::{max_tokens, print_plan, usable_memory};
@@ -21,6 +22,10 @@ use crate::screen::TrainScreen;
 pub fn run(args: TrainArgs) -> Result<(), CliError> {
     let device = resolve(args.device.device)?;
     let limit = args.memory.memory_limit;
+    args.resume.iter().chain(&args.fork).try_for_each(|run| check_run(run))?;
+    if let (Some(run), Some(step)) = (&args.fork, args.from_step) {
+        check_step(run, step)?;
+    }
     if let Some(folder) = args.resume {
         let config = resumed_config(&folder, &args.settings.set)?;
         // The batches of the first start are kept, so that the run stays reproducible, unless a new limit is given.
@@ -38,6 +43,20 @@ pub fn run(args: TrainArgs) -> Result<(), CliError> {
     });
     let from = args.fork.map_or(Start::New, |from| Start::Fork { from, step: args.from_step });
     start(config, folder, from, device, usable_memory(limit, device))
+}
+
+/// Checks that a run has a checkpoint of a step.
+fn check_step(run: &Path, step: usize) -> Result<(), CliError> {
+    let mut steps = CheckpointStore::new(run).list()?;
+    if steps.contains(&step) {
+        return Ok(());
+    }
+    steps.reverse();
+    let there = match &steps[..] {
+        [] => "it has no checkpoints".into(),
+        steps => format!("there are {}", steps.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    Err(CliError::Message(format!("{} has no checkpoint of step {step} (--from-step); {there}", run.display())))
 }
 
 fn new_config(args: &TrainArgs) -> Result<TrainConfig, CliError> {
@@ -75,7 +94,9 @@ fn start(
     }
     match write_page(&outcome.folder) {
         Ok(page) => outln!("report       {}", page.display()),
-        Err(error) => eprintln!("warning: the run is complete, but its report could not be written: {error}"),
+        Err(error) => {
+            eprintln!("warning: the run is complete, but its report could not be written: {}", sentence(&error))
+        }
     }
     Ok(())
 }

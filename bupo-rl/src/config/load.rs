@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::explain::{in_file, in_settings, unknown};
 use super::train_config::TrainConfig;
 use crate::RlError;
 use crate::loss::LossPreset;
@@ -25,8 +26,7 @@ impl TrainConfig {
             set(&mut named, pair)?;
         }
         if let Some(name) = named.remove("loss") {
-            let name: LossPreset =
-                name.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
+            let name: LossPreset = name.try_into().map_err(|error: toml::de::Error| in_settings(&error))?;
             merge(&mut settings, name.defaults());
         }
         merge(&mut settings, changes);
@@ -34,7 +34,7 @@ impl TrainConfig {
             set(&mut settings, pair)?;
         }
         refuse_restrictions(&settings)?;
-        let config: Self = settings.try_into().map_err(|error: toml::de::Error| RlError::Config(one_line(&error)))?;
+        let config: Self = settings.try_into().map_err(|error: toml::de::Error| in_settings(&error))?;
         config.check()?;
         Ok(config)
     }
@@ -50,10 +50,10 @@ impl TrainConfig {
 
 fn read_table(path: &Path) -> Result<Table, RlError> {
     let text = fs::read_to_string(path).map_err(RlError::io("read", path))?;
-    let table = text.parse::<Table>().map_err(|error| in_file(path, &error))?;
+    let table = text.parse::<Table>().map_err(|error| in_file(path, &text, &error))?;
     refuse_restrictions(&table).map_err(|error| RlError::Config(format!("{}: {error}", path.display())))?;
     // Deserialized alone for an error message with line and column.
-    toml::from_str::<TrainConfig>(&text).map_err(|error| in_file(path, &error))?;
+    toml::from_str::<TrainConfig>(&text).map_err(|error| in_file(path, &text, &error))?;
     Ok(table)
 }
 
@@ -94,31 +94,29 @@ fn set(settings: &mut Table, pair: &str) -> Result<(), RlError> {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()));
     let (parents, last) = path.rsplit_once('.').map_or((None, path), |(parents, last)| (Some(parents), last));
-    let unknown = || RlError::Config(format!("there is no setting `{path}`"));
     let mut place = settings;
-    let mut keys = parents.into_iter().flat_map(|parents| parents.split('.')).peekable();
+    let mut before: Vec<&str> = Vec::new();
+    let mut keys = parents.into_iter().flat_map(|parents| parents.split('.'));
     while let Some(key) = keys.next() {
+        let known: Vec<String> = place.keys().cloned().collect();
         place = match place.get_mut(key) {
             Some(Value::Table(table)) => table,
             Some(Value::Array(list)) => {
-                let item = keys.next().and_then(|index| index.parse::<usize>().ok()).and_then(|i| list.get_mut(i));
-                item.and_then(Value::as_table_mut).ok_or_else(unknown)?
+                let (index, count) = (keys.next().unwrap_or(last), list.len());
+                let item = index.parse::<usize>().ok().and_then(|index| list.get_mut(index));
+                item.and_then(Value::as_table_mut).ok_or_else(|| {
+                    let indices: Vec<String> = (0..count).map(|index| index.to_string()).collect();
+                    unknown(index, &[&before[..], &[key]].concat(), &indices)
+                })?
             }
-            _ => return Err(unknown()),
+            _ => return Err(unknown(key, &before, &known)),
         };
+        before.push(key);
     }
     // `layer` is an alias of `site`.
     let last = if last == "layer" && path.starts_with("phases.") { "site" } else { last };
     place.insert(last.to_string(), value);
     Ok(())
-}
-
-fn in_file(path: &Path, error: &toml::de::Error) -> RlError {
-    RlError::Config(format!("{}: {}", path.display(), one_line(error)))
-}
-
-fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -166,21 +164,26 @@ mod tests {
     #[test]
     fn invalid_settings_are_refused_by_name() {
         for (pair, expected) in [
-            ("rollout.promts=4", "promts"),
-            ("nothing.at.all=4", "nothing.at.all"),
-            ("phases.7.steps=4", "phases.7.steps"),
-            ("rollout.prompts=many", "invalid type"),
-            ("rollout.prompts=-1", "invalid value"),
+            ("rollout.promts=4", "there is no setting promts in [rollout]; did you mean prompts?"),
+            ("nothing.at.all=4", "there is no setting nothing; there are seed, "),
+            ("rolout.prompts=4", "there is no setting rolout; did you mean rollout?"),
+            ("rollout=5", "rollout is 5; it must be a table of settings"),
+            ("data.train=a.jsonl", "data.train is \"a.jsonl\"; it must be a list"),
+            ("rollout.temperature=hot", "rollout.temperature is \"hot\"; it must be a number"),
+            ("data.shuffle=1", "data.shuffle is 1; it must be true or false"),
+            ("phases.7.steps=4", "there is no setting 7 in [phases]; there are 0, 1"),
+            ("rollout.prompts=many", "rollout.prompts is \"many\"; it must be a whole number, 0 or more"),
+            ("rollout.prompts=-1", "rollout.prompts is -1; it must be a whole number"),
             ("rollout.prompts=30", "does not divide"),
             ("rollout.group_size=0", "rollout.group_size is 0"),
             ("optimizer.learning_rate=nan", "learning_rate"),
             ("optimizer.learning_rate=1e39", "at most 1"),
             ("optimizer.beta1=1.0", "beta1"),
             ("task.max_number=1", "task.max_number is 1"),
-            ("seed=1\nfoo=2", "invalid type"),
+            ("seed=1\nfoo=2", "whole number"),
             ("phases.0.site=layer:0", "layer:0"),
-            ("algorithm=ppo", "ppo"),
-            ("loss=ppo", "ppo"),
+            ("algorithm=ppo", "algorithm is \"ppo\"; it can be \"bupo\" or \"grpo\""),
+            ("loss=grp", "did you mean \"grpo\"?"),
             ("reward.rule=nice", "nice"),
             ("rollout.top_p=0.9", "rollout.top_p is not possible in training"),
             ("rollout.stop=['a']", "biases its ratios"),

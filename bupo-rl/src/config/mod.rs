@@ -1,5 +1,6 @@
 //! Settings of a training run, read from TOML and checked before the run starts.
 
+mod explain;
 mod load;
 mod resume;
 mod sections;
