@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use half::bf16;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::columns::SharedMatrix;
 use crate::dot::{Stored, WEIGHT_ROWS, dot_block};
+use crate::units::arch;
 
 /// Rows of weights per task with few rows of `x`, and with many, where a task should reuse each row of `x` more often.
 const TASK_FEW: usize = 16;
@@ -53,7 +54,7 @@ pub fn products(x: &[f32], inner: usize, weights: &[Weights<'_>]) -> Vec<Vec<f32
             tasks.push(Task { x, inner, rows, weights: *weights, columns, result: result.clone() });
         }
     }
-    let arch = Arch::new();
+    let arch = arch();
     tasks.into_par_iter().with_max_len(1).for_each(|task| arch.dispatch(task));
     results
 }

@@ -1,6 +1,8 @@
 //! Products of small strided matrices, on one core.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
+
+use crate::units::arch;
 
 /// Rows whose sums fit into 32 vector registers, two vectors each, beside what they are computed from.
 const MOST_ROWS: usize = 14;
@@ -45,7 +47,7 @@ pub fn tile_product(
     }
     assert!((rows - 1) * c_row + columns <= c.len() && columns <= c_row, "c has as many elements");
     let (a, a_strides) = (a.values.as_ptr(), [a.row, a.column]);
-    Arch::new().dispatch(Checked(Tile { size, a, a_strides, b: b.as_ptr(), b_row, c: c.as_mut_ptr(), c_row, add }));
+    arch().dispatch(Checked(Tile { size, a, a_strides, b: b.as_ptr(), b_row, c: c.as_mut_ptr(), c_row, add }));
 }
 
 /// A tile whose elements are all inside their matrices.

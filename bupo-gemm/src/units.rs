@@ -1,5 +1,28 @@
 //! What the processor multiplies with.
 
+use std::sync::LazyLock;
+
+use pulp::Arch;
+
+/// The widest vectors to use, `avx2` or `scalar`, to compare them or to test what another processor would run.
+const UNITS: &str = "BUPO_VECTOR_UNITS";
+
+static ARCH: LazyLock<Arch> = LazyLock::new(|| narrower(std::env::var(UNITS).unwrap_or_default().as_str()));
+
+/// The vectors that products use: the widest of this processor, unless `BUPO_VECTOR_UNITS` names narrower ones.
+pub(crate) fn arch() -> Arch {
+    *ARCH
+}
+
+fn narrower(units: &str) -> Arch {
+    match units {
+        "scalar" => Arch::Scalar,
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        "avx2" => pulp::x86::V3::try_new().map_or(Arch::Scalar, Arch::V3),
+        _ => Arch::new(),
+    }
+}
+
 /// The vector and matrix units of this processor that matter to products, by their usual names.
 pub fn vector_units() -> Vec<&'static str> {
     let mut units = Vec::new();

@@ -5,7 +5,7 @@ use std::path::Path;
 use bupo_runs::{CheckpointStore, FoundRun, RunStatus, find_run, find_runs};
 
 use crate::args::RunsArgs;
-use crate::error::CliError;
+use crate::error::{CliError, sentence};
 
 pub fn run(args: &RunsArgs) -> Result<(), CliError> {
     let folder = &args.folder;
@@ -53,7 +53,7 @@ fn print(run: &FoundRun) {
         checkpoints(&run.path)
     );
     if let Some(reason) = reason {
-        outln!("  {reason}");
+        outln!("  {}", sentence(reason));
     }
 }
 
