@@ -62,11 +62,11 @@ impl RemoteEngine {
             )));
         }
         for server in &servers {
-            if let Some(limit) = server.model.max_tokens.filter(|limit| *limit < max_tokens) {
-                return Err(EngineError::Context { url: server.url.clone(), limit, tokens: max_tokens });
-            }
             if let Some(served) = server.config() {
                 check_sizes(&server.url, &served, config)?;
+            }
+            if let Some(limit) = server.model.max_tokens.filter(|limit| *limit < max_tokens) {
+                return Err(EngineError::Context { url: server.url.clone(), limit, tokens: max_tokens });
             }
         }
         Ok(Self {
