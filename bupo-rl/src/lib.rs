@@ -5,6 +5,7 @@ mod config;
 mod data;
 mod error;
 mod loss;
+mod peak_memory;
 mod phases;
 mod random;
 mod rollout;
@@ -31,7 +32,7 @@ pub use tools::{
 };
 pub use trainer::{
     AutoLayer, KeptCompletion, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress, RunFolder,
-    RunHeader, RunPlan, Start, StepMetrics, Timing, UpdateMetrics, Warning, WarningKind, make_empty_folder,
+    RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning, WarningKind, make_empty_folder,
     shrink_to_memory, train,
 };
 pub use update::{

@@ -190,7 +190,7 @@ impl Progress for TrainScreen {
             metrics.site.to_string(),
             metrics.rollout.reward,
             measured(update.entropy, 3),
-            update.kl.map_or("-".into(), |kl| format!("{kl:+.5}")),
+            update.policy_kl.map_or("-".into(), |kl| format!("{kl:+.5}")),
             measured(update.grad_norm, 3),
             measured(update.clip_ratio, 4),
             metrics.rollout.response_length,

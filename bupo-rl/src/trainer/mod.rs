@@ -43,7 +43,7 @@ use state::{Evaluated, TrainerState};
 pub use evaluations::{AutoLayer, KeptCompletion};
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
 pub(crate) use metrics::nan_if_null;
-pub use metrics::{PolicyMetrics, StepMetrics, Timing, UpdateMetrics};
+pub use metrics::{PolicyMetrics, StepMetrics, StepParts, Timing, UpdateMetrics};
 pub use outcome::{Outcome, Start};
 pub use probe::ProbeLine;
 pub use progress::{Progress, RunHeader};

@@ -130,14 +130,22 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn metrics(&mut self, metrics: &StepMetrics) -> Result<(), RlError> {
-        let line = metrics.to_line().map_err(|error| RlError::io("write", &self.path)(error.into()))?;
+        let line = serde_json::to_value(metrics).map_err(|error| RlError::io("write", &self.path)(error.into()))?;
         self.metrics.append(&line)?;
-        for (name, value) in line.as_object().into_iter().flatten() {
-            if let (true, Some(number)) = (name != "step", value.as_f64()) {
-                self.events.scalar(&format!("train/{name}"), metrics.step, number);
-            }
+        for (name, value) in line.as_object().into_iter().flatten().filter(|(name, _)| *name != "step") {
+            self.scalars(&format!("train/{name}"), metrics.step, value);
         }
         Ok(self.events.flush()?)
+    }
+
+    /// Adds a number, or those of an object, to the TensorBoard events.
+    fn scalars(&mut self, tag: &str, step: usize, value: &Value) {
+        if let Some(number) = value.as_f64() {
+            self.events.scalar(tag, step, number);
+        }
+        for (name, value) in value.as_object().into_iter().flatten() {
+            self.scalars(&format!("{tag}/{name}"), step, value);
+        }
     }
 
     /// Appends an evaluation to the TensorBoard events.
