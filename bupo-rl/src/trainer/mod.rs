@@ -4,6 +4,7 @@ mod checkpoints;
 mod evaluations;
 mod guard;
 mod inputs;
+mod kept_rollouts;
 mod memory;
 mod memory_plan;
 mod metrics;
@@ -41,6 +42,7 @@ use setup::finished_run;
 use state::{Evaluated, TrainerState};
 
 pub use evaluations::{AutoLayer, KeptCompletion};
+pub use kept_rollouts::KeptRollout;
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
 pub(crate) use metrics::nan_if_null;
 pub use metrics::{PolicyMetrics, StepMetrics, StepParts, Timing, UpdateMetrics};

@@ -99,12 +99,14 @@ impl<B: Backend> Trainer<B> {
         self.hand_over()?;
         let (settings, seed) = (&self.config.rollout, self.config.seed);
         let mut draws = self.state.draws;
+        let first_group = draws * settings.prompts;
         let rollout = {
             let engine = self.engine();
             let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
             rollout(&sampler, self.questions.as_ref(), settings, seed, step - 1, &mut draws)?
         };
         self.state.draws = draws;
+        self.keep_rollouts(&rollout.sampled, step, first_group)?;
         if step == 1 || step.is_multiple_of(COMPLETIONS_EVERY) {
             self.keep_completions(&rollout.groups, step, false)?;
         }
