@@ -25,6 +25,8 @@ mod train;
 
 use clap::{Parser, Subcommand};
 
+use crate::verbosity::Verbosity;
+
 pub use analyze::AnalyzeArgs;
 pub use bench::{BenchArgs, BenchModeArg};
 pub use config::{CheckArgs, ConfigArgs, ConfigCommand};
@@ -46,6 +48,22 @@ pub use train::{AlgorithmArg, TrainArgs};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Print warnings and results only: no progress, no lines of steps
+    #[arg(long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more: every warning of a training step, and the seconds of its parts
+    #[arg(long, global = true)]
+    verbose: bool,
+}
+
+impl Cli {
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,7 +14,7 @@ pub struct KeptRollout {
     pub step: usize,
     /// The prompt's number in the run, from 0; responses to one prompt share it.
     pub group: usize,
-    /// The prompt.
+    /// The text of the prompt's tokens.
     pub prompt: String,
     /// The response's text.
     pub response: String,
@@ -29,21 +29,24 @@ pub struct KeptRollout {
 impl<B: Backend> Trainer<B> {
     /// Logs the responses of a step that `rollout.keep` asks for. `first`: the number of the first group in the run.
     pub(super) fn keep_rollouts(&mut self, sampled: &[Group], step: usize, first: usize) -> Result<(), RlError> {
-        let numbered = sampled.iter().enumerate().map(|(index, group)| (first + index, group));
-        let responses = numbered.flat_map(|(number, group)| {
-            let scored = group.responses.iter().zip(group.scores());
-            scored.map(move |(response, reward)| (number, &group.question, response, reward))
-        });
-        for (group, question, response, reward) in responses.take(self.config.rollout.keep.limit()) {
-            self.run.rollout(&KeptRollout {
-                step,
-                group,
-                prompt: question.prompt.clone(),
-                response: response.text.clone(),
-                prompt_tokens: question.tokens.clone(),
-                response_tokens: response.tokens.clone(),
-                reward,
-            })?;
+        let mut left = self.config.rollout.keep.limit();
+        for (index, group) in sampled.iter().enumerate() {
+            if left == 0 {
+                break;
+            }
+            let prompt = self.tokenizer.decode(&group.question.tokens)?;
+            for (response, reward) in group.responses.iter().zip(group.scores()).take(left) {
+                self.run.rollout(&KeptRollout {
+                    step,
+                    group: first + index,
+                    prompt: prompt.clone(),
+                    response: response.text.clone(),
+                    prompt_tokens: group.question.tokens.clone(),
+                    response_tokens: response.tokens.clone(),
+                    reward,
+                })?;
+            }
+            left = left.saturating_sub(group.responses.len());
         }
         Ok(())
     }
