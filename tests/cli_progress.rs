@@ -49,7 +49,8 @@ fn rollouts_are_kept_and_read_by_replay_and_analyze() {
     let forked = folder.path().join("forked");
     let fork = ["train", "--fork", text(&run), "--from-step", "11", "--out", text(&forked)];
     succeed(&[&fork[..], &["--set", "rollout.keep=3"]].concat());
-    let steps: Vec<u64> = lines(&forked.join("rollouts.jsonl")).iter().map(|row| row["step"].as_u64().unwrap()).collect();
+    let steps: Vec<u64> =
+        lines(&forked.join("rollouts.jsonl")).iter().map(|row| row["step"].as_u64().unwrap()).collect();
     let expected = (1..=11).flat_map(|step| [step; PER_STEP]).chain([12; 3]);
     assert_eq!(steps, expected.collect::<Vec<u64>>());
 }
@@ -126,7 +127,8 @@ fn in_terminal(args: &[&str]) -> Option<String> {
 /// The states of the bar, `done/all` with what is beside it.
 #[cfg(target_os = "linux")]
 fn bars(shown: &str) -> BTreeSet<String> {
-    let bars = shown.split(['\r', '\n']).filter_map(|line| line.split_once("] ")?.1.rsplit_once(['\u{2588}', '\u{2591}']));
+    let bars =
+        shown.split(['\r', '\n']).filter_map(|line| line.split_once("] ")?.1.rsplit_once(['\u{2588}', '\u{2591}']));
     bars.map(|(_, state)| state.split('\u{1b}').next().unwrap_or_default().trim().to_string()).collect()
 }
 
@@ -142,7 +144,10 @@ fn a_terminal_shows_the_time_left_from_the_second_step_on() {
     // The steps before are in the bar, but say nothing about the time that is left.
     assert_eq!(state(9).as_deref(), Some("9/12"), "{states:?}");
     for done in [10, 11] {
-        assert!(states.iter().any(|state| state.starts_with(&format!("{done}/12  00:0")) && state.ends_with("left")), "{states:?}");
+        assert!(
+            states.iter().any(|state| state.starts_with(&format!("{done}/12  00:0")) && state.ends_with("left")),
+            "{states:?}"
+        );
     }
     // NO_COLOR is set.
     assert!(!shown.contains("\u{1b}[3"), "{shown:?}");
@@ -177,7 +182,8 @@ fn an_evaluation_stopped_by_ctrl_c_says_how_to_go_on() {
     assert!(warned.contains("stopping: the problems being sampled are finished and saved"), "{warned}");
     let done = lines(&out.join("completions.jsonl"));
     assert!(done.len() % 4 == 0 && done.len() < 1200, "{}", done.len());
-    let expected = format!("stopped after {} of 300 problems; bupo eval ... --out {} resumes it", done.len() / 4, text(&out));
+    let expected =
+        format!("stopped after {} of 300 problems; bupo eval ... --out {} resumes it", done.len() / 4, text(&out));
     assert!(said.contains(&expected), "{said}");
     assert!(!out.join("results.json").exists());
     // It goes on with the same responses as an evaluation that was never stopped.
