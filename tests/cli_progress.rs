@@ -181,7 +181,7 @@ fn an_evaluation_stopped_by_ctrl_c_says_how_to_go_on() {
     assert!(child.wait().unwrap().success(), "{warned}");
     assert!(warned.contains("stopping: the problems being sampled are finished and saved"), "{warned}");
     let done = lines(&out.join("completions.jsonl"));
-    assert!(done.len() % 4 == 0 && done.len() < 1200, "{}", done.len());
+    assert!(done.len().is_multiple_of(4) && done.len() < 1200, "{}", done.len());
     let expected =
         format!("stopped after {} of 300 problems; bupo eval ... --out {} resumes it", done.len() / 4, text(&out));
     assert!(said.contains(&expected), "{said}");
