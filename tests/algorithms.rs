@@ -172,7 +172,7 @@ fn check_loss(case: &LossCase, batch: &Batch) {
         let share = objective.response(&values, &size);
         loss += share.loss;
         ref_kl += share.ref_kl_sum;
-        clipped += share.clipped;
+        clipped += share.clipped();
         dual_clipped += share.dual_clipped;
         for (ours, expected) in share.d_log_probs.iter().zip(&case.d_log_probs[row]) {
             assert!(close(*ours, *expected, 1e-9), "{case:?}: {ours} for {expected}");

@@ -150,10 +150,15 @@ fn train_writes_a_run_folder_and_is_reproducible_by_seed() {
         "reward_std",
         "frac_reward_zero_std",
         "entropy",
+        "policy_kl",
         "kl",
         "grad_norm",
         "clip_ratio",
+        "clip_ratio_low",
+        "clip_ratio_high",
         "response_length",
+        "response_length_min",
+        "response_length_max",
         "tokens_per_second",
     ];
     for (index, line) in metrics.iter().enumerate() {
@@ -162,6 +167,22 @@ fn train_writes_a_run_folder_and_is_reproducible_by_seed() {
         assert_eq!(line["site"].as_str().unwrap() == "full", index == 2);
         assert_eq!(line["first_ratio"], 1.0, "the first update of step {} starts at ratio 1", index + 1);
         assert!(names.iter().all(|name| line[name].is_number()), "{line}");
+        let number = |name: &str| line[name].as_f64().unwrap_or_else(|| panic!("{name}: {line}"));
+        assert_eq!(number("policy_kl"), number("kl"));
+        assert!((number("clip_ratio_low") + number("clip_ratio_high") - number("clip_ratio")).abs() < 1e-12);
+        assert!(number("response_length_min") <= number("response_length"));
+        assert!(number("response_length") <= number("response_length_max"));
+        let parts = |names: [&str; 2]| names.map(number).iter().sum::<f64>();
+        assert!(number("seconds_sampling") > 0.0 && number("seconds_gradient_steps") > 0.0);
+        assert!(parts(["seconds_sampling", "seconds_grading"]) <= number("seconds_rollout") + 1e-6);
+        assert!(parts(["seconds_old_log_probs", "seconds_gradient_steps"]) <= number("seconds_update") + 1e-6);
+        // There are no servers, one source and no rows.
+        for absent in ["seconds_hand_over", "reward_by_source", "epoch"] {
+            assert!(line.get(absent).is_none(), "{absent}: {line}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(number("memory_peak") > 1e7, "{line}");
+        }
     }
 
     // The trained model is a usable model folder, and the run's config.toml reproduces the run.

@@ -122,6 +122,16 @@ fn train_on_files_supports_every_loss() {
         let metrics = lines(&out.join("metrics.jsonl"));
         assert_eq!((metrics.len(), &metrics[0]["site"]), (2, &json!("layer:3")), "{loss}");
         assert_eq!(metrics[0].get("ref_kl").is_some(), more.contains("kl_coefficient"), "{loss}");
+        if loss == "loss=grpo" {
+            // Two draws of 4 prompts out of 9 rows, of two sources.
+            let epochs: Vec<_> = metrics.iter().map(|line| line["epoch"].as_f64().unwrap()).collect();
+            assert_eq!(epochs, [4.0 / 9.0, 8.0 / 9.0]);
+            let by_source: Vec<_> = metrics.iter().filter_map(|line| line["reward_by_source"].as_object()).collect();
+            assert!(!by_source.is_empty(), "{metrics:?}");
+            for rewards in by_source {
+                assert!(rewards.keys().eq(["s0", "s1"]) && rewards.values().all(Value::is_number), "{rewards:?}");
+            }
+        }
         for completion in lines(&out.join("completions.jsonl")) {
             assert!(completion["data_source"].as_str().unwrap().starts_with('s'));
         }

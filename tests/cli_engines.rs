@@ -68,6 +68,7 @@ fn servers_sample_both_phases_with_the_weights_they_are_handed_over() {
         for line in &metrics {
             assert!(line["sampling_logp_difference_max"].as_f64().unwrap() < 1e-3, "{line}");
             assert_eq!(line["staleness"], 0);
+            assert!(line["seconds_hand_over"].as_f64().unwrap() < line["seconds_rollout"].as_f64().unwrap(), "{line}");
             assert!((line["importance_ratio_mean"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{line}");
             assert!(line["importance_ratio_std"].as_f64().unwrap() < 1e-2, "{line}");
             assert_eq!(line["importance_ratio_cut"], 0.0);

@@ -83,7 +83,7 @@ fn the_objective_and_its_gradient_are_those_of_pytorch() {
             };
             let share = objective.response(&values, &size);
             loss += share.loss;
-            clipped += share.clipped;
+            clipped += share.clipped();
             dual_clipped += share.dual_clipped;
             for (ours, expected) in share.d_log_probs.iter().zip(&case.grad[row]) {
                 assert!(close(*ours, *expected, 1e-5), "{}: {ours} for {expected}", case.name);

@@ -16,6 +16,7 @@ mod model;
 mod plan;
 mod screen;
 mod threads;
+mod verbosity;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ use clap::FromArgMatches;
 
 use args::{Cli, Command};
 use error::{CliError, sentence};
+use verbosity::set_verbosity;
 
 fn main() -> ExitCode {
     backend::prepare_environment();
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
+    set_verbosity(cli.verbosity());
     match cli.command {
         Command::Train(args) => commands::train::run(args),
         Command::Trace(args) => commands::trace::run(&args),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bupo_data::chat::TemplateDate;
@@ -101,8 +102,8 @@ impl EvaluationFolder {
         Ok(Self { path: path.to_path_buf(), lines: JsonLinesWriter::open(&lines_path)?, done })
     }
 
-    /// The number of problems that were done when the folder was opened.
-    pub fn resumed(&self, samples: usize) -> usize {
+    /// The number of problems that are done.
+    pub fn problems_done(&self, samples: usize) -> usize {
         self.done.len() / samples.max(1)
     }
 
@@ -127,7 +128,8 @@ pub fn recorded_template_date(folder: &Path) -> Option<TemplateDate> {
 }
 
 /// Samples and grades the problems that an evaluation's folder does not have yet, about `sampling.batch` responses at a time, and
-/// returns the result of each benchmark. `report` gets the number of problems done since its last call.
+/// returns the result of each benchmark. `report` gets the number of problems done since its last call, and may end the evaluation:
+/// then there are no results yet, and the folder has the problems that are done.
 ///
 /// # Errors
 /// If the policy's logits are not finite, servers fail, or a file cannot be written.
@@ -137,13 +139,12 @@ pub fn run_benchmarks(
     sampling: &Sampling,
     grader: &Grader,
     folder: &mut EvaluationFolder,
-    mut report: impl FnMut(usize),
-) -> Result<Vec<BenchmarkResult>, EvalError> {
+    mut report: impl FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Vec<BenchmarkResult>>, EvalError> {
     let at_once = (sampling.batch / sampling.samples.max(1)).max(1);
     let mut first = 0;
     for benchmark in benchmarks {
         let done = folder.done.iter().filter(|line| line.benchmark == benchmark.name).count() / sampling.samples;
-        report(done);
         for (index, questions) in benchmark.questions[done..].chunks(at_once).enumerate() {
             let start = done + index * at_once;
             let groups = sampler.sample(questions, first + start, sampling, |answered| grade_all(grader, answered))?;
@@ -159,11 +160,13 @@ pub fn run_benchmarks(
                     folder.done.push(line);
                 }
             }
-            report(questions.len());
+            if report(questions.len()).is_break() {
+                return Ok(None);
+            }
         }
         first += benchmark.questions.len();
     }
-    Ok(results(&folder.done))
+    Ok(Some(results(&folder.done)))
 }
 
 /// Grades the completions of a file again and returns the result of each benchmark.
@@ -289,11 +292,11 @@ mod tests {
         let text = fs::read_to_string(path.join(COMPLETIONS))?;
         fs::write(path.join(COMPLETIONS), format!("{text}{{\"benchm"))?;
         let mut again = EvaluationFolder::open(&path, &settings, 2)?;
-        assert_eq!((again.resumed(2), again.done.len()), (1, 2));
+        assert_eq!((again.problems_done(2), again.done.len()), (1, 2));
         again.lines.append(&completion("a", 2, 1, 1.0))?;
         again.lines.append(&completion("a", 2, 2, 1.0))?;
         let last = EvaluationFolder::open(&path, &settings, 2)?;
-        assert_eq!(last.resumed(2), 2);
+        assert_eq!(last.problems_done(2), 2);
         assert_eq!(results(&last.done)[0].evaluation.avg_at_k, 0.5);
         assert_eq!(recorded_template_date(&path), None);
         let other = EvaluationFolder::open(&path, &json!({"samples": 2, "seed": 1}), 2).err();
@@ -309,7 +312,7 @@ mod tests {
         EvaluationFolder::open(&path, &settings, 2)?;
         fs::remove_file(path.join(COMPLETIONS))?;
         let mut again = EvaluationFolder::open(&path, &settings, 2)?;
-        assert_eq!(again.resumed(2), 0);
+        assert_eq!(again.problems_done(2), 0);
         again.lines.append(&completion("a", 1, 1, 1.0))?;
         assert_eq!(fs::read_dir(&path)?.count(), 2);
         Ok(())

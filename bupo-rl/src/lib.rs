@@ -5,6 +5,7 @@ mod config;
 mod data;
 mod error;
 mod loss;
+mod peak_memory;
 mod phases;
 mod random;
 mod rollout;
@@ -14,8 +15,8 @@ mod update;
 
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, MAY_CHANGE, ProbeConfig,
-    RewardConfig, RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
+    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, KeepRollouts, MAY_CHANGE,
+    ProbeConfig, RewardConfig, RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer};
 pub use error::RlError;
@@ -30,9 +31,9 @@ pub use tools::{
     bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
-    AutoLayer, KeptCompletion, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress, RunFolder,
-    RunHeader, RunPlan, Start, StepMetrics, Timing, UpdateMetrics, Warning, WarningKind, make_empty_folder,
-    shrink_to_memory, train,
+    AutoLayer, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress,
+    RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning, WarningKind,
+    make_empty_folder, shrink_to_memory, train,
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,

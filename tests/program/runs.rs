@@ -43,15 +43,15 @@ pub fn whole_run(folder: &TempDir, more: &[&str]) -> PathBuf {
     out
 }
 
-/// Lines of a log without times.
+/// Lines of a log without times and memory.
 pub fn timeless(run: &Path, log: &str) -> Vec<Value> {
     let text = fs::read_to_string(run.join(log)).unwrap();
     text.lines()
         .map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            for clock in ["seconds", "tokens_per_second", "seconds_rollout", "seconds_update"] {
-                line.as_object_mut().unwrap().remove(clock);
-            }
+            let measured =
+                |key: &str| key.starts_with("seconds") || ["tokens_per_second", "memory_peak"].contains(&key);
+            line.as_object_mut().unwrap().retain(|key, _| !measured(key));
             line
         })
         .collect()

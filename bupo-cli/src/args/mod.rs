@@ -28,6 +28,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::verbosity::Verbosity;
+
 pub use analyze::AnalyzeArgs;
 pub use bench::{BenchArgs, BenchModeArg};
 pub use config::{CheckArgs, ConfigArgs, ConfigCommand};
@@ -52,6 +54,22 @@ const EXIT_STATUS: &str = "Exit status: 0 done, or stopped by Ctrl-C with everyt
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Print warnings and results only: no progress, no lines of steps
+    #[arg(long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more: every warning of a training step, and the seconds of its parts
+    #[arg(long, global = true)]
+    verbose: bool,
+}
+
+impl Cli {
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -194,7 +194,7 @@ impl Analyze<'_> {
         outln!("{name}: {}", source.describe(args));
         let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
         let (mut accumulator, mut examples) = (MeasureAccumulator::default(), Vec::new());
-        let bar = StepBar::new(source.len(args));
+        let bar = StepBar::new("responses", source.len(args));
         while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
             let responses = source.next(accumulator.responses(), model, servers.as_ref(), tokenizer, args)?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
@@ -209,7 +209,6 @@ impl Analyze<'_> {
             }
             collect_examples(&mut examples, responses);
         }
-        bar.finish();
         Ok((accumulator, examples))
     }
 

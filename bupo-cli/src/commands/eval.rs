@@ -1,6 +1,8 @@
 //! `bupo eval`
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_core::{PolicySite, SamplingParams};
 use bupo_data::chat::TemplateDate;
@@ -21,6 +23,7 @@ use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::free_folder;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
+use crate::interrupt::stop_on_interrupt;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_results};
 
@@ -67,7 +70,8 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
         eprintln!("warning: {warning}");
     }
     let sampling = sampling(args, &files)?;
-    let job = Eval { args, files, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out };
+    let stop = stop_on_interrupt("the problems being sampled are finished and saved")?;
+    let job = Eval { args, files, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out, stop: &stop };
     let (folder, results) = match (device, servers) {
         (Some(device), None) => run_on(device, job)?,
         (_, Some(servers)) => {
@@ -75,6 +79,12 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
             job.sample(&servers, &eos_token_ids, folder)?
         }
         (None, None) => return Err(CliError::Message("there is nothing that samples; give --engine own".into())),
+    };
+    let Some(results) = results else {
+        warn_of_failures(&grader);
+        let (done, all) = (folder.problems_done(args.samples), problems(&benchmarks));
+        outln!("stopped after {done} of {all} problems; bupo eval ... --out {} resumes it", out.display());
+        return Ok(());
     };
     print_results(&results, &args.rule.to_string());
     warn_of_failures(&grader);
@@ -92,10 +102,13 @@ struct Eval<'a> {
     date: Option<TemplateDate>,
     grader: &'a Grader,
     out: &'a Path,
+    /// Whether to stop after the problems being sampled.
+    stop: &'a AtomicBool,
 }
 
 impl Job for Eval<'_> {
-    type Output = (EvaluationFolder, Vec<BenchmarkResult>);
+    /// No results if it was stopped.
+    type Output = (EvaluationFolder, Option<Vec<BenchmarkResult>>);
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
         let dtype = self.args.model.dtype.dtype.for_model::<B>(&self.files, device)?;
@@ -113,13 +126,17 @@ impl Eval<'_> {
         engine: &dyn Engine,
         eos_token_ids: &[u32],
         mut folder: EvaluationFolder,
-    ) -> Result<(EvaluationFolder, Vec<BenchmarkResult>), CliError> {
+    ) -> Result<(EvaluationFolder, Option<Vec<BenchmarkResult>>), CliError> {
         let tokenizer = TextTokenizer::load(&self.files)?;
-        let bar = StepBar::new(self.benchmarks.iter().map(|benchmark| benchmark.questions.len()).sum());
+        let samples = self.args.samples;
+        let done = folder.problems_done(samples);
+        let bar = StepBar::resumed("responses", problems(self.benchmarks) * samples, done * samples);
         let sampler = Sampler::new(engine, &tokenizer, eos_token_ids).with_stop(&self.args.restrictions.stop);
-        let (sampling, advance) = (&self.sampling, |done| bar.advance(done));
-        let results = run_benchmarks(&sampler, self.benchmarks, sampling, self.grader, &mut folder, advance)?;
-        bar.finish();
+        let advance = |done| {
+            bar.advance(done * samples);
+            if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let results = run_benchmarks(&sampler, self.benchmarks, &self.sampling, self.grader, &mut folder, advance)?;
         Ok((folder, results))
     }
 
@@ -131,7 +148,7 @@ impl Eval<'_> {
             settings[TEMPLATE_DATE] = date.to_string().into();
         }
         let folder = EvaluationFolder::open(self.out, &settings, samples)?;
-        let resumed = folder.resumed(samples);
+        let resumed = folder.problems_done(samples);
         if resumed > 0 {
             outln!("{resumed} problems are already done in {}", self.out.display());
         }
@@ -176,6 +193,10 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
         benchmarks.push(Benchmark { name, questions: prepared.questions });
     }
     Ok(benchmarks)
+}
+
+fn problems(benchmarks: &[Benchmark]) -> usize {
+    benchmarks.iter().map(|benchmark| benchmark.questions.len()).sum()
 }
 
 /// The length of the longest prompt in tokens.

@@ -4,7 +4,7 @@ use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
 use bupo_models::{
-    DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_until,
+    DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_watched,
 };
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
@@ -15,7 +15,7 @@ use crate::backend::{Job, resolve, run_on};
 use crate::error::CliError;
 use crate::files::{check_writable, read_tokens};
 use crate::model::{load_for_inference, model_files, warn_of_positions};
-use crate::screen::{columns, terminal_width};
+use crate::screen::{StepBar, columns, terminal_width};
 
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     args.sampling.check()?;
@@ -68,10 +68,11 @@ impl Job for Generate<'_> {
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
         let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
+        let bar = StepBar::new("responses", self.sites.len() * self.prompts.len());
         let mut responses = Vec::with_capacity(self.sites.len());
         for site in self.sites {
             let options = GenerateOptions { site, ..self.options.clone() };
-            responses.push(generate_until(&model.decoder, &self.prompts, &options, self.stop)?);
+            responses.push(generate_watched(&model.decoder, &self.prompts, &options, self.stop, &|| bar.step())?);
         }
         Ok(responses)
     }

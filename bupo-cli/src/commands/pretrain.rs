@@ -34,9 +34,9 @@ pub fn run(args: &PretrainArgs) -> Result<(), CliError> {
         dtype: SaveDtype::Bf16,
     };
     let task = Arithmetic { max_terms: args.max_terms, max_number: args.max_number };
-    let bar = StepBar::new(args.steps);
+    let bar = StepBar::new("steps", args.steps);
     run_on(args.device.device, Pretrain { config, task, out: &args.out, bar: &bar })?;
-    bar.finish();
+    drop(bar);
     outln!("wrote the model to {}", args.out.display());
     Ok(())
 }

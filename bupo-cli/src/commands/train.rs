@@ -87,7 +87,7 @@ fn start(
     let files = model_files(config.model.as_deref(), Wanted::Model)?;
     let model = load_config(&files)?;
     let job = Train { config, files, model, folder, start, device, usable_memory };
-    let (screen, outcome) = run_on(device, job)?;
+    let (mut screen, outcome) = run_on(device, job)?;
     screen.outcome(&outcome);
     if outcome.after.is_none() {
         return Ok(());

@@ -13,6 +13,7 @@ use bupo_runs::Damaged;
 use super::bar::StepBar;
 use crate::backend::{DeviceChoice, device_name, memory};
 use crate::embedded::EMBEDDED_NAME;
+use crate::verbosity::{Verbosity, verbosity};
 
 /// The output of `bupo train`.
 pub struct TrainScreen {
@@ -32,7 +33,8 @@ impl TrainScreen {
     }
 
     /// Prints the evaluations before and after training, and the paths of the run's files.
-    pub fn outcome(&self, outcome: &Outcome) {
+    pub fn outcome(&mut self, outcome: &Outcome) {
+        self.bar = None;
         let Some(after) = &outcome.after else {
             let folder = outcome.folder.display();
             return outln!("stopped after step {}; resume with: bupo train --resume {folder}", outcome.steps);
@@ -63,12 +65,36 @@ impl TrainScreen {
         }
     }
 
+    /// Prints a line of progress; nothing with --quiet.
     fn line(&self, line: &str) {
+        if verbosity() != Verbosity::Quiet {
+            self.result(line);
+        }
+    }
+
+    /// Prints a line in any case.
+    fn result(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.line(line),
+            Some(bar) => bar.result(line),
             None => outln!("{line}"),
         }
     }
+}
+
+/// The seconds of a step's parts, and where tokens were clipped.
+fn parts(metrics: &StepMetrics) -> String {
+    let (parts, update) = (&metrics.timing.parts, &metrics.update);
+    let seconds = [
+        ("sampling", parts.seconds_sampling),
+        ("grading", parts.seconds_grading),
+        ("hand-over", parts.seconds_hand_over),
+        ("old log-probs", parts.seconds_old_log_probs),
+        ("gradient steps", parts.seconds_gradient_steps),
+    ];
+    let seconds = seconds.into_iter().filter_map(|(name, seconds)| Some(format!("{name} {:.2} s", seconds?)));
+    let clipped = update.clip_ratio_low.zip(update.clip_ratio_high);
+    let clipped = clipped.map(|(low, high)| format!("clipped below {low:.4}, above {high:.4}"));
+    seconds.chain(clipped).collect::<Vec<_>>().join("  ")
 }
 
 /// Prints Avg@K before and after training of each of several benchmarks, of which the table above has the mean.
@@ -109,44 +135,44 @@ impl Progress for TrainScreen {
         }
         let config = plan.config;
         let model = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
-        outln!(
+        self.line(&format!(
             "training {model}: {} layers, {:.2} M parameters, on {}, {}",
             plan.num_layers,
             plan.num_params as f64 / 1e6,
             device_name(self.device),
             self.dtype
-        );
-        outln!(
+        ));
+        self.line(&format!(
             "{} steps of {} prompts x {} responses, seed {}, run folder {}",
             plan.steps,
             config.rollout.prompts,
             config.rollout.group_size,
             config.seed,
             plan.folder.display()
-        );
-        outln!("{}", plan.questions);
+        ));
+        self.line(&plan.questions);
         self.steps = plan.steps;
         if plan.done > 0 {
-            outln!("resuming after step {}", plan.done);
+            self.line(&format!("resuming after step {}", plan.done));
         }
+        self.bar = Some(StepBar::resumed("steps", plan.steps, plan.done));
     }
 
     fn evaluating(&mut self, when: &str) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish();
-        }
-        outln!("evaluating {when} training ...");
+        self.line(&format!("evaluating {when} training ..."));
+        self.bar.iter().for_each(StepBar::pause);
     }
 
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
-        outln!(
+        self.bar.iter().for_each(StepBar::go_on);
+        self.line(&format!(
             "{when}: Avg@{k} {:.3}, Pass@{k} {:.3}, mean length {:.1}, truncated {:.3}",
             evaluation.avg_at_k,
             evaluation.pass_at_k,
             evaluation.response_length,
             evaluation.truncated,
             k = evaluation.samples
-        );
+        ));
     }
 
     fn boundary(&mut self, boundary: &Boundary) {
@@ -190,33 +216,30 @@ impl Progress for TrainScreen {
             metrics.site.to_string(),
             metrics.rollout.reward,
             measured(update.entropy, 3),
-            update.kl.map_or("-".into(), |kl| format!("{kl:+.5}")),
+            update.policy_kl.map_or("-".into(), |kl| format!("{kl:+.5}")),
             measured(update.grad_norm, 3),
             measured(update.clip_ratio, 4),
             metrics.rollout.response_length,
             metrics.timing.tokens_per_second,
         ));
+        let is_verbose = verbosity() == Verbosity::Verbose;
+        if is_verbose {
+            self.line(&format!("  {}", parts(metrics)));
+        }
         for warning in &metrics.warnings {
-            // Only the first warning of each kind is printed; the metrics have all of them.
-            if self.warned.insert(warning.kind) {
-                self.line(&format!("warning: step {}: {}", metrics.step, warning.text));
+            // Unless asked for, only the first warning of each kind is printed; the metrics have all of them.
+            if self.warned.insert(warning.kind) || is_verbose {
+                self.result(&format!("warning: step {}: {}", metrics.step, warning.text));
             }
         }
         if let Some(action) = &metrics.guard {
-            self.line(&format!("phase guard: {action}"));
+            self.result(&format!("phase guard: {action}"));
         }
-        // An evaluation removes the bar, and a resumed run starts in the middle.
-        let (steps, done) = (self.steps, metrics.step - 1);
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar = StepBar::new(steps);
-            bar.advance(done);
-            bar
-        });
-        bar.step();
+        self.bar.iter().for_each(StepBar::step);
     }
 
     fn warning(&mut self, text: &str) {
-        self.line(&format!("warning: {text}"));
+        self.result(&format!("warning: {text}"));
     }
 
     fn memory_free(&mut self) -> Option<f64> {

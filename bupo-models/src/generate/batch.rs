@@ -23,6 +23,8 @@ pub(super) struct Batch<'a, B: Backend> {
     options: &'a GenerateOptions,
     prompts: &'a [Vec<u32>],
     stop: Option<StopStrings<'a>>,
+    /// Called whenever a response is complete.
+    finished: &'a dyn Fn(),
     waiting: VecDeque<usize>,
     rows: Vec<Row>,
     cache: KvCache<B>,
@@ -45,6 +47,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         prompts: &'a [Vec<u32>],
         options: &'a GenerateOptions,
         stop: Option<StopStrings<'a>>,
+        finished: &'a dyn Fn(),
     ) -> Result<Self, ModelError> {
         let depth = options.site.depth(decoder.num_layers())?;
         let room = CacheRoom { rows: options.batch.clamp(1, prompts.len().max(1)), slots: options.max_new_tokens };
@@ -53,6 +56,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             options,
             prompts,
             stop,
+            finished,
             waiting: (0..prompts.len()).collect(),
             rows: Vec::with_capacity(room.rows),
             cache: KvCache::new(depth, room),
@@ -243,6 +247,9 @@ impl<'a, B: Backend> Batch<'a, B> {
             response.finished = stop.stops(&response.tokens)?;
         }
         row.done = response.finished || response.tokens.len() == self.options.max_new_tokens;
+        if row.done {
+            (self.finished)();
+        }
         Ok(())
     }
 

@@ -39,11 +39,25 @@ pub fn generate_until<B: Backend>(
     options: &GenerateOptions,
     stop: Option<StopStrings<'_>>,
 ) -> Result<Vec<Response>, ModelError> {
+    generate_watched(decoder, prompts, options, stop, &|| ())
+}
+
+/// [`generate_until`]; `finished` is called whenever a response is complete.
+///
+/// # Errors
+/// Those of [`generate_until`].
+pub fn generate_watched<B: Backend>(
+    decoder: &Decoder<B>,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    stop: Option<StopStrings<'_>>,
+    finished: &dyn Fn(),
+) -> Result<Vec<Response>, ModelError> {
     check_tokens(prompts, decoder.vocab_size())?;
     options.sampling.check()?;
     if options.max_new_tokens == 0 {
         return Ok(vec![Response::default(); prompts.len()]);
     }
     let decoder = decoder.clone().cast_weights();
-    Batch::new(&decoder, prompts, options, stop)?.run()
+    Batch::new(&decoder, prompts, options, stop, finished)?.run()
 }

@@ -86,7 +86,7 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
         curve(
             runs,
             "kl",
-            |m| m.update.kl,
+            |m| m.update.policy_kl,
             "KL to the sampling policy",
             "nats",
             "Mean of old minus new log-probs over the step's updates (k1 estimator).",

@@ -124,6 +124,7 @@ mod tests {
     use bupo_core::PolicySite;
 
     use super::*;
+    use crate::config::KeepRollouts;
     use crate::phases::PhaseSite;
 
     fn load(pairs: &[&str]) -> Result<TrainConfig, String> {
@@ -151,6 +152,11 @@ mod tests {
         let path = folder.path().join("config.toml");
         fs::write(&path, config.to_toml()?)?;
         assert_eq!(TrainConfig::load(Some(&path), &[])?, config);
+        for (pair, keep) in [("all", KeepRollouts::All), ("none", KeepRollouts::None), ("7", KeepRollouts::First(7))] {
+            let config = load(&[&format!("rollout.keep={pair}")])?;
+            fs::write(&path, config.to_toml()?)?;
+            assert_eq!(TrainConfig::load(Some(&path), &[])?.rollout.keep, keep);
+        }
         Ok(())
     }
 
@@ -175,6 +181,9 @@ mod tests {
             ("rollout.prompts=many", "rollout.prompts is \"many\"; it must be a whole number, 0 or more"),
             ("rollout.prompts=-1", "rollout.prompts is -1; it must be a whole number"),
             ("rollout.prompts=30", "does not divide"),
+            ("rollout.keep=0", "keep is 0"),
+            ("rollout.keep=some", "keep is \"some\""),
+            ("rollout.keep=-1", "a number of responses"),
             ("rollout.group_size=0", "rollout.group_size is 0"),
             ("optimizer.learning_rate=nan", "learning_rate"),
             ("optimizer.learning_rate=1e39", "at most 1"),

@@ -1,12 +1,14 @@
 //! Settings of a training run, read from TOML and checked before the run starts.
 
 mod explain;
+mod keep_rollouts;
 mod load;
 mod resume;
 mod sections;
 mod train_config;
 mod validate;
 
+pub use keep_rollouts::KeepRollouts;
 pub use resume::{MAY_CHANGE, resumed_config};
 pub use sections::{
     CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,

@@ -10,7 +10,7 @@ use crate::RlError;
 
 /// Settings that may change when a run is resumed; `*` stands for a phase's index. The last ones change memory use, speed and
 /// where servers are, and results only by rounding.
-pub const MAY_CHANGE: [&str; 20] = [
+pub const MAY_CHANGE: [&str; 21] = [
     "save_dtype",
     "phases.*.steps",
     "optimizer.learning_rate",
@@ -23,6 +23,7 @@ pub const MAY_CHANGE: [&str; 20] = [
     "checkpoint.keep_last",
     "checkpoint.keep_every",
     "guard.phase_guard",
+    "rollout.keep",
     "rollout.batch",
     "update.max_tokens_per_batch",
     "update.recompute",
@@ -82,6 +83,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::config::KeepRollouts;
 
     #[test]
     fn only_listed_settings_may_change() -> Result<(), Box<dyn std::error::Error>> {
@@ -91,8 +93,10 @@ mod tests {
             let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
             resumed_config(folder.path(), &pairs).map_err(|error| error.to_string())
         };
-        let config = with(&["phases.1.steps=99", "optimizer.learning_rate=1e-5", "checkpoint.every=7"])?;
+        let config =
+            with(&["phases.1.steps=99", "optimizer.learning_rate=1e-5", "checkpoint.every=7", "rollout.keep=3"])?;
         assert_eq!((config.phases[1].steps, config.checkpoint.every), (99, 7));
+        assert_eq!(config.rollout.keep, KeepRollouts::First(3));
         for pair in ["seed=1", "phases.0.site=layer:2", "rollout.prompts=16", "model=other", "optimizer.beta1=0.8"] {
             let error = with(&[pair]).err().unwrap_or_default();
             let key = pair.split('=').next().unwrap_or_default();

@@ -11,6 +11,7 @@ use bupo_eval::{ChatChoice, Overlong, PromptOptions};
 use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
+use super::keep_rollouts::KeepRollouts;
 use crate::data::Arithmetic;
 use crate::loss::{Correction, CorrectionMode};
 use crate::phases::PhaseGuardMode;
@@ -111,6 +112,8 @@ pub struct RolloutConfig {
     pub overlong_share: f64,
     /// The reward subtracted from a response of `max_new_tokens`.
     pub overlong_penalty: f64,
+    /// The responses of each step that are kept in `rollouts.jsonl`.
+    pub keep: KeepRollouts,
     /// What samples: the project's own generation, or vLLM or SGLang servers.
     pub engine: EngineKind,
     /// The servers' addresses. They share the prompts.
@@ -314,6 +317,7 @@ impl Default for RolloutConfig {
             max_draws: 1,
             overlong_share: 0.0,
             overlong_penalty: 1.0,
+            keep: KeepRollouts::None,
             engine: EngineKind::Own,
             urls: Vec::new(),
             weights_dir: None,

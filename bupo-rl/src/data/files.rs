@@ -20,6 +20,8 @@ pub struct FileQuestions {
     renderer: PromptRenderer,
     truncated_reward: TruncatedReward,
     epochs: Epochs,
+    /// Rows per draw.
+    per_draw: usize,
     grader: Grader,
     /// Prompts dropped for their length.
     dropped: usize,
@@ -62,6 +64,7 @@ impl FileQuestions {
         let shuffle = data.shuffle.then(|| stream_seed(config.seed, Purpose::Problems, 0));
         Ok(Self {
             epochs: Epochs::new(training.len(), config.rollout.prompts, shuffle)?,
+            per_draw: config.rollout.prompts,
             training,
             held_out,
             renderer,
@@ -81,6 +84,10 @@ impl Questions for FileQuestions {
 
     fn held_out(&self) -> Result<Vec<Benchmark>, RlError> {
         Ok(self.held_out.clone())
+    }
+
+    fn epoch(&self, draws: usize) -> Option<f64> {
+        Some((draws * self.per_draw) as f64 / self.training.len() as f64)
     }
 
     fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem> {

@@ -29,6 +29,12 @@ pub trait Questions {
     /// If a prompt cannot be encoded.
     fn held_out(&self) -> Result<Vec<Benchmark>, RlError>;
 
+    /// Passes over the training rows after this many draws; `None` for generated questions.
+    fn epoch(&self, draws: usize) -> Option<f64> {
+        let _ = draws;
+        None
+    }
+
     /// Grades responses, in their order. One that a scorer fails to grade has score 0 and a failure.
     fn grade(&self, answered: &[GradingInput<'_>]) -> Vec<GradedItem>;
 

@@ -167,8 +167,10 @@ pub struct ResponseLoss {
     pub d_log_probs: Vec<f64>,
     /// The derivative with respect to each of its entropies, the same for all.
     pub d_entropy: f64,
-    /// Tokens whose clipped term is the larger.
-    pub clipped: usize,
+    /// Tokens clipped at the lower bound, `1 - clip_low`.
+    pub clipped_low: usize,
+    /// Tokens clipped at the upper bound, `1 + clip_high`.
+    pub clipped_high: usize,
     /// Tokens bounded by the dual clip.
     pub dual_clipped: usize,
     /// The sum over tokens of `logp_old - logp`.
@@ -185,17 +187,24 @@ impl ResponseLoss {
         loss: 0.0,
         d_log_probs: Vec::new(),
         d_entropy: 0.0,
-        clipped: 0,
+        clipped_low: 0,
+        clipped_high: 0,
         dual_clipped: 0,
         kl_sum: 0.0,
         ref_kl_sum: 0.0,
         extreme_ratio: 1.0,
     };
 
+    /// Tokens clipped at either bound.
+    pub fn clipped(&self) -> usize {
+        self.clipped_low + self.clipped_high
+    }
+
     /// Adds another response's values, except the derivatives.
     pub(crate) fn add(&mut self, other: &Self) {
         self.loss += other.loss;
-        self.clipped += other.clipped;
+        self.clipped_low += other.clipped_low;
+        self.clipped_high += other.clipped_high;
         self.dual_clipped += other.dual_clipped;
         self.kl_sum += other.kl_sum;
         self.ref_kl_sum += other.ref_kl_sum;
@@ -240,7 +249,8 @@ impl Objective {
             };
             total.loss += weight * token_weight(index) * token.loss;
             total.d_log_probs.push(weight * d_weight * token.d_log_prob);
-            total.clipped += usize::from(token.clipped);
+            total.clipped_low += usize::from(token.clipped && token.ratio < 1.0);
+            total.clipped_high += usize::from(token.clipped && token.ratio > 1.0);
             total.dual_clipped += usize::from(token.dual_clipped);
             total.kl_sum -= log_ratio;
             total.extreme_ratio = further_from_one(total.extreme_ratio, token.ratio);
@@ -309,4 +319,32 @@ struct TokenLoss {
 
 fn further_from_one(a: f64, b: f64) -> f64 {
     if (b - 1.0).abs() > (a - 1.0).abs() { b } else { a }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_counted_by_the_bound_that_clips_them() {
+        let old = [0.0_f32; 5];
+        // Ratios 0.5, 0.7, 1, 1.5 and 2.
+        let log_probs = [0.5_f32, 0.7, 1.0, 1.5, 2.0].map(f32::ln);
+        let counts = |advantage: f64| {
+            let values = ResponseValues {
+                log_probs: &log_probs,
+                old_log_probs: &old,
+                ref_log_probs: None,
+                entropy: &[0.0; 5],
+                advantage,
+                weights: None,
+            };
+            let loss = Objective { clip_low: 0.4, clip_high: 0.2, ..Objective::default() }
+                .response(&values, &BatchSize::of([5].into_iter(), None));
+            (loss.clipped_low, loss.clipped_high, loss.clipped())
+        };
+        // A gain is clipped from above, a loss from below.
+        assert_eq!(counts(1.0), (0, 2, 2));
+        assert_eq!(counts(-1.0), (1, 0, 1));
+    }
 }

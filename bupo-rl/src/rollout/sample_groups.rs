@@ -1,5 +1,7 @@
 //! Sampling of one step's groups, with dynamic sampling.
 
+use std::time::{Duration, Instant};
+
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_eval::{Group, Sampler, Sampling};
 
@@ -14,8 +16,12 @@ use crate::random::{Purpose, stream_seed};
 pub(crate) struct Rollout {
     /// The groups to train on.
     pub(crate) groups: Vec<Group>,
+    /// All sampled groups, in the order of the draws.
+    pub(crate) sampled: Vec<Group>,
     /// Metrics of all sampled groups.
     pub(crate) metrics: RolloutMetrics,
+    /// The time that grading took.
+    pub(crate) grading: Duration,
 }
 
 /// How the responses of a draw are sampled.
@@ -47,10 +53,16 @@ pub(crate) fn rollout(
 ) -> Result<Rollout, RlError> {
     let mut groups = Vec::new();
     let mut sampled = Vec::new();
+    let mut grading = Duration::ZERO;
     for _ in 0..settings.max_draws {
         *draws += 1;
         let sampling = training_sampling(settings, seed, *draws);
-        let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| questions.grade(answered))?;
+        let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| {
+            let started = Instant::now();
+            let graded = questions.grade(answered);
+            grading += started.elapsed();
+            graded
+        })?;
         let dynamic = settings.max_draws > 1;
         groups.extend(drawn.iter().filter(|group| !dynamic || has_variance(group)).cloned());
         sampled.extend(drawn);
@@ -59,5 +71,5 @@ pub(crate) fn rollout(
             break;
         }
     }
-    Ok(Rollout { groups, metrics: RolloutMetrics::of(&sampled, steps) })
+    Ok(Rollout { groups, metrics: RolloutMetrics::of(&sampled, steps), sampled, grading })
 }

@@ -17,7 +17,7 @@ use crate::update::{DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats,
 const MAX_REWARD: f64 = 1e9;
 
 /// A recorded rollout. The response is used whole: it must already end at its first end-of-sequence id.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RecordedRollout {
     /// Responses to one prompt share a group.
     pub group: u64,
@@ -29,14 +29,49 @@ pub struct RecordedRollout {
     pub reward: f64,
 }
 
-/// Reads recorded rollouts, one JSON object per line.
+/// A line of a file of rollouts. A text has its ids beside it, as in `rollouts.jsonl` of a run.
+#[derive(Deserialize)]
+struct Line {
+    group: u64,
+    prompt: TextOrTokens,
+    response: TextOrTokens,
+    prompt_tokens: Option<Vec<u32>>,
+    response_tokens: Option<Vec<u32>>,
+    /// NaN where a scorer failed.
+    #[serde(deserialize_with = "crate::trainer::nan_if_null")]
+    reward: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a list of token ids, or a text with its ids beside it")]
+enum TextOrTokens {
+    Tokens(Vec<u32>),
+    Text(#[expect(dead_code, reason = "the ids beside it are used")] String),
+}
+
+/// Reads recorded rollouts, one JSON object per line. Lines without a reward (null), whose scorer failed, are skipped.
 ///
 /// # Errors
 /// Names the first line that is invalid, has no tokens, or has a token id outside the vocabulary of size `vocab`.
 pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, RlError> {
     let mut rollouts = Vec::new();
-    for JsonLine { number, value: rollout } in read_json_lines::<RecordedRollout>(path, JsonLinesOptions::default())? {
+    for JsonLine { number, value: line } in read_json_lines::<Line>(path, JsonLinesOptions::default())? {
         let error = |reason: String| RlError::Rollout { path: path.to_path_buf(), line: number, reason };
+        if line.reward.is_nan() {
+            continue;
+        }
+        let ids = |name: &str, beside: Option<Vec<u32>>, given: TextOrTokens| match (beside, given) {
+            (Some(ids), _) | (None, TextOrTokens::Tokens(ids)) => Ok(ids),
+            (None, TextOrTokens::Text(_)) => {
+                Err(error(format!("{name} is a text; give its token ids there, or beside it as {name}_tokens")))
+            }
+        };
+        let rollout = RecordedRollout {
+            group: line.group,
+            prompt: ids("prompt", line.prompt_tokens, line.prompt)?,
+            response: ids("response", line.response_tokens, line.response)?,
+            reward: line.reward,
+        };
         for (name, ids) in [("prompt", &rollout.prompt), ("response", &rollout.response)] {
             if ids.is_empty() {
                 return Err(error(format!("{name} has no tokens")));
@@ -45,7 +80,7 @@ pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, 
                 return Err(error(format!("{name} has token id {id}, outside the model's vocabulary of {vocab}")));
             }
         }
-        if rollout.reward.is_nan() || rollout.reward.abs() > MAX_REWARD {
+        if rollout.reward.abs() > MAX_REWARD {
             return Err(error(format!("reward is {:e}; it must be within {MAX_REWARD:e} of 0", rollout.reward)));
         }
         rollouts.push(rollout);
@@ -156,6 +191,34 @@ mod tests {
 
     use super::*;
     use crate::loss::{Objective, Ratio};
+
+    #[test]
+    fn ids_are_read_in_the_place_of_texts_or_beside_them() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("rollouts.jsonl");
+        let read = |text: &str| -> Result<Vec<RecordedRollout>, String> {
+            std::fs::write(&path, text).map_err(|error| error.to_string())?;
+            read_rollouts(&path, 10).map_err(|error| error.to_string())
+        };
+        let ids = r#"{"group": 3, "prompt": [1], "response": [2, 4], "reward": 1.0}"#;
+        let texts = r#"{"step": 1, "group": 3, "prompt": "a", "response": "bc", "prompt_tokens": [1], "response_tokens": [2, 4], "reward": 1.0}"#;
+        let expected = RecordedRollout { group: 3, prompt: vec![1], response: vec![2, 4], reward: 1.0 };
+        let ungraded = r#"{"group": 3, "prompt": [1], "response": [2], "reward": null}"#;
+        assert_eq!(read(&format!("{ids}\n{ungraded}\n{texts}\n"))?, [expected.clone(), expected]);
+        for (line, wanted) in [
+            (
+                r#"{"group": 3, "prompt": "a", "response": [2], "reward": 1.0}"#,
+                "give its token ids there, or beside it as prompt_tokens",
+            ),
+            (r#"{"group": 3, "prompt": [1], "response": [2]}"#, "missing field `reward`"),
+            (r#"{"group": 3, "prompt": 1, "response": [2], "reward": 1.0}"#, "a list of token ids"),
+            (ungraded, "no rollouts"),
+        ] {
+            let error = read(line).err().unwrap_or_default();
+            assert!(error.contains(wanted), "{line}: {error}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_replay_takes_settings_of_the_loss_only() -> Result<(), RlError> {

@@ -20,6 +20,8 @@ pub struct RunFolder {
     metrics: JsonLinesWriter,
     completions: JsonLinesWriter,
     probe: JsonLinesWriter,
+    /// What was sampled, from the first step on that keeps it.
+    rollouts: Option<JsonLinesWriter>,
     events: EventWriter,
     /// Progress and status of the run.
     pub state: RunState,
@@ -28,6 +30,8 @@ pub struct RunFolder {
 
 /// The logs that are truncated to a checkpoint's step when a run resumes from it.
 const LOGS: [&str; 3] = ["metrics.jsonl", "completions.jsonl", "probe.jsonl"];
+/// A further such log, which only runs have that keep what they sample.
+const ROLLOUTS: &str = "rollouts.jsonl";
 const EVENTS: &str = "tensorboard";
 
 impl RunFolder {
@@ -54,7 +58,8 @@ impl RunFolder {
         make_empty_folder(path)?;
         let lock = RunLock::acquire(path)?;
         write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
-        for log in LOGS {
+        let rollouts = Some(ROLLOUTS).filter(|log| from.join(log).exists());
+        for log in LOGS.into_iter().chain(rollouts) {
             fs::copy(from.join(log), path.join(log)).map_err(RlError::io("read", &from.join(log)))?;
         }
         fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
@@ -101,6 +106,7 @@ impl RunFolder {
         let done = |line: &Value| step.is_some_and(|step| line["step"].as_u64().is_some_and(|s| s <= step as u64));
         let cut = |log: &str| JsonLinesWriter::resume(&path.join(log), done);
         let [metrics, completions, probe] = LOGS.map(cut);
+        let rollouts = if path.join(ROLLOUTS).exists() { Some(cut(ROLLOUTS)?) } else { None };
         let mut state = RunState::running(steps);
         state.step = step.unwrap_or(0);
         state.save(path)?;
@@ -108,6 +114,7 @@ impl RunFolder {
             metrics: metrics?,
             completions: completions?,
             probe: probe?,
+            rollouts,
             events,
             state,
             path: path.to_path_buf(),
@@ -130,14 +137,22 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn metrics(&mut self, metrics: &StepMetrics) -> Result<(), RlError> {
-        let line = metrics.to_line().map_err(|error| RlError::io("write", &self.path)(error.into()))?;
+        let line = serde_json::to_value(metrics).map_err(|error| RlError::io("write", &self.path)(error.into()))?;
         self.metrics.append(&line)?;
-        for (name, value) in line.as_object().into_iter().flatten() {
-            if let (true, Some(number)) = (name != "step", value.as_f64()) {
-                self.events.scalar(&format!("train/{name}"), metrics.step, number);
-            }
+        for (name, value) in line.as_object().into_iter().flatten().filter(|(name, _)| *name != "step") {
+            self.scalars(&format!("train/{name}"), metrics.step, value);
         }
         Ok(self.events.flush()?)
+    }
+
+    /// Adds a number, or those of an object, to the TensorBoard events.
+    fn scalars(&mut self, tag: &str, step: usize, value: &Value) {
+        if let Some(number) = value.as_f64() {
+            self.events.scalar(tag, step, number);
+        }
+        for (name, value) in value.as_object().into_iter().flatten() {
+            self.scalars(&format!("{tag}/{name}"), step, value);
+        }
     }
 
     /// Appends an evaluation to the TensorBoard events.
@@ -158,6 +173,18 @@ impl RunFolder {
         Ok(self.completions.append(completion)?)
     }
 
+    /// Appends a response to the log of what was sampled; creates the log with the first one.
+    ///
+    /// # Errors
+    /// If the line cannot be written.
+    pub fn rollout(&mut self, rollout: &impl Serialize) -> Result<(), RlError> {
+        let log = match &mut self.rollouts {
+            Some(log) => log,
+            none => none.insert(JsonLinesWriter::create(&self.path.join(ROLLOUTS))?),
+        };
+        Ok(log.append(rollout)?)
+    }
+
     /// Appends a measurement of the internal policies.
     ///
     /// # Errors
@@ -171,7 +198,7 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn sync(&self) -> Result<(), RlError> {
-        for log in [&self.metrics, &self.completions, &self.probe] {
+        for log in [&self.metrics, &self.completions, &self.probe].into_iter().chain(&self.rollouts) {
             log.sync()?;
         }
         Ok(())

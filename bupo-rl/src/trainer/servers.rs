@@ -3,6 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bupo_core::PolicySite;
 use bupo_engine::{AheadEngine, Engine, OwnEngine, RemoteEngine, SampleRequest, WeightsFolder};
@@ -39,6 +40,8 @@ pub(super) struct Servers {
     last_difference: Option<f64>,
     /// How often servers had been brought back before this step.
     recoveries: u64,
+    /// The time that hand-overs have taken in this process.
+    handing_over: Duration,
 }
 
 /// Connects to the servers of a run, before its model is loaded; `None` if it has none.
@@ -66,6 +69,7 @@ impl Servers {
             first_difference: None,
             last_difference: None,
             recoveries: 0,
+            handing_over: Duration::ZERO,
         })
     }
 
@@ -114,6 +118,7 @@ impl<B: Backend> Trainer<B> {
         let layers = self.model.config.num_hidden_layers;
         let Some(servers) = self.servers.as_mut().filter(|servers| servers.is_outdated) else { return Ok(()) };
         servers.wait();
+        let started = Instant::now();
         let in_part = self.config.rollout.engine.takes_changed_weights() && servers.folder.has_base();
         let has_all = !in_part || servers.changed_layers == layers;
         let mut tensors =
@@ -133,7 +138,13 @@ impl<B: Backend> Trainer<B> {
         if has_all {
             servers.changed_layers = 0;
         }
+        servers.handing_over += started.elapsed();
         Ok(())
+    }
+
+    /// The time that hand-overs have taken in this process; `None` without servers.
+    pub(super) fn handing_over(&self) -> Option<Duration> {
+        self.servers.as_ref().map(|servers| servers.handing_over)
     }
 
     /// Starts sampling `step` with the present weights, if the run samples ahead.

@@ -1,18 +1,19 @@
 //! One training step: rollouts and rewards, the phase's loss, old log-probs, advantages, updates, metrics.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bupo_eval::Sampler;
 use burn::tensor::backend::Backend;
 
 use super::Trainer;
 use super::memory_plan::{cut_rollout, cut_update};
-use super::metrics::{StepMetrics, Timing};
+use super::metrics::{StepMetrics, StepParts, Timing};
 use super::mini_batch::{MiniBatch, MiniBatches, mini_batches};
 use super::progress::Progress;
 use super::updates::Updates;
 use super::warnings::{policy_warnings, reward_warnings};
 use crate::RlError;
+use crate::peak_memory::peak_memory;
 use crate::phases::Phase;
 use crate::rollout::{Rollout, rollout};
 use crate::update::{LossSpec, PolicySpec, update};
@@ -23,10 +24,11 @@ const COMPLETIONS_EVERY: usize = 10;
 impl<B: Backend> Trainer<B> {
     /// Runs a step (from 1).
     pub(super) fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
-        let started = Instant::now();
-        let Rollout { groups, metrics: rollout } =
+        let (started, handed_over) = (Instant::now(), self.handing_over().unwrap_or_default());
+        let Rollout { groups, metrics: rollout, grading, .. } =
             self.within_memory(cut_rollout, progress, |trainer| trainer.sample(step))?;
-        let seconds_rollout = started.elapsed().as_secs_f64();
+        let rollout_time = started.elapsed();
+        let in_rollout = self.handing_over().unwrap_or_default() - handed_over;
 
         if self.state.schedule.has_auto_layer() {
             self.resolve_auto_layer(&groups, progress)?;
@@ -42,9 +44,14 @@ impl<B: Backend> Trainer<B> {
         self.sample_ahead(step + 1)?;
         let learning_rate = self.set_learning_rate(step);
 
+        let (mut old_log_probs, mut gradient_steps) = (Duration::ZERO, Duration::ZERO);
         let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
+            let started = Instant::now();
             let MiniBatches { batches, advantages_vary } = mini_batches(trainer, &groups, &loss)?;
-            Ok((trainer.update(step, &batches, &loss)?, advantages_vary))
+            old_log_probs = started.elapsed();
+            let updates = trainer.update(step, &batches, &loss)?;
+            gradient_steps = started.elapsed() - old_log_probs;
+            Ok((updates, advantages_vary))
         })?;
         self.outdate_servers(phase.site);
         let update = updates.metrics(self.reference.is_some());
@@ -57,14 +64,22 @@ impl<B: Backend> Trainer<B> {
         warnings.append(&mut self.server_warnings());
         let timing = Timing {
             tokens_per_second: rollout.tokens as f64 / seconds,
-            seconds_rollout,
-            seconds_update: seconds - seconds_rollout,
+            seconds_rollout: rollout_time.as_secs_f64(),
+            seconds_update: seconds - rollout_time.as_secs_f64(),
+            parts: StepParts {
+                seconds_sampling: Some(rollout_time.saturating_sub(grading + in_rollout).as_secs_f64()),
+                seconds_grading: Some(grading.as_secs_f64()),
+                seconds_hand_over: self.handing_over().map(|all| (all - handed_over).as_secs_f64()),
+                seconds_old_log_probs: Some(old_log_probs.as_secs_f64()),
+                seconds_gradient_steps: Some(gradient_steps.as_secs_f64()),
+            },
         };
         let metrics = StepMetrics {
             step,
             phase: number,
             site: phase.site,
             groups: groups.len(),
+            epoch: self.questions.epoch(self.state.draws),
             grading_failures: self.grading_failures(),
             rollout,
             update,
@@ -73,6 +88,7 @@ impl<B: Backend> Trainer<B> {
             guard,
             learning_rate,
             timing,
+            memory_peak: peak_memory(),
         };
         self.record(&metrics)?;
         Ok(metrics)
@@ -83,12 +99,14 @@ impl<B: Backend> Trainer<B> {
         self.hand_over()?;
         let (settings, seed) = (&self.config.rollout, self.config.seed);
         let mut draws = self.state.draws;
+        let first_group = draws * settings.prompts;
         let rollout = {
             let engine = self.engine();
             let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
             rollout(&sampler, self.questions.as_ref(), settings, seed, step - 1, &mut draws)?
         };
         self.state.draws = draws;
+        self.keep_rollouts(&rollout.sampled, step, first_group)?;
         if step == 1 || step.is_multiple_of(COMPLETIONS_EVERY) {
             self.keep_completions(&rollout.groups, step, false)?;
         }

@@ -25,11 +25,13 @@ impl Updates {
         self.stats.iter().for_each(|update| importance.add(&update.importance));
         UpdateMetrics {
             entropy: self.entropy(),
-            kl: self.mean(|update| update.kl),
+            policy_kl: self.mean(|update| update.kl),
             ref_kl: self.mean(|update| update.ref_kl).filter(|_| has_reference),
             loss: self.mean(|update| update.loss),
             grad_norm: self.mean(|update| update.grad_norm),
             clip_ratio: self.mean(|update| update.clip_ratio),
+            clip_ratio_low: self.mean(|update| update.clip_ratio_low),
+            clip_ratio_high: self.mean(|update| update.clip_ratio_high),
             dual_clip_ratio: self.mean(|update| update.dual_clip_ratio),
             first_ratio: self.stats.first().map(|update| update.extreme_ratio),
             extreme_ratio: self.extreme_ratio(),
@@ -67,9 +69,18 @@ mod tests {
     fn a_step_without_updates_has_no_metrics_of_them() -> serde_json::Result<()> {
         let metrics = Updates::new(Vec::new(), &[]).metrics(true);
         let json = serde_json::to_value(&metrics)?;
-        for key in
-            ["entropy", "kl", "loss", "grad_norm", "clip_ratio", "dual_clip_ratio", "first_ratio", "extreme_ratio"]
-        {
+        for key in [
+            "entropy",
+            "policy_kl",
+            "loss",
+            "grad_norm",
+            "clip_ratio",
+            "clip_ratio_low",
+            "clip_ratio_high",
+            "dual_clip_ratio",
+            "first_ratio",
+            "extreme_ratio",
+        ] {
             assert!(json[key].is_null(), "{key}");
         }
         assert_eq!(serde_json::from_value::<UpdateMetrics>(json)?, metrics);

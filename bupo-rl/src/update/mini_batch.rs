@@ -77,6 +77,10 @@ pub struct UpdateStats {
     pub grad_norm: f64,
     /// Share of tokens whose ratio was clipped.
     pub clip_ratio: f64,
+    /// Share of tokens clipped at the lower bound.
+    pub clip_ratio_low: f64,
+    /// Share of tokens clipped at the upper bound.
+    pub clip_ratio_high: f64,
     /// Share of tokens bounded by the dual clip.
     pub dual_clip_ratio: f64,
     /// Mean of `logp_old - logp`.
@@ -147,7 +151,9 @@ pub fn update<B: Backend>(
     Ok(UpdateStats {
         loss: total.loss,
         grad_norm,
-        clip_ratio: total.clipped as f64 / tokens,
+        clip_ratio: total.clipped() as f64 / tokens,
+        clip_ratio_low: total.clipped_low as f64 / tokens,
+        clip_ratio_high: total.clipped_high as f64 / tokens,
         dual_clip_ratio: total.dual_clipped as f64 / tokens,
         kl: total.kl_sum / tokens,
         ref_kl: total.ref_kl_sum / tokens,

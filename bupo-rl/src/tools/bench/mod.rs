@@ -12,6 +12,7 @@ use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use crate::RlError;
+use crate::peak_memory::peak_memory;
 use roofline::Cost;
 use work::Work;
 
@@ -133,7 +134,7 @@ pub fn bench<B: Backend>(decoder: Decoder<B>, config: &ModelConfig, spec: &Bench
         profiled = parts.iter().map(|(part, seconds): &(Part, f64)| (part.to_string(), *seconds)).collect();
         profiled.push(("other".into(), rest));
     }
-    let peak_mb = peak_memory();
+    let peak_mb = peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
     let machine = Machine::measure::<B>(COPIED, spec.dtype, &device);
     let roofline = Cost::of(config, spec).roofline(&machine);
     let mut sorted = seconds.clone();
@@ -161,12 +162,4 @@ fn timed<B: Backend>(work: &mut Work<B>, decoder: &mut Decoder<B>) -> Result<f64
     // If the device cannot synchronise, results were read back and it has finished.
     B::sync(&decoder.device()).ok();
     Ok(started.elapsed().as_secs_f64())
-}
-
-/// Peak resident memory in MiB, from /proc on Linux.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes / 1024.0)
 }
