@@ -60,7 +60,9 @@ pub use decoder::Decoder;
 pub use dtype::ComputeDtype;
 pub use error::ModelError;
 pub use families::{Family, ModelConfig};
-pub use generate::{GenerateOptions, Response, StopStrings, generate, generate_until};
+pub use generate::{
+    GenerateOptions, GenerationProgress, Response, StopStrings, TextStream, generate, generate_until, generate_with,
+};
 pub use lens::{LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use pretrained::{
