@@ -63,7 +63,7 @@ pub use families::{Family, ModelConfig};
 pub use generate::{
     GenerateOptions, GenerationProgress, Response, StopStrings, TextStream, generate, generate_until, generate_with,
 };
-pub use lens::{LensSite, lens};
+pub use lens::{LensOptions, LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use pretrained::{
     DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_model,

@@ -34,7 +34,7 @@ pub use data::DataArgs;
 pub use eval::EvalArgs;
 pub use generate::GenerateArgs;
 pub use grade::GradeArgs;
-pub use lens::LensArgs;
+pub use lens::{LensArgs, NumberRange};
 pub use pretrain::PretrainArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;
