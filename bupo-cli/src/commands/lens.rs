@@ -48,7 +48,7 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     }
     if let Some(path) = &args.html {
         let title = format!("Next tokens by layer: {}", args.model.model.as_deref().unwrap_or(EMBEDDED_NAME));
-        write_atomically(path, lens_page(&title, &about(options.norm), &grid)?.as_bytes())?;
+        write_atomically(path, lens_page(&title, about(options.norm), &grid)?.as_bytes())?;
         outln!("page         {}", path.display());
     }
     if request::is_on_screen(args) {
@@ -116,17 +116,11 @@ fn print(args: &LensArgs, options: &LensOptions, grid: &LensGrid) -> Result<(), 
 }
 
 /// One line about the norm and the other choice.
-fn about(norm: Norm) -> String {
+fn about(norm: Norm) -> &'static str {
     match norm {
-        Norm::Final => {
-            "norm final: states pass the model's final norm, as in the logit lens; --norm none reads them as they are, as the \
-             paper's internal policies do"
-        }
-        Norm::None => {
-            "norm none: states are read as they are, as by the paper's internal policies; --norm final is the logit lens"
-        }
+        Norm::Final => "norm final (logit lens): states pass the final norm; none: raw, as in the paper",
+        Norm::None => "norm none: raw states, as in the paper; final (logit lens): after the final norm",
     }
-    .into()
 }
 
 /// A block per position: its token, then one line per policy.

@@ -15,7 +15,7 @@
       cell.classList.add("at");
       const [row, column] = [rows.indexOf(cell.parentElement), cell.cellIndex - 1];
       const { entropy, top, followed } = cells[row][column];
-      const lines = [`${cell.parentElement.cells[0].textContent} at ${head.cells[cell.cellIndex].textContent}`, `entropy ${entropy.toFixed(3)} nats`];
+      const lines = [`${cell.parentElement.cells[0].textContent} at ${[...head.cells[cell.cellIndex].childNodes].map((node) => node.textContent).join(" ")}`, `entropy ${entropy.toFixed(3)} nats`];
       for (const [token, probability] of top) lines.push(`${probability.toFixed(3)}  ${token}`);
       if (followed) lines.push(`followed token: rank ${followed[0]}, logit ${followed[1].toFixed(3)}, probability ${followed[2].toPrecision(3)}`);
       tip.textContent = lines.join("\n");

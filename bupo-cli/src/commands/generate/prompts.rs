@@ -37,6 +37,9 @@ pub fn read(
         None => args.prompt.iter().cloned().collect(),
     };
     let encoded = encode(&args.chat, files, tokenizer, &texts)?;
+    if encoded.iter().any(|encoded| encoded.tokens.is_empty()) {
+        return Err(CliError::Message("the prompt has no tokens; give at least one character".into()));
+    }
     let shown = |text: &String| match (args.chat.is_active(), &args.prompts) {
         (false, _) => text.clone(),
         (true, None) => String::new(),

@@ -61,7 +61,7 @@ pub fn print_grid(grid: &LensGrid, all: bool) {
     if !all && first > 1 {
         let left = first - 1;
         let range = if left == 1 { "1".to_string() } else { format!("1-{left}") };
-        outln!("\npositions before {first} do not fit; --position {range} shows them, --html FILE.html all of them");
+        outln!("\nleft out for width: {range}; --position {range} or --html FILE.html shows them");
     }
 }
 
