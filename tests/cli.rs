@@ -215,7 +215,7 @@ fn pretrain_writes_a_model_that_loads() {
 #[test]
 fn lens_shows_every_layer_at_every_position() {
     let shown = succeed(&["lens", "7+5=", "--top", "2"]);
-    for expected in ["norm none", "1 \"7\"", "4 \"=\"", "layer:6", "full"] {
+    for expected in ["norm final", "1 \"7\"", "4 \"=\"", "layer:6", "full"] {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
     let folder = tempfile::tempdir().unwrap();

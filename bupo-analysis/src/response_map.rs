@@ -1,7 +1,7 @@
 //! Entropy and most probable tokens of every layer's policy at every token of one response.
 
 use bupo_core::Norm;
-use bupo_models::{Decoder, Sequence, TextTokenizer, lens};
+use bupo_models::{Decoder, LensOptions, Sequence, TextTokenizer, lens};
 use burn::tensor::backend::Backend;
 
 use crate::AnalysisError;
@@ -56,8 +56,9 @@ pub fn response_map<B: Backend>(
     let text = |id: u32| -> Result<String, AnalysisError> {
         Ok(visible(&tokenizer.token_text(id)?).chars().take(MAX_TOKEN_CHARACTERS).collect())
     };
+    let options = LensOptions { norm, top: TOP, ..LensOptions::default() };
     let mut cells = Vec::new();
-    for site in lens(decoder, &ids, norm, TOP)? {
+    for site in lens(decoder, &ids, &options)? {
         let mut row = Vec::with_capacity(response.len());
         for (entropy, top) in site.entropy.iter().zip(&site.top).skip(first) {
             let top = top.iter().map(|top| Ok((text(top.token)?, top.prob))).collect::<Result<_, AnalysisError>>()?;

@@ -1,7 +1,7 @@
 //! Input and output files of the commands.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use bupo_report::{Report, ReportError};
 use bupo_runs::{find_runs, write_atomically};
@@ -52,6 +52,20 @@ pub fn read_tokens(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
     serde_json::from_str(&text).map_err(|error| {
         CliError::Message(format!("{}: not rows of token ids, [[id, ...], ...]: {error}", path.display()))
     })
+}
+
+/// Reads one prompt per line of a text file, or of standard input if its name is `-`. Empty lines are skipped.
+///
+/// # Errors
+/// If the file cannot be read or has no prompts.
+pub fn read_prompts(path: &Path) -> Result<Vec<String>, CliError> {
+    let text = if path == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+    let text = text.map_err(CliError::io("read", path))?;
+    let prompts: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_string).collect();
+    if prompts.is_empty() {
+        return Err(CliError::Message(format!("{}: there are no prompts; write one per line", path.display())));
+    }
+    Ok(prompts)
 }
 
 /// Checks that a file can be written, before the work whose result it will hold. An existing file is not touched.

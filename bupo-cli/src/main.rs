@@ -6,6 +6,7 @@ mod out;
 mod allocator;
 mod args;
 mod backend;
+mod chat;
 mod commands;
 mod embedded;
 mod error;

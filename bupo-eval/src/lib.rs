@@ -18,7 +18,7 @@ pub use benchmark::{
 pub use error::EvalError;
 pub use metrics::{Evaluation, ResponseOutcome, mean_and_std, pass_at_k};
 pub use problem_files::{PromptOptions, read_questions};
-pub use prompt::{ChatChoice, Overlong, Prepared, PromptRenderer};
+pub use prompt::{ChatChoice, Overlong, Prepared, PromptRenderer, has_chat_template};
 pub use question::{GradingInput, Question, grade_all};
 pub use recorded::{RecordedResponses, read_responses};
 pub use sampler::{Completion, Group, Sampler, Sampling, ScoredResponse};

@@ -17,6 +17,8 @@ use crate::question::Question;
 
 /// The built-in template for models without one.
 const PLAIN: &str = "plain";
+/// The file of a model's chat template, if it is not in the tokenizer's config.
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// The chat template that renders prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -91,7 +93,7 @@ impl PromptRenderer {
                 let template = template(files, Some(source))?;
                 (template.clone(), template)
             }
-            ChatChoice::Auto => match template(files, optional(files, "chat_template.jinja")?)? {
+            ChatChoice::Auto => match template(files, optional(files, CHAT_TEMPLATE)?)? {
                 Some(own) => (Some(own.clone()), Some(own)),
                 None => (Some(plain()?), None),
             },
@@ -193,6 +195,14 @@ impl PromptRenderer {
         }
         Ok(prepared)
     }
+}
+
+/// Whether a model has a chat template of its own.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn has_chat_template(files: &ModelFiles) -> Result<bool, EvalError> {
+    Ok(template(files, optional(files, CHAT_TEMPLATE)?)?.is_some())
 }
 
 /// The template `source`, or else the one in the tokenizer's config, with the special tokens of that config.

@@ -1,12 +1,28 @@
 //! The logit lens: every layer's policy at every position of a text.
 
-use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenProb};
+use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenProb, TokenRank, token_tensor};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::generate::{check_tokens, padded_tokens};
 use crate::{Decoder, ModelError};
 
-/// A site's policy at every position of a text.
+/// What a lens reads.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LensOptions {
+    /// The norm between a state and the unembedding. With [`Norm::Final`] this is the logit lens, and the last layer's
+    /// policy is the full policy.
+    pub norm: Norm,
+    /// How many of the most probable tokens are read.
+    pub top: usize,
+    /// The sites that are read, by default every layer and the full policy.
+    pub sites: Option<Vec<PolicySite>>,
+    /// The positions that are read, from 0, by default all.
+    pub positions: Option<Vec<usize>>,
+    /// A token whose place is read too.
+    pub token: Option<u32>,
+}
+
+/// A site's policy at every position of a text that is read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LensSite {
     /// The site.
@@ -15,34 +31,70 @@ pub struct LensSite {
     pub entropy: Vec<f32>,
     /// Its most probable next tokens at each position, most probable first.
     pub top: Vec<Vec<TokenProb>>,
+    /// The place of [`LensOptions::token`] at each position, if it is given.
+    pub followed: Option<Vec<TokenRank>>,
 }
 
-/// The `top` most probable next tokens of every layer, in order, and of the full policy, at each of `ids`, in one
-/// forward pass. With [`Norm::Final`] this is the logit lens, and the last layer's policy is the full policy.
+/// The most probable next tokens of sites at positions of `ids`, in one forward pass and in its order: of each layer
+/// attention, feed-forward and the state after them, then the full policy.
 ///
 /// # Errors
-/// If `ids` is empty, an id is outside the vocabulary, or a logit is not finite.
-pub fn lens<B: Backend>(
-    decoder: &Decoder<B>,
-    ids: &[u32],
-    norm: Norm,
-    top: usize,
-) -> Result<Vec<LensSite>, ModelError> {
-    check_tokens(&[ids.to_vec()], decoder.vocab_size())?;
-    let mut context = decoder.prefill_context(ids.len());
-    let mut stream = decoder.stream(padded_tokens(&[ids.to_vec()], &decoder.device()), &mut context);
-    let read = |site: PolicySite, state: Tensor<B, 3>| -> Result<LensSite, ModelError> {
-        let policy = InternalPolicy::new(state.squeeze_dim(0), decoder.unembedding());
-        Ok(LensSite { site, entropy: policy.entropy(), top: policy.top_tokens(top)? })
+/// If `ids` is empty, an id is outside the vocabulary, a position outside the text or a site outside the model, or a logit is
+/// not finite.
+pub fn lens<B: Backend>(decoder: &Decoder<B>, ids: &[u32], options: &LensOptions) -> Result<Vec<LensSite>, ModelError> {
+    let rows = [ids.to_vec()];
+    check_tokens(&rows, decoder.vocab_size())?;
+    options.token.map_or(Ok(()), |token| check_tokens(&[vec![token]], decoder.vocab_size()))?;
+    if let Some(position) = options.positions.iter().flatten().find(|position| **position >= ids.len()) {
+        let reason = format!("position {} is outside a text of {} tokens", position + 1, ids.len());
+        return Err(ModelError::Tokens(reason));
+    }
+    for site in options.sites.iter().flatten() {
+        site.depth(decoder.num_layers())?;
+    }
+    let is_read = |site: PolicySite| match &options.sites {
+        Some(sites) => sites.contains(&site),
+        None => matches!(site, PolicySite::Layer(_) | PolicySite::Full),
     };
+    let mut context = decoder.prefill_context(ids.len());
+    let mut stream = decoder.stream(padded_tokens(&rows, &decoder.device()), &mut context);
     let mut sites = Vec::with_capacity(decoder.num_layers() + 1);
     for step in stream.by_ref() {
-        let state = match norm {
-            Norm::None => step.resid_post,
-            Norm::Final => decoder.final_norm(step.resid_post),
-        };
-        sites.push(read(PolicySite::Layer(step.layer), state)?);
+        for (site, state) in [
+            (PolicySite::Attn(step.layer), step.attn.output),
+            (PolicySite::Ffn(step.layer), step.ffn.output),
+            (PolicySite::Layer(step.layer), step.resid_post),
+        ] {
+            if is_read(site) {
+                let state = match options.norm {
+                    Norm::None => state,
+                    Norm::Final => decoder.final_norm(state),
+                };
+                sites.push(read(decoder, site, state, options)?);
+            }
+        }
     }
-    sites.push(read(PolicySite::Full, decoder.final_norm(stream.state()))?);
+    if is_read(PolicySite::Full) {
+        sites.push(read(decoder, PolicySite::Full, decoder.final_norm(stream.state()), options)?);
+    }
     Ok(sites)
+}
+
+fn read<B: Backend>(
+    decoder: &Decoder<B>,
+    site: PolicySite,
+    state: Tensor<B, 3>,
+    options: &LensOptions,
+) -> Result<LensSite, ModelError> {
+    let states: Tensor<B, 2> = state.squeeze_dim(0);
+    let states = match &options.positions {
+        None => states,
+        Some(positions) => {
+            let positions: Vec<u32> = positions.iter().map(|position| *position as u32).collect();
+            states.select(0, token_tensor(&positions, &decoder.device()))
+        }
+    };
+    let policy = InternalPolicy::new(states, decoder.unembedding());
+    let followed = options.token.map(|token| policy.token_ranks(token)).transpose()?;
+    Ok(LensSite { site, entropy: policy.entropy(), top: policy.top_tokens(options.top)?, followed })
 }

@@ -60,8 +60,10 @@ pub use decoder::Decoder;
 pub use dtype::ComputeDtype;
 pub use error::ModelError;
 pub use families::{Family, ModelConfig};
-pub use generate::{GenerateOptions, Response, StopStrings, generate, generate_until, generate_watched};
-pub use lens::{LensSite, lens};
+pub use generate::{
+    GenerateOptions, GenerationProgress, Response, StopStrings, TextStream, generate, generate_until, generate_with,
+};
+pub use lens::{LensOptions, LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use pretrained::{
     DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_model,

@@ -3,12 +3,15 @@
 //! Restricted sampling against transformers (`tests/reference/make_sampling.py`), on two backends, and stop strings.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, SamplingParams};
 use bupo_models::decoder::RandomInit;
 use bupo_models::tokenizer::{TextTokenizer, byte_tokenizer_json};
-use bupo_models::{Decoder, GenerateOptions, ModelConfig, ModelFiles, Response, StopStrings, generate, generate_until};
+use bupo_models::{
+    Decoder, GenerateOptions, ModelConfig, ModelFiles, Response, StopStrings, generate, generate_until, generate_with,
+};
 use burn::backend::{Flex, NdArray};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -177,4 +180,31 @@ fn a_stop_string_ends_its_response_only() {
         assert!(contains || stopped.tokens == whole.tokens);
         assert!(whole.tokens.starts_with(&stopped.tokens));
     }
+}
+
+#[test]
+fn generation_reports_every_token_and_can_be_stopped() {
+    let decoder = decoder::<Flex>();
+    let options = GenerateOptions { batch: 2, ..options(1.0, SamplingParams::default()) };
+    let whole = generate(&decoder, &prompts(), &options).unwrap();
+    let (mut reports, mut done) = (0, vec![None; whole.len()]);
+    let reported = generate_with(&decoder, &prompts(), &options, None, &mut |progress| {
+        reports += 1;
+        assert!(done[progress.prompt].is_none(), "nothing is reported after the last token");
+        if progress.done {
+            done[progress.prompt] = Some(progress.response.clone());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(reported.unwrap(), whole);
+    assert_eq!(done.into_iter().flatten().collect::<Vec<_>>(), whole);
+    assert_eq!(reports, whole.iter().map(|response| response.tokens.len()).sum::<usize>());
+    let mut left = 5;
+    let stopped = generate_with(&decoder, &prompts(), &options, None, &mut |_| {
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let stopped = stopped.unwrap();
+    assert_eq!(stopped.iter().map(|response| response.tokens.len()).sum::<usize>(), 5);
+    assert!(stopped.iter().zip(&whole).all(|(stopped, whole)| whole.tokens.starts_with(&stopped.tokens)));
 }

@@ -101,10 +101,14 @@ impl Report {
             "sections": sections,
             "style": format!("{STYLE}{PAGE_CSS}"),
             "script": SCRIPT,
-            // Only `<` can begin the end tag of the script element.
-            "hover": Value::from(hover).to_string().replace('<', "\\u003c"),
+            "hover": embedded_json(&Value::from(hover)),
         })))?)
     }
+}
+
+/// JSON in a script element, of which only `<` can begin the end tag.
+pub(crate) fn embedded_json(value: &Value) -> String {
+    value.to_string().replace('<', "\\u003c")
 }
 
 fn section(section: &Section) -> Value {

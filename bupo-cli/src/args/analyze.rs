@@ -25,7 +25,7 @@ pub struct AnalyzeArgs {
     /// Parquet or JSONL files of problems; responses are sampled and graded [default: the embedded arithmetic problems]
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', group = "input")]
     pub data: Vec<PathBuf>,
-    /// Text file with one prompt per line; responses are sampled
+    /// Text file with one prompt per line, - for standard input; responses are sampled
     #[arg(long, value_name = "FILE", group = "input")]
     pub prompts: Option<PathBuf>,
     /// JSON lines with prompt and response; every model is measured on these responses

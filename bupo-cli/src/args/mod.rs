@@ -1,8 +1,9 @@
-//! The command line: one file per command, as in `commands/`. Options that several commands share are in `device`, `engine`,
+//! The command line: one file per command, as in `commands/`. Options that several commands share are in `chat`, `device`, `engine`,
 //! `model`, `prompt` and `sampling`.
 
 mod analyze;
 mod bench;
+mod chat;
 mod config;
 mod data;
 mod device;
@@ -32,12 +33,13 @@ use crate::verbosity::Verbosity;
 
 pub use analyze::AnalyzeArgs;
 pub use bench::{BenchArgs, BenchModeArg};
+pub use chat::ChatArgs;
 pub use config::{CheckArgs, ConfigArgs, ConfigCommand};
 pub use data::DataArgs;
 pub use eval::EvalArgs;
 pub use generate::GenerateArgs;
 pub use grade::GradeArgs;
-pub use lens::LensArgs;
+pub use lens::{LensArgs, NumberRange};
 pub use pretrain::PretrainArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;

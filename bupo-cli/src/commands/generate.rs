@@ -1,80 +1,121 @@
 //! `bupo generate`
 
+mod output;
+mod prompts;
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
 use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
 use bupo_models::{
-    DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_watched,
+    DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_with,
 };
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
+use self::output::Output;
+use self::prompts::read;
 use crate::args::GenerateArgs;
 use crate::backend::{Job, resolve, run_on};
+use crate::chat::warn_of_template;
 use crate::error::CliError;
-use crate::files::{check_writable, read_tokens};
+use crate::files::{check_overwrite, check_writable};
+use crate::interrupt::stop_on_interrupt;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
-use crate::screen::{StepBar, columns, terminal_width};
+use crate::screen::{columns, terminal_width};
 
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
-    args.sampling.check()?;
-    args.json.as_deref().map_or(Ok(()), check_writable)?;
+    check(args)?;
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let tokenizer = TextTokenizer::load(&files);
-    let prompts = match (&args.tokens, &args.prompt) {
-        (Some(path), _) => read_tokens(path)?,
-        (None, Some(text)) => {
-            vec![tokenizer.as_ref().map_err(|error| CliError::Message(error.to_string()))?.encode(text)?]
-        }
-        (None, None) => Vec::new(),
-    };
-    if prompts.is_empty() {
-        return Err(CliError::Message("there are no prompts; give at least one row of tokens".into()));
-    }
+    let prompts = read(args, &files, tokenizer.as_ref())?;
+    let rows: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let sites = if args.compare.is_empty() { vec![args.policy.policy] } else { args.compare.clone() };
-    let options = options(args, &files, &prompts)?;
+    let options = options(args, &files, &rows)?;
     // Only stop strings need the tokenizer.
     let stop = match &tokenizer {
         _ if args.restrictions.stop.is_empty() => None,
         Ok(tokenizer) => Some(StopStrings::new(tokenizer, &args.restrictions.stop)?),
         Err(error) => return Err(CliError::Message(error.to_string())),
     };
-    let job = Generate { files, dtype: args.model.dtype.dtype, prompts, sites, options, stop };
+    if args.tokens.is_none() {
+        warn_of_template(&args.chat, &files)?;
+    }
+    let output = Output::new(args, &prompts, tokenizer.as_ref().ok(), stop);
+    let job = Generate { files, dtype: args.model.dtype.dtype, rows, sites, options, stop, output };
     let mut responses = run_on(device, job)?;
     if !args.compare.is_empty() {
         return print_comparison(args, &responses, tokenizer.as_ref(), stop);
     }
-    let responses = responses.pop().unwrap_or_default();
     match &args.json {
-        Some(path) => Ok(write_atomically(path, format!("{}\n", as_json(&responses)).as_bytes())?),
-        None => print(&responses, args.prompt.as_deref(), tokenizer.as_ref().ok(), stop),
+        Some(path) => {
+            let responses = responses.pop().unwrap_or_default();
+            Ok(write_atomically(path, format!("{}\n", as_json(&responses)).as_bytes())?)
+        }
+        None => Ok(()),
     }
+}
+
+fn check(args: &GenerateArgs) -> Result<(), CliError> {
+    args.sampling.check()?;
+    if args.batch == 0 {
+        return Err(CliError::Message("--batch is 0; it must be at least 1".into()));
+    }
+    if args.tokens.is_some() && args.chat.is_active() {
+        let message =
+            "--chat, --system and --thinking are of texts, and --tokens has token ids; give --prompt or --prompts";
+        return Err(CliError::Message(message.into()));
+    }
+    for path in args.json.iter().chain(&args.out) {
+        check_writable(path)?;
+    }
+    args.out.as_deref().map_or(Ok(()), |path| check_overwrite(path, args.force))
 }
 
 struct Generate<'a> {
     files: ModelFiles,
     dtype: DtypeChoice,
-    prompts: Vec<Vec<u32>>,
+    rows: Vec<Vec<u32>>,
     sites: Vec<PolicySite>,
     options: GenerateOptions,
     stop: Option<StopStrings<'a>>,
+    output: Output<'a>,
 }
 
 impl Job for Generate<'_> {
     /// The responses to all prompts, by site.
     type Output = Vec<Vec<Response>>;
 
-    fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
+    fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
         let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
-        let bar = StepBar::new("responses", self.sites.len() * self.prompts.len());
-        let mut responses = Vec::with_capacity(self.sites.len());
+        self.output.open()?;
+        let interrupted = stop_on_interrupt("complete responses are kept")?;
+        let (mut all, mut tokens) = (Vec::with_capacity(self.sites.len()), 0);
+        let started = Instant::now();
         for site in self.sites {
             let options = GenerateOptions { site, ..self.options.clone() };
-            responses.push(generate_watched(&model.decoder, &self.prompts, &options, self.stop, &|| bar.step())?);
+            let mut failed = None;
+            let responses = generate_with(&model.decoder, &self.rows, &options, self.stop, &mut |progress| {
+                tokens += usize::from(!progress.response.tokens.is_empty());
+                failed = self.output.progress(progress).err();
+                let stops = failed.is_some() || interrupted.load(Ordering::Relaxed);
+                if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+            all.push(responses);
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
         }
-        Ok(responses)
+        let seconds = started.elapsed().as_secs_f64();
+        self.output.finish(interrupted.load(Ordering::Relaxed))?;
+        eprintln!("{tokens} tokens in {seconds:.1} s, {:.1} tokens/s", tokens as f64 / seconds.max(1e-9));
+        Ok(all)
     }
 }
 
@@ -93,7 +134,7 @@ fn options(args: &GenerateArgs, files: &ModelFiles, prompts: &[Vec<u32>]) -> Res
         eos_token_ids,
         seed: args.sampling.seed,
         first_row: 0,
-        batch: prompts.len(),
+        batch: args.batch.min(prompts.len()),
     })
 }
 
@@ -119,31 +160,12 @@ fn print_comparison(
         return Ok(write_atomically(path, format!("{}\n", Value::Object(by_site)).as_bytes())?);
     }
     let tokenizer = tokenizer.map_err(|error| CliError::Message(error.to_string()))?;
-    let texts =
-        responses.iter().flatten().map(|response| text(response, tokenizer, stop)).collect::<Result<Vec<_>, _>>()?;
+    let texts = responses
+        .iter()
+        .flatten()
+        .map(|response| output::text(response, tokenizer, stop))
+        .collect::<Result<Vec<_>, _>>()?;
     outln!("{}", args.prompt.as_deref().unwrap_or_default());
     out!("{}", columns(&names, &texts, terminal_width()));
     Ok(())
-}
-
-/// Prints texts, or token ids if there is no tokenizer.
-fn print(
-    responses: &[Response],
-    prompt: Option<&str>,
-    tokenizer: Option<&TextTokenizer>,
-    stop: Option<StopStrings<'_>>,
-) -> Result<(), CliError> {
-    for response in responses {
-        match tokenizer {
-            Some(tokenizer) => outln!("{}{}", prompt.unwrap_or_default(), text(response, tokenizer, stop)?),
-            None => outln!("{:?}", response.tokens),
-        }
-    }
-    Ok(())
-}
-
-/// The text of a response, up to a stop string.
-fn text(response: &Response, tokenizer: &TextTokenizer, stop: Option<StopStrings<'_>>) -> Result<String, ModelError> {
-    let text = tokenizer.decode(&response.tokens)?;
-    Ok(stop.map_or(text.as_str(), |stop| stop.truncate(&text)).to_string())
 }

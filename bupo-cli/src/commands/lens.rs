@@ -1,43 +1,58 @@
 //! `bupo lens`
 
+mod grid;
+mod request;
+
 use std::fmt::Write as _;
 
 use bupo_core::Norm;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
-use bupo_models::{DtypeChoice, LensSite, ModelFiles, TextTokenizer, lens};
+use bupo_models::{DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer, lens};
+use bupo_report::{LensCell, LensGrid, LensPosition, LensRow, LensToken, lens_page};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
 use serde_json::{Value, json};
 
 use crate::args::LensArgs;
 use crate::backend::{Job, resolve, run_on};
+use crate::chat::{encode, warn_of_template};
+use crate::embedded::EMBEDDED_NAME;
 use crate::error::CliError;
 use crate::files::check_writable;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
-    if args.top == 0 {
+    if args.top == Some(0) {
         return Err(CliError::Message("--top is 0; it must be at least 1".into()));
     }
-    args.json.as_deref().map_or(Ok(()), check_writable)?;
+    for path in args.json.iter().chain(&args.html) {
+        check_writable(path)?;
+    }
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let tokenizer = TextTokenizer::load(&files)?;
-    let ids = tokenizer.encode(&args.text)?;
+    let encoded = encode(&args.chat, &files, &tokenizer, std::slice::from_ref(&args.text))?;
+    let ids = encoded.into_iter().next().map(|encoded| encoded.tokens).unwrap_or_default();
     if ids.is_empty() {
         return Err(CliError::Message("the text has no tokens; give at least one character".into()));
     }
-    warn_of_positions(&load_config(&files)?, ids.len());
-    let norm = args.norm.norm;
-    let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, norm, top: args.top };
-    let sites = run_on(device, job)?;
-    match &args.json {
-        Some(path) => {
-            let out = json!({"norm": norm, "positions": positions(&ids, &sites, &tokenizer)?});
-            write_atomically(path, format!("{out}\n").as_bytes())?;
-        }
-        None => out!("norm {norm}; entropy H in nats\n{}", table(&ids, &sites, &tokenizer)?),
+    let config = load_config(&files)?;
+    let options = request::options(args, &config, &tokenizer, ids.len())?;
+    warn_of_positions(&config, ids.len());
+    warn_of_template(&args.chat, &files)?;
+    let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, options: &options };
+    let grid = grid(&ids, &run_on(device, job)?, &options, &tokenizer)?;
+    if let Some(path) = &args.json {
+        write_atomically(path, format!("{}\n", as_json(args, &options, &grid)).as_bytes())?;
+    }
+    if let Some(path) = &args.html {
+        let title = format!("Next tokens by layer: {}", args.model.model.as_deref().unwrap_or(EMBEDDED_NAME));
+        write_atomically(path, lens_page(&title, about(options.norm), &grid)?.as_bytes())?;
+        outln!("page         {}", path.display());
+    }
+    if request::is_on_screen(args) {
+        print(args, &options, &grid)?;
     }
     Ok(())
 }
@@ -46,8 +61,7 @@ struct Lens<'a> {
     files: ModelFiles,
     dtype: DtypeChoice,
     ids: &'a [u32],
-    norm: Norm,
-    top: usize,
+    options: &'a LensOptions,
 }
 
 impl Job for Lens<'_> {
@@ -55,45 +69,105 @@ impl Job for Lens<'_> {
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
         let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
-        Ok(lens(&model.decoder, self.ids, self.norm, self.top)?)
+        Ok(lens(&model.decoder, self.ids, self.options)?)
+    }
+}
+
+/// The sites with the texts of their tokens.
+fn grid(
+    ids: &[u32],
+    sites: &[LensSite],
+    options: &LensOptions,
+    tokenizer: &TextTokenizer,
+) -> Result<LensGrid, ModelError> {
+    let read = options.positions.clone().unwrap_or_else(|| (0..ids.len()).collect());
+    let position = |index: &usize| {
+        Ok(LensPosition { number: index + 1, id: ids[*index], text: tokenizer.token_text(ids[*index])? })
+    };
+    let mut rows = Vec::with_capacity(sites.len());
+    for site in sites {
+        let mut cells = Vec::with_capacity(read.len());
+        for (column, top) in site.top.iter().enumerate() {
+            let token = |token: &bupo_core::TokenProb| {
+                Ok(LensToken { id: token.token, text: tokenizer.token_text(token.token)?, prob: token.prob })
+            };
+            cells.push(LensCell {
+                entropy: site.entropy[column],
+                top: top.iter().map(token).collect::<Result<_, ModelError>>()?,
+                followed: site.followed.as_ref().map(|places| places[column]),
+            });
+        }
+        rows.push(LensRow { site: site.site, cells });
+    }
+    Ok(LensGrid { positions: read.iter().map(position).collect::<Result<_, ModelError>>()?, rows })
+}
+
+fn print(args: &LensArgs, options: &LensOptions, grid: &LensGrid) -> Result<(), CliError> {
+    outln!("{}", about(options.norm));
+    match &args.token {
+        Some(token) => grid::print_followed(grid, token),
+        None if request::is_list(args) => out!("entropy H in nats\n{}", list(grid).map_err(format_error)?),
+        None => {
+            outln!("the most probable next token at each position, and its probability in percent");
+            grid::print_grid(grid, !args.position.is_empty());
+        }
+    }
+    Ok(())
+}
+
+/// One line about the norm and the other choice.
+fn about(norm: Norm) -> &'static str {
+    match norm {
+        Norm::Final => "norm final (logit lens): states pass the final norm; none: raw, as in the paper",
+        Norm::None => "norm none: raw states, as in the paper; final (logit lens): after the final norm",
     }
 }
 
 /// A block per position: its token, then one line per policy.
-fn table(ids: &[u32], sites: &[LensSite], tokenizer: &TextTokenizer) -> Result<String, CliError> {
-    let names: Vec<String> = sites.iter().map(|site| site.site.to_string()).collect();
+fn list(grid: &LensGrid) -> Result<String, std::fmt::Error> {
+    let names: Vec<String> = grid.rows.iter().map(|row| row.site.to_string()).collect();
     let width = names.iter().map(String::len).max().unwrap_or(0);
-    let mut table = String::new();
-    for (position, id) in ids.iter().enumerate() {
-        writeln!(table, "\n{} {:?}", position + 1, tokenizer.token_text(*id)?).map_err(format_error)?;
-        for (name, site) in names.iter().zip(sites) {
-            write!(table, "  {name:width$}  H {:>6.3} ", site.entropy[position]).map_err(format_error)?;
-            for token in &site.top[position] {
-                write!(table, "  {:?} {:.3}", tokenizer.token_text(token.token)?, token.prob).map_err(format_error)?;
+    let mut list = String::new();
+    for (column, position) in grid.positions.iter().enumerate() {
+        writeln!(list, "\n{} {:?}", position.number, position.text)?;
+        for (name, row) in names.iter().zip(&grid.rows) {
+            let cell = &row.cells[column];
+            write!(list, "  {name:width$}  H {:>6.3} ", cell.entropy)?;
+            for token in &cell.top {
+                write!(list, "  {:?} {:.3}", token.text, token.prob)?;
             }
-            table.push('\n');
+            list.push('\n');
         }
     }
-    Ok(table)
+    Ok(list)
 }
 
 fn format_error(error: std::fmt::Error) -> CliError {
     CliError::Message(error.to_string())
 }
 
-fn positions(ids: &[u32], sites: &[LensSite], tokenizer: &TextTokenizer) -> Result<Vec<Value>, CliError> {
-    let token = |id: u32| -> Result<Value, CliError> { Ok(json!({"id": id, "text": tokenizer.token_text(id)?})) };
-    let mut positions = Vec::with_capacity(ids.len());
-    for (position, id) in ids.iter().enumerate() {
-        let mut policies = Vec::with_capacity(sites.len());
-        for site in sites {
-            let mut top = Vec::with_capacity(site.top[position].len());
-            for next in &site.top[position] {
-                top.push(json!({"token": token(next.token)?, "prob": next.prob}));
-            }
-            policies.push(json!({"site": site.site, "entropy": site.entropy[position], "top": top}));
+fn as_json(args: &LensArgs, options: &LensOptions, grid: &LensGrid) -> Value {
+    let site = |row: &LensRow, column: usize| {
+        let cell = &row.cells[column];
+        let token = |token: &LensToken| json!({"token": {"id": token.id, "text": token.text}, "prob": token.prob});
+        let top: Vec<Value> = cell.top.iter().map(token).collect();
+        let mut site = json!({"site": row.site, "entropy": cell.entropy, "top": top});
+        if let Some(place) = cell.followed {
+            site["followed"] = json!({"rank": place.rank, "logit": place.logit, "prob": place.prob});
         }
-        positions.push(json!({"position": position + 1, "token": token(*id)?, "sites": policies}));
+        site
+    };
+    let position = |(column, position): (usize, &LensPosition)| {
+        json!({
+            "position": position.number,
+            "token": {"id": position.id, "text": position.text},
+            "sites": grid.rows.iter().map(|row| site(row, column)).collect::<Vec<_>>(),
+        })
+    };
+    let positions: Vec<Value> = grid.positions.iter().enumerate().map(position).collect();
+    let mut json = json!({"norm": options.norm, "positions": positions});
+    if let (Some(id), Some(text)) = (options.token, &args.token) {
+        json["followed"] = json!({"id": id, "text": text});
     }
-    Ok(positions)
+    json
 }

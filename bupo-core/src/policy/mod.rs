@@ -15,5 +15,5 @@ pub use comparison::SiteLogits;
 pub use divergence::{FullPolicyDivergence, PolicyComparison};
 pub use internal_policy::{InternalPolicy, LOGITS_AT_ONCE};
 pub use log_probs::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
-pub use sampled::{Sampled, TokenProb};
+pub use sampled::{Sampled, TokenProb, TokenRank};
 pub use sampling_params::SamplingParams;

@@ -56,6 +56,10 @@ impl<'a> RowLogits<'a> {
         self.sampled(chosen * BLOCK + token)
     }
 
+    pub(super) fn prob(&self, token: usize) -> f32 {
+        (f64::from(exp(self.logits[token] - self.max)) / self.sum) as f32
+    }
+
     pub(super) fn sampled(&self, token: usize) -> Sampled {
         let log_prob = f64::from(self.logits[token] - self.max) - self.sum.ln();
         Sampled { token: token as u32, log_prob: log_prob as f32 }

@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use super::device_sample::{SAMPLE_WIDTH, best_tokens, sample_rows};
 use super::internal_policy::InternalPolicy;
 use super::row_logits::RowLogits;
-use super::sampled::{Sampled, TokenProb};
+use super::sampled::{Sampled, TokenProb, TokenRank};
 use super::sampling_params::SamplingParams;
 use crate::CoreError;
-use crate::kernels::host::{Host, exp, is_host_f32};
+use crate::kernels::host::{Host, is_host_f32};
 use crate::profile::{Part, timed};
 
 impl<B: Backend> InternalPolicy<B> {
@@ -109,8 +109,23 @@ impl<B: Backend> InternalPolicy<B> {
             }
             order.truncate(k);
             order.sort_by(by_logit);
-            let prob = |token: usize| (f64::from(exp(row.logits[token] - row.max)) / row.sum) as f32;
-            order.into_iter().map(|token| TokenProb { token: token as u32, prob: prob(token) }).collect()
+            order.into_iter().map(|token| TokenProb { token: token as u32, prob: row.prob(token) }).collect()
+        })
+    }
+
+    /// The place of `token` at each state.
+    ///
+    /// # Errors
+    /// If a logit is not finite.
+    ///
+    /// # Panics
+    /// If the token is outside the vocabulary.
+    pub fn token_ranks(&self, token: u32) -> Result<Vec<TokenRank>, CoreError> {
+        let token = token as usize;
+        self.per_row(|_, row| {
+            let logit = row.logits[token];
+            let rank = 1 + row.logits.iter().filter(|other| **other > logit).count();
+            TokenRank { rank, logit, prob: row.prob(token) }
         })
     }
 
@@ -227,6 +242,23 @@ mod tests {
         let top: Vec<Vec<u32>> =
             policy().top_tokens(2)?.iter().map(|row| row.iter().map(|token| token.token).collect()).collect();
         assert_eq!(top, [[2, 1], [0, 3], [0, 1]]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_token_has_its_rank_among_all() -> Result<(), CoreError> {
+        let policy = policy().with_temperature(2.0);
+        for token in 0..4 {
+            for (row, place) in policy.token_ranks(token)?.iter().enumerate() {
+                let top = &policy.top_tokens(4)?[row];
+                let index = top.iter().position(|other| other.token == token).unwrap_or_default();
+                assert_eq!(place.prob, top[index].prob);
+                // Tokens of one probability share the best rank.
+                let first = top.iter().position(|other| other.prob == place.prob).unwrap_or_default();
+                assert_eq!(place.rank, first + 1, "row {row} token {token}");
+            }
+        }
+        assert_eq!(policy.token_ranks(2)?[0].logit, 1.0);
         Ok(())
     }
 

@@ -20,6 +20,17 @@ pub struct TokenProb {
     pub prob: f32,
 }
 
+/// The place of a token among all tokens of a policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenRank {
+    /// Its rank, from 1: one more than the number of tokens that are more probable.
+    pub rank: usize,
+    /// Its logit at the policy's temperature.
+    pub logit: f32,
+    /// Its probability at the policy's temperature.
+    pub prob: f32,
+}
+
 impl Sampled {
     /// From three numbers of a device: the id, the log-prob, and the sum of the weights, which is not finite if a logit
     /// is not.

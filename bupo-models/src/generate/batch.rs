@@ -1,6 +1,7 @@
 //! Continuous batching: waiting prompts take the places of finished rows.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 
 use bupo_core::kv_cache::{CacheRoom, KvCache};
 use bupo_core::{InternalPolicy, ResidualDecoder, Sampled, token_tensor};
@@ -9,7 +10,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::options::{GenerateOptions, Response};
+use super::options::{GenerateOptions, GenerationProgress, Response};
 use super::rows::padded_tokens;
 use super::stop::StopStrings;
 use crate::{Decoder, ModelError};
@@ -23,12 +24,13 @@ pub(super) struct Batch<'a, B: Backend> {
     options: &'a GenerateOptions,
     prompts: &'a [Vec<u32>],
     stop: Option<StopStrings<'a>>,
-    /// Called whenever a response is complete.
-    finished: &'a dyn Fn(),
     waiting: VecDeque<usize>,
     rows: Vec<Row>,
     cache: KvCache<B>,
     responses: Vec<Response>,
+    report: &'a mut dyn FnMut(GenerationProgress<'_>) -> ControlFlow<()>,
+    /// Whether `report` ended the generation.
+    stopped: bool,
 }
 
 struct Row {
@@ -47,7 +49,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         prompts: &'a [Vec<u32>],
         options: &'a GenerateOptions,
         stop: Option<StopStrings<'a>>,
-        finished: &'a dyn Fn(),
+        report: &'a mut dyn FnMut(GenerationProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Self, ModelError> {
         let depth = options.site.depth(decoder.num_layers())?;
         let room = CacheRoom { rows: options.batch.clamp(1, prompts.len().max(1)), slots: options.max_new_tokens };
@@ -56,26 +58,28 @@ impl<'a, B: Backend> Batch<'a, B> {
             options,
             prompts,
             stop,
-            finished,
             waiting: (0..prompts.len()).collect(),
             rows: Vec::with_capacity(room.rows),
             cache: KvCache::new(depth, room),
             responses: vec![Response::default(); prompts.len()],
+            report,
+            stopped: false,
         })
     }
 
     pub(super) fn run(mut self) -> Result<Vec<Response>, ModelError> {
-        loop {
+        while !self.stopped {
             self.evict_finished();
             self.admit()?;
             if self.rows.iter().all(|row| row.done) {
                 if self.waiting.is_empty() {
-                    return Ok(self.responses);
+                    break;
                 }
                 continue;
             }
             self.decode()?;
         }
+        Ok(self.responses)
     }
 
     /// Removes finished rows: as soon as there are some if that is free, as soon as enough waiting prompts can take
@@ -233,7 +237,7 @@ impl<'a, B: Backend> Batch<'a, B> {
     fn record(&mut self, row: usize, sampled: &Sampled) -> Result<(), ModelError> {
         let row = &mut self.rows[row];
         row.newest = sampled.token;
-        if row.done {
+        if row.done || self.stopped {
             return Ok(());
         }
         if !row.history.is_empty() {
@@ -247,9 +251,8 @@ impl<'a, B: Backend> Batch<'a, B> {
             response.finished = stop.stops(&response.tokens)?;
         }
         row.done = response.finished || response.tokens.len() == self.options.max_new_tokens;
-        if row.done {
-            (self.finished)();
-        }
+        let progress = GenerationProgress { prompt: row.prompt, response, done: row.done };
+        self.stopped = (self.report)(progress).is_break();
         Ok(())
     }
 

@@ -36,3 +36,14 @@ pub struct Response {
     /// Whether an end-of-sequence id or a stop string ended it.
     pub finished: bool,
 }
+
+/// A response after a new token, as [`generate_with`](super::generate_with) reports it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GenerationProgress<'a> {
+    /// The index of its prompt.
+    pub prompt: usize,
+    /// The response so far.
+    pub response: &'a Response,
+    /// Whether it is complete.
+    pub done: bool,
+}

@@ -27,6 +27,13 @@ impl<'a> StopStrings<'a> {
         &text[..start.unwrap_or(text.len())]
     }
 
+    /// The length in bytes of the longest end of `text` with which a stop string begins.
+    pub(super) fn begun(&self, text: &str) -> usize {
+        let mut starts = text.char_indices().map(|(start, _)| start);
+        let start = starts.find(|start| self.strings.iter().any(|string| string.starts_with(&text[*start..])));
+        text.len() - start.unwrap_or(text.len())
+    }
+
     /// Whether the newest of `tokens` completes a stop string.
     pub(super) fn stops(&self, tokens: &[u32]) -> Result<bool, ModelError> {
         let longest = self.strings.iter().map(String::len).max().unwrap_or(0);

@@ -1,8 +1,5 @@
 //! The responses to analyze: sampled, or read from a file.
 
-use std::fs;
-use std::path::Path;
-
 use bupo_core::{Norm, PolicySite};
 use bupo_data::{Problem, Prompt};
 use bupo_engine::{Engine, OwnEngine, RemoteEngine};
@@ -17,6 +14,7 @@ use burn::tensor::backend::Backend;
 
 use crate::args::AnalyzeArgs;
 use crate::error::CliError;
+use crate::files::read_prompts;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
 
 pub enum Source {
@@ -161,7 +159,8 @@ fn questions(
     let options = args.chat.options();
     let renderer = || PromptRenderer::new(files, &args.chat.chat_template, args.chat.thinking);
     let (prepared, grading) = if let Some(path) = &args.prompts {
-        let prepared = renderer()?.prepare(prompts(path)?, options.max_prompt_tokens, options.overlong)?;
+        let problems = read_prompts(path)?.into_iter().map(ungraded).collect();
+        let prepared = renderer()?.prepare(problems, options.max_prompt_tokens, options.overlong)?;
         (prepared, Grading::Ungraded)
     } else if !args.data.is_empty() {
         let options = PromptOptions { extract_answers: extracts_answers(&args.rule), ..options.clone() };
@@ -199,18 +198,7 @@ fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(
     Ok((questions, Grading::Arithmetic(Box::new(arithmetic))))
 }
 
-/// Reads one prompt per line. Empty lines are skipped.
-fn prompts(path: &Path) -> Result<Vec<Problem>, CliError> {
-    let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let problem = |line: &str| Problem {
-        prompt: Prompt::Text(line.to_string()),
-        answer: String::new(),
-        data_source: String::new(),
-    };
-    let problems: Vec<Problem> = lines.map(problem).collect();
-    if problems.is_empty() {
-        return Err(CliError::Message(format!("{}: there are no prompts; write one per line", path.display())));
-    }
-    Ok(problems)
+/// A problem without an answer.
+fn ungraded(prompt: String) -> Problem {
+    Problem { prompt: Prompt::Text(prompt), answer: String::new(), data_source: String::new() }
 }

@@ -1,0 +1,128 @@
+//! A lens on the screen: policies by positions, and one token through the layers.
+
+use bupo_analysis::visible;
+use bupo_report::{LensCell, LensGrid};
+use console::{Alignment, Style, measure_text_width, pad_str};
+
+use crate::screen::terminal_width;
+
+/// The widest token of a cell, in columns of the terminal.
+const TOKEN: usize = 9;
+/// The width of a cell beside its token: a space, the percentage, and a gap.
+const BESIDE: usize = 6;
+
+/// As many positions as can fit on the screen.
+pub fn most_columns() -> usize {
+    terminal_width() / (1 + BESIDE)
+}
+
+/// Prints a row per policy and a column per position. `all` prints as many blocks as that takes; otherwise only the last
+/// positions that fit.
+pub fn print_grid(grid: &LensGrid, all: bool) {
+    let names: Vec<String> = grid.rows.iter().map(|row| row.site.to_string()).collect();
+    let label = names.iter().map(String::len).max().unwrap_or(0) + 2;
+    let width = |column: usize| {
+        let tokens = grid.rows.iter().filter_map(|row| row.cells[column].top.first()).map(|token| token.text.as_str());
+        let cells = tokens.map(|text| measure_text_width(&short(text))).max().unwrap_or(0);
+        cells.max(measure_text_width(&short(&grid.positions[column].text)).saturating_sub(BESIDE - 2))
+    };
+    let widths: Vec<usize> = (0..grid.positions.len()).map(width).collect();
+    let room = terminal_width().saturating_sub(label);
+    let mut end = grid.positions.len();
+    let mut blocks = Vec::new();
+    while end > 0 {
+        let mut start = end - 1;
+        let mut used = widths[start] + BESIDE;
+        while start > 0 && used + widths[start - 1] + BESIDE <= room + 2 {
+            start -= 1;
+            used += widths[start] + BESIDE;
+        }
+        blocks.push(start..end);
+        end = start;
+        if !all {
+            break;
+        }
+    }
+    for columns in blocks.iter().rev() {
+        outln!();
+        let head = |cell: &dyn Fn(usize) -> String| {
+            let cells = columns.clone().map(|column| padded(&cell(column), widths[column] + BESIDE));
+            format!("{:label$}{}", "", cells.collect::<String>())
+        };
+        outln!("{}", head(&|column| grid.positions[column].number.to_string()).trim_end());
+        let bold = Style::new().bold();
+        outln!("{}", bold.apply_to(head(&|column| short(&grid.positions[column].text)).trim_end()));
+        for (name, row) in names.iter().zip(&grid.rows) {
+            let cells = columns.clone().map(|column| cell(&row.cells[column], widths[column]));
+            outln!("{name:label$}{}", cells.collect::<String>().trim_end());
+        }
+    }
+    let first = blocks.last().map_or(1, |columns| grid.positions[columns.start].number);
+    if !all && first > 1 {
+        let left = first - 1;
+        let range = if left == 1 { "1".to_string() } else { format!("1-{left}") };
+        outln!("\nleft out for width: {range}; --position {range} or --html FILE.html shows them");
+    }
+}
+
+/// Prints the place of the followed token by policy, at each position.
+pub fn print_followed(grid: &LensGrid, token: &str) {
+    for (column, position) in grid.positions.iter().enumerate() {
+        outln!("\n{token:?} after position {} {:?}", position.number, position.text);
+        outln!("{:<9} {:>8} {:>10} {:>12}", "site", "rank", "logit", "probability");
+        for row in &grid.rows {
+            if let Some(place) = row.cells[column].followed {
+                let line = format!(
+                    "{:<9} {:>8} {:>10.3} {:>12}",
+                    row.site.to_string(),
+                    place.rank,
+                    place.logit,
+                    probability(place.prob)
+                );
+                outln!("{}", style(place.prob).apply_to(line));
+            }
+        }
+    }
+}
+
+fn probability(value: f32) -> String {
+    if value == 0.0 || value >= 1e-4 { format!("{value:.4}") } else { format!("{value:.1e}") }
+}
+
+/// The most probable token and its probability in percent.
+fn cell(cell: &LensCell, width: usize) -> String {
+    let Some(token) = cell.top.first() else { return " ".repeat(width + BESIDE) };
+    let shown = format!("{} {:>3.0}  ", padded(&short(&token.text), width), 100.0 * token.prob);
+    style(token.prob).apply_to(shown).to_string()
+}
+
+/// Colours by probability, which are readable on light and dark terminals. Without colours, cells still have percentages.
+fn style(prob: f32) -> Style {
+    match prob {
+        0.9.. => Style::new().green().bold(),
+        0.5.. => Style::new().green(),
+        0.1.. => Style::new().yellow(),
+        _ => Style::new().dim(),
+    }
+}
+
+fn padded(text: &str, width: usize) -> String {
+    pad_str(text, width, Alignment::Left, None).into_owned()
+}
+
+/// A token's text with visible spaces, cut to the widest token. Control characters become replacement characters.
+fn short(text: &str) -> String {
+    let shown: String = visible(text).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if measure_text_width(&shown) <= TOKEN {
+        return shown;
+    }
+    let (mut cut, mut used) = (String::new(), 0);
+    for c in shown.chars() {
+        used += measure_text_width(c.encode_utf8(&mut [0; 4]));
+        if used >= TOKEN {
+            break;
+        }
+        cut.push(c);
+    }
+    cut + "\u{2026}"
+}
