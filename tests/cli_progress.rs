@@ -98,7 +98,7 @@ fn quiet_prints_results_and_warnings_and_verbose_more() {
     }
     assert_eq!(normal.matches(warning).count(), 1, "{normal}");
     let (quiet, errors) = shown("quiet", &["--quiet"]);
-    for absent in ["training ", "evaluating", "step    1/2", "phase 1"] {
+    for absent in ["training the embedded", "evaluating", "step    1/2", "phase 1"] {
         assert!(!quiet.contains(absent), "{absent}: {quiet}");
     }
     assert!(quiet.contains("Avg@2") && quiet.contains("metrics.jsonl"), "{quiet}");
