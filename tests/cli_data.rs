@@ -128,6 +128,11 @@ fn train_on_files_supports_every_loss() {
             assert_eq!(epochs, [4.0 / 9.0, 8.0 / 9.0]);
             let by_source: Vec<_> = metrics.iter().filter_map(|line| line["reward_by_source"].as_object()).collect();
             assert!(!by_source.is_empty(), "{metrics:?}");
+            let events = fs::read_dir(out.join("tensorboard")).unwrap().next().unwrap().unwrap().path();
+            let events = String::from_utf8_lossy(&fs::read(events).unwrap()).into_owned();
+            for tag in ["train/epoch", "train/policy_kl", "train/response_length_max", "train/reward_by_source/s1"] {
+                assert!(events.contains(tag), "{tag}");
+            }
             for rewards in by_source {
                 assert!(rewards.keys().eq(["s0", "s1"]) && rewards.values().all(Value::is_number), "{rewards:?}");
             }

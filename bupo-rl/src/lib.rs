@@ -32,8 +32,8 @@ pub use tools::{
 };
 pub use trainer::{
     AutoLayer, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress,
-    RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning, WarningKind,
-    make_empty_folder, shrink_to_memory, train,
+    ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning,
+    WarningKind, make_empty_folder, shrink_to_memory, train,
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,

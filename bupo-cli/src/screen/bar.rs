@@ -57,12 +57,12 @@ impl StepBar {
     }
 
     pub fn advance(&self, by: usize) {
-        self.bar.inc(by as u64);
         let mut pace = lock(&self.pace);
         pace.done += by as u32;
-        if let Some(left) = pace.left(&self.bar) {
+        if let Some(left) = pace.left(&self.bar, self.bar.position() + by as u64) {
             self.bar.set_message(left);
         }
+        self.bar.inc(by as u64);
     }
 
     pub fn set_steps(&self, steps: usize) {
@@ -102,8 +102,8 @@ impl Drop for StepBar {
 
 impl Pace {
     /// The time left, from the second step of this process on.
-    fn left(&self, bar: &ProgressBar) -> Option<String> {
-        let todo = bar.length()?.saturating_sub(bar.position());
+    fn left(&self, bar: &ProgressBar, position: u64) -> Option<String> {
+        let todo = bar.length()?.saturating_sub(position);
         let until = self.paused.unwrap_or_else(Instant::now);
         let per_step = until.duration_since(self.started).checked_div(self.done)?;
         Some(format!("{} left", FormattedDuration(per_step.mul_f64(todo as f64))))
@@ -115,7 +115,7 @@ fn print_lines(what: String, bar: ProgressBar, pace: Arc<Mutex<Pace>>) -> Sender
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         while receiver.recv_timeout(LINE_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let left = lock(&pace).left(&bar).map_or(String::new(), |left| format!(", {left}"));
+            let left = lock(&pace).left(&bar, bar.position()).map_or(String::new(), |left| format!(", {left}"));
             let now = Local::now().format("%Y-%m-%d %H:%M:%S");
             eprintln!("{now}  {} of {} {what} done{left}", bar.position(), bar.length().unwrap_or_default());
         }

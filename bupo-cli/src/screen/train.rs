@@ -7,7 +7,7 @@ use bupo_analysis::Boundary;
 use bupo_core::PolicySite;
 use bupo_eval::{BenchmarkResult, Evaluation};
 use bupo_models::ComputeDtype;
-use bupo_rl::{Outcome, Phase, Progress, RunHeader, StepMetrics, WarningKind};
+use bupo_rl::{Outcome, Phase, Progress, ROLLOUTS, RunHeader, StepMetrics, WarningKind};
 use bupo_runs::Damaged;
 
 use super::bar::StepBar;
@@ -58,6 +58,9 @@ impl TrainScreen {
         outln!("settings     {folder}/config.toml");
         outln!("metrics      {folder}/metrics.jsonl");
         outln!("completions  {folder}/completions.jsonl");
+        if outcome.folder.join(ROLLOUTS).exists() {
+            outln!("rollouts     {folder}/{ROLLOUTS}");
+        }
         outln!("evaluations  {folder}/evaluation.json");
         outln!("model        {}{}", outcome.model.display(), saved(outcome));
         if let Some(step) = outcome.best_step.filter(|step| *step > 0) {

@@ -28,7 +28,7 @@ impl KeepRollouts {
 
 /// The setting as it is written: a number or a name.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "it must be \"all\", \"none\" or a number of responses")]
+#[serde(untagged, expecting = "keep must be \"all\", \"none\" or a number of responses")]
 enum Setting {
     Count(usize),
     Name(String),

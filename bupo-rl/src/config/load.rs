@@ -183,7 +183,7 @@ mod tests {
             ("rollout.prompts=30", "does not divide"),
             ("rollout.keep=0", "keep is 0"),
             ("rollout.keep=some", "keep is \"some\""),
-            ("rollout.keep=-1", "a number of responses"),
+            ("rollout.keep=-1", "keep must be"),
             ("rollout.group_size=0", "rollout.group_size is 0"),
             ("optimizer.learning_rate=nan", "learning_rate"),
             ("optimizer.learning_rate=1e39", "at most 1"),

@@ -49,7 +49,7 @@ pub use metrics::{PolicyMetrics, StepMetrics, StepParts, Timing, UpdateMetrics};
 pub use outcome::{Outcome, Start};
 pub use probe::ProbeLine;
 pub use progress::{Progress, RunHeader};
-pub use run_folder::{RunFolder, make_empty_folder};
+pub use run_folder::{ROLLOUTS, RunFolder, make_empty_folder};
 pub use warning::{Warning, WarningKind};
 
 /// Trains a model and writes a run folder: settings, metrics, completions, evaluations, checkpoints, the model. When `stop`

@@ -30,8 +30,8 @@ pub struct RunFolder {
 
 /// The logs that are truncated to a checkpoint's step when a run resumes from it.
 const LOGS: [&str; 3] = ["metrics.jsonl", "completions.jsonl", "probe.jsonl"];
-/// A further such log, which only runs have that keep what they sample.
-const ROLLOUTS: &str = "rollouts.jsonl";
+/// A further such log in a run's folder: what was sampled, if the run keeps it.
+pub const ROLLOUTS: &str = "rollouts.jsonl";
 const EVENTS: &str = "tensorboard";
 
 impl RunFolder {
