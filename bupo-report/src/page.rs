@@ -59,6 +59,8 @@ pub(crate) struct Table {
     pub(crate) caption: String,
     pub(crate) header: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
+    /// Whether the cells are texts, which are aligned on the left and take the width of the page.
+    pub(crate) prose: bool,
 }
 
 impl Picture {
@@ -114,7 +116,7 @@ fn section(section: &Section) -> Value {
         .map(|part| match part {
             Part::Pictures(pictures) => json!({"pictures": pictures.iter().map(|picture| json!({
                 "name": picture.name,
-                "wide": matches!(picture.chart, Chart::Heat(_)),
+                "wide": picture.chart.is_wide(),
                 "svg": picture.chart.inline_svg(&picture.name),
                 "caption": picture.caption,
             })).collect::<Vec<_>>()}),

@@ -80,6 +80,7 @@ fn by_run(runs: &[Run], caption: &str, rows: &[(String, Vec<String>)]) -> Table 
         caption: caption.into(),
         header: std::iter::once(String::new()).chain(runs.iter().map(|run| run.name.clone())).collect(),
         rows: rows.iter().map(|(name, cells)| [vec![name.clone()], cells.clone()].concat()).collect(),
+        prose: false,
     }
 }
 
@@ -160,6 +161,7 @@ pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
                 caption: format!("{}: response and score", run.name),
                 header: ["prompt", "before", "after"].map(String::from).into(),
                 rows,
+                prose: true,
             })
         })
     };
