@@ -45,6 +45,8 @@ pub(crate) enum Part {
     /// Charts, side by side if the page is wide enough.
     Pictures(Vec<Picture>),
     Table(Table),
+    /// A prompt with responses to it, as texts of different roles.
+    Texts(Vec<Role>),
     /// Preformatted text, such as settings, with a name. `folded` hides it until it is opened.
     Listing {
         name: String,
@@ -53,19 +55,35 @@ pub(crate) enum Part {
     },
 }
 
+/// A text with who wrote it, and a remark such as its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Role {
+    pub(crate) name: String,
+    pub(crate) remark: String,
+    pub(crate) text: String,
+}
+
 /// A table whose first column has the names of the rows.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Table {
     pub(crate) caption: String,
     pub(crate) header: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
-    /// Whether the cells are texts, which are aligned on the left and take the width of the page.
-    pub(crate) prose: bool,
 }
 
 impl Picture {
     pub(crate) fn new(name: impl Into<String>, chart: impl Into<Chart>, caption: impl Into<String>) -> Self {
         Self { name: name.into(), chart: chart.into(), caption: caption.into(), cells: None }
+    }
+
+    /// The caption, with what the marks of zeros mean if there are any.
+    fn full_caption(&self) -> String {
+        match &self.chart {
+            Chart::Line(chart) if chart.marks_zeros() => {
+                format!("{} Open triangles at the bottom are zeros, for which a log scale has no place.", self.caption)
+            }
+            _ => self.caption.clone(),
+        }
     }
 
     /// The data that the page's script shows on hover.
@@ -118,9 +136,10 @@ fn section(section: &Section) -> Value {
                 "name": picture.name,
                 "wide": picture.chart.is_wide(),
                 "svg": picture.chart.inline_svg(&picture.name),
-                "caption": picture.caption,
+                "caption": picture.full_caption(),
             })).collect::<Vec<_>>()}),
             Part::Table(table) => json!({ "table": table }),
+            Part::Texts(roles) => json!({ "texts": roles }),
             Part::Listing { name, text, folded } => json!({"listing": {"name": name, "text": text, "folded": folded}}),
         })
         .collect();

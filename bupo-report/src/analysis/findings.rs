@@ -75,7 +75,7 @@ fn row(analyses: &[Analysis], name: &str, value: &dyn Fn(&Analysis) -> Option<St
 
 fn table(analyses: &[Analysis], caption: &str, rows: Vec<Vec<String>>) -> Part {
     let header = std::iter::once(String::new()).chain(analyses.iter().map(|a| a.info.title.clone())).collect();
-    Part::Table(Table { caption: caption.into(), header, rows, prose: false })
+    Part::Table(Table { caption: caption.into(), header, rows })
 }
 
 /// One paragraph per model.
