@@ -77,7 +77,16 @@ fn an_analysis_writes_tables_charts_and_a_page() {
             other => panic!("{other}"),
         }
     }
-    for picture in ["entropy-flow-1", "entropy-change-ffn", "response-1", "agreement-1", "norms-1", "cosines-1"] {
+    for picture in [
+        "entropy-flow-1",
+        "entropy-change-ffn",
+        "response-1",
+        "response-attn-1",
+        "response-ffn-1",
+        "agreement-1",
+        "norms-1",
+        "cosines-1",
+    ] {
         assert!(out.join("pictures").join(format!("{picture}.svg")).is_file(), "{picture}");
         assert!(out.join("pictures").join(format!("{picture}.png")).is_file(), "{picture}");
         assert!(page.contains(&format!("{picture}-")) || page.contains(picture), "{picture}");
@@ -92,7 +101,11 @@ fn an_analysis_of_its_own_completions_gives_the_same_result() {
     let completions = first.join("completions.jsonl");
     analyze(&again, &["--completions", text(&completions)]);
     assert_eq!(fs::read(&completions).unwrap(), fs::read(again.join("completions.jsonl")).unwrap());
-    assert_eq!(summary(&first), summary(&again));
+    let (mut first, mut again) = (summary(&first), summary(&again));
+    let settings: Vec<Value> = [&mut first, &mut again].map(|summary| summary["models"][0]["settings"].take()).into();
+    assert_eq!(first, again);
+    assert_eq!((&settings[0]["samples"], &settings[1]["samples"]), (&json!(2), &Value::Null));
+    assert_eq!(settings[1]["completions"], text(&completions));
 }
 
 #[test]
@@ -136,6 +149,68 @@ fn the_first_layers_can_be_measured_without_the_others() {
     assert!(model["boundary"].is_null() && model["convergence"].is_null());
     assert!(csv(&out).keys().all(|(_, site, statistic, _)| !site.ends_with(":3") && statistic != "kl"));
     check_page(&out.join("report.html"));
+}
+
+#[test]
+fn an_analysis_records_what_makes_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, prompts) = (folder.path().join("out"), folder.path().join("prompts.txt"));
+    fs::write(&prompts, "1+2=\n3+4=\n").unwrap();
+    let small = ["--prompts", text(&prompts), "--samples", "1", "--max-new-tokens", "8", "--seed", "7", "--top-k", "3"];
+    let shown = analyze(&out, &[&small[..], &["--temperature", "0.5", "--dtype", "f32"]].concat());
+    assert!(shown.contains("2 prompts x 1 responses; chat template: none"), "{shown}");
+    let summary = summary(&out);
+    let settings = &summary["models"][0]["settings"];
+    for (name, wanted) in [
+        ("prompts", json!(prompts)),
+        ("chat_template", json!("auto")),
+        ("chat_template_applied", json!("none")),
+        ("samples", json!(1)),
+        ("seed", json!(7)),
+        ("temperature", json!(0.5)),
+        ("top_k", json!(3)),
+        ("max_new_tokens", json!(8)),
+        ("dtype", json!("f32")),
+        ("limit", json!(64)),
+        ("engine", json!("own")),
+    ] {
+        assert_eq!(settings[name], wanted, "{name}: {settings}");
+    }
+    assert_eq!((&summary["models"][0]["norm"], &summary["models"][0]["warning"]), (&json!("none"), &Value::Null));
+    assert!(summary["bupo"].is_string());
+    let page = check_page(&out.join("report.html"));
+    for wanted in ["max_new_tokens", "chat_template_applied", "Settings", env!("CARGO_PKG_VERSION"), "f32"] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    // Two responses are never a stable boundary.
+    assert_eq!(summary["models"][0]["boundary"]["sure"], false);
+    let certainty = summary["models"][0]["boundary"]["certainty"].as_str().unwrap();
+    assert!(certainty.starts_with("not stable: 2 responses are too few") && page.contains(certainty), "{certainty}");
+    let plain = folder.path().join("plain");
+    let shown = analyze(&plain, &[&small[..], &["--chat-template", "plain"]].concat());
+    assert!(shown.contains("; chat template: plain"), "{shown}");
+}
+
+#[test]
+fn states_that_are_not_readable_without_a_norm_are_warned_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = fixture("qwen3-tied");
+    let completions = folder.path().join("responses.jsonl");
+    fs::write(&completions, "{\"prompt\": [5, 6], \"response\": [7, 8, 3, 9]}\n").unwrap();
+    let run = |norm: &str| {
+        let out = folder.path().join(norm);
+        let args = ["analyze", "--model", text(&model), "--completions", text(&completions), "--norm", norm];
+        let output = program::bupo(&[&args[..], &["--out", text(&out)]].concat());
+        assert!(output.status.success());
+        (String::from_utf8(output.stderr).unwrap(), fs::read_to_string(out.join("report.html")).unwrap())
+    };
+    let (warned, page) = run("none");
+    assert!(warned.contains("of tokens; try --norm final"), "{warned}");
+    assert!(page.contains("of tokens; try --norm final"));
+    // Titles are the last part of a path.
+    assert!(page.contains("<title>Internal policies of qwen3-tied</title>"));
+    let (warned, page) = run("final");
+    assert!(!warned.contains("--norm final") && !page.contains("try --norm final"), "{warned}");
 }
 
 #[test]
@@ -250,9 +325,15 @@ fn a_run_finds_its_layer_probes_itself_and_writes_its_report() {
     assert_eq!((probe[0]["tokens"].as_u64(), &probe[0]["tokens"]), (probe[1]["tokens"].as_u64(), &probe[1]["tokens"]));
     assert_ne!(probe[0]["means"], probe[1]["means"], "training changes the model");
     let page = check_page(&a.join("report.html"));
-    for wanted in
-        ["Internal policies during training", "Sample completions", "Gradient norm", "internal-entropy-1", "chose"]
-    {
+    for wanted in [
+        "Internal policies during training",
+        "Sample completions",
+        "extracted answer",
+        "reference answer",
+        "Gradient norm",
+        "internal-entropy-1",
+        "chose",
+    ] {
         assert!(page.contains(wanted), "{wanted}");
     }
     let both = folder.path().join("both.html");

@@ -121,3 +121,39 @@ fn eval_restricts_sampling_and_stops_at_texts() {
     assert!(other.contains("another restrictions"), "{other}");
     assert!(fail(&[&common[..], &["--top-p", "0"]].concat()).contains("top_p"));
 }
+
+#[test]
+fn eval_prints_its_table_in_other_formats_and_compares_evaluations() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, other) = (folder.path().join("sums.jsonl"), folder.path().join("other").join("sums.jsonl"));
+    arithmetic(&data, 4);
+    fs::create_dir(folder.path().join("other")).unwrap();
+    arithmetic(&other, 3);
+    let evaluate = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let args = ["eval", "--samples", "2", "--max-new-tokens", "6", "--out", text(&out)];
+        let shown = succeed(&[&args[..], more].concat());
+        (out, shown)
+    };
+    let (a, shown) = evaluate("a", &["--data", text(&data), "--table", "csv"]);
+    // Nothing but the table.
+    let rows: Vec<&str> = shown.lines().collect();
+    assert_eq!(rows[..2], ["metric,sums,sums half-width", "problems,4,"], "{shown}");
+    assert!(rows.iter().all(|row| row.split(',').count() == 3) && rows[2].starts_with("Avg@2,"), "{shown}");
+    let completions = a.join("completions.jsonl");
+    let again = |format: &str| succeed(&["eval", "--completions", text(&completions), "--table", format]);
+    assert_eq!(again("csv"), shown);
+    assert!(again("markdown").contains("|  | sums |\n| --- | ---: |\n| problems | 4 |"), "{}", again("markdown"));
+    assert!(again("latex").contains("\\begin{tabular}{lr}"), "{}", again("latex"));
+
+    let (b, _) = evaluate("b", &["--data", text(&data), "--seed", "1"]);
+    let compared = succeed(&["eval", "--compare", text(&a), text(&b)]);
+    assert!(compared.contains("B - A") && compared.contains("on the same problems"), "{compared}");
+    let same = succeed(&["eval", "--compare", text(&a), text(&a), "--table", "csv"]);
+    assert!(same.contains("B - A,+0.0000,0.0000") && same.contains("B is worse on,0,"), "{same}");
+    let (c, _) = evaluate("c", &["--data", text(&other)]);
+    let message = fail(&["eval", "--compare", text(&a), text(&c)]);
+    assert!(message.contains("has no problem 4 of sums, which"), "{message}");
+    let message = fail(&["eval", "--compare", text(&a), text(folder.path())]);
+    assert!(message.contains("there is no completions.jsonl; give the folder of an evaluation"), "{message}");
+}

@@ -98,10 +98,12 @@ fn analyze(decoder: &Decoder<Flex>) -> Analysis {
     accumulator.measure(decoder, &responses, MeasureOptions::default()).unwrap();
     let info = AnalysisInfo {
         model: "constructed".into(),
+        title: "constructed".into(),
         norm: Norm::None,
         num_layers: LAYERS,
         vocab_size: WIDTH,
         tolerance: DEFAULT_TOLERANCE,
+        settings: Default::default(),
     };
     Analysis::new(info, &accumulator).unwrap()
 }

@@ -1,6 +1,7 @@
-//! The analysis of one model: means with confidence intervals, stages, boundary layer and convergence.
+//! The analysis of one model: means with confidence intervals, stages, boundary layer and the decrease of the entropy.
 
 use bupo_core::{Norm, PolicySite};
+use serde_json::{Map, Value};
 
 use crate::AnalysisError;
 use crate::accumulator::{COLUMNS, MeasureAccumulator};
@@ -13,8 +14,10 @@ use crate::statistic::Statistic;
 /// The analyzed model and the options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnalysisInfo {
-    /// Name of the model.
+    /// The model as it was named: a path or a Hub id.
     pub model: String,
+    /// Its name in titles: the last part of a path, or the Hub id.
+    pub title: String,
     /// Norm between internal states and the unembedding.
     pub norm: Norm,
     /// Number of layers.
@@ -23,6 +26,8 @@ pub struct AnalysisInfo {
     pub vocab_size: usize,
     /// Entropy changes up to this fraction of ln V count as no change.
     pub tolerance: f64,
+    /// How the responses were made and measured, for the summary and the page: what an analysis needs to be made again.
+    pub settings: Map<String, Value>,
 }
 
 /// The mean of one statistic of one policy over one slice.
@@ -59,12 +64,12 @@ pub struct Analysis {
     pub rows: Vec<Row>,
     /// The boundary layer; nothing if not all layers were measured.
     pub boundary: Option<Boundary>,
-    /// Convergence of the layer policies' entropy; nothing if not all layers were measured.
+    /// How the layer policies' entropy decreases; nothing if not all layers were measured.
     pub convergence: Option<Convergence>,
 }
 
 impl Analysis {
-    /// Computes means and intervals, stages, boundary layer and convergence.
+    /// Computes means and intervals, stages, boundary layer and the decrease of the entropy.
     ///
     /// # Errors
     /// If there are no responses.
@@ -158,6 +163,7 @@ impl Analysis {
             (0..count).map(|resample| by_layer.iter().map(|means| means[resample]).collect()).collect();
         let changes = self.by_layer(PolicySite::Ffn, Statistic::EntropyChange, Slice::All);
         let tolerance = self.info.tolerance * (self.info.vocab_size as f64).ln();
-        Boundary::find(changes.into_iter().map(|(_, estimate)| estimate.mean).collect(), &resampled, tolerance)
+        let changes = changes.into_iter().map(|(_, estimate)| estimate.mean).collect();
+        Boundary::find(changes, &resampled, tolerance, self.responses)
     }
 }

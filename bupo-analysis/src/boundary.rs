@@ -23,15 +23,20 @@ pub struct Boundary {
     pub at_other_tolerances: (usize, usize),
     /// Mean feed-forward entropy change per layer, in nats.
     pub changes: Vec<f64>,
+    /// The number of responses; 0 in files of earlier versions, which did not record it.
+    #[serde(default)]
+    pub responses: usize,
 }
 
 /// The fraction of resamples that must agree for a boundary to be stable.
 const STABLE: f64 = 0.9;
+/// The number of responses that a stable boundary needs: resamples of fewer have too few different means.
+const MIN_RESPONSES: usize = 10;
 
 impl Boundary {
     /// Finds the boundary from the mean entropy changes of the feed-forwards, `[layer]`, and those of each bootstrap resample,
-    /// `[resample][layer]`. Changes and `tolerance` are in nats.
-    pub fn find(changes: Vec<f64>, resamples: &[Vec<f64>], tolerance: f64) -> Self {
+    /// `[resample][layer]`, of that many responses. Changes and `tolerance` are in nats.
+    pub fn find(changes: Vec<f64>, resamples: &[Vec<f64>], tolerance: f64, responses: usize) -> Self {
         let stages = Stages::fit(&changes, tolerance);
         let at = |factor: f64| Stages::fit(&changes, factor * tolerance).exploration;
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
@@ -50,13 +55,16 @@ impl Boundary {
             stages,
             tolerance,
             changes,
+            responses,
         }
     }
 
-    /// Whether 90% of the resamples, half the tolerance and twice the tolerance give the same boundary.
+    /// Whether there are at least 10 responses, and 90% of their resamples, half the tolerance and twice the tolerance give the
+    /// same boundary.
     pub fn is_stable(&self) -> bool {
         let own = self.stages.exploration;
-        self.share.is_some_and(|share| share >= STABLE) && self.at_other_tolerances == (own, own)
+        let same = self.share.is_some_and(|share| share >= STABLE) && self.at_other_tolerances == (own, own);
+        same && self.responses >= MIN_RESPONSES
     }
 
     /// Why this is the boundary layer, as text.
@@ -95,7 +103,7 @@ impl Boundary {
     pub fn certainty(&self) -> String {
         let name = |layer: usize| if layer == 0 { "none".to_string() } else { format!("layer {layer}") };
         let resampled = match self.share {
-            None => "only one response, so resampling is not possible".to_string(),
+            None => "only one response, so it cannot be resampled".to_string(),
             Some(share) => {
                 let others: Vec<String> = self
                     .others
@@ -114,8 +122,12 @@ impl Boundary {
         } else {
             format!("at half the tolerance {}, at twice {}", name(half), name(twice))
         };
+        let few = match self.responses {
+            2..MIN_RESPONSES => format!("{} responses are too few to tell; ", self.responses),
+            _ => String::new(),
+        };
         let verdict = if self.is_stable() { "stable" } else { "not stable" };
-        format!("{verdict}: {resampled}; {tolerances}")
+        format!("{verdict}: {few}{resampled}; {tolerances}")
     }
 
     /// The `[[phases]]` of a training settings file that trains this layer first.
@@ -141,7 +153,7 @@ mod tests {
         let mut other = qwen_like();
         other[6] = 1.2;
         let resamples: Vec<_> = (0..100).map(|i| if i < 3 { other.clone() } else { qwen_like() }).collect();
-        let boundary = Boundary::find(qwen_like(), &resamples, 0.119);
+        let boundary = Boundary::find(qwen_like(), &resamples, 0.119, 100);
         assert_eq!((boundary.layer, boundary.share), (Some(6), Some(0.97)));
         assert_eq!(boundary.others, [(7, 0.03)]);
         assert!(boundary.is_stable());
@@ -155,16 +167,29 @@ mod tests {
     }
 
     #[test]
+    fn a_boundary_of_few_responses_is_not_stable() {
+        let of = |responses| Boundary::find(qwen_like(), &vec![qwen_like(); 50], 0.119, responses);
+        for responses in [2, 9] {
+            assert!(!of(responses).is_stable());
+            let text = of(responses).certainty();
+            let wanted = format!("not stable: {responses} responses are too few to tell; the same in 100%");
+            assert!(text.starts_with(&wanted), "{text}");
+        }
+        assert!(of(10).is_stable() && of(10).certainty().starts_with("stable: the same in 100%"));
+        assert!(Boundary::find(qwen_like(), &[], 0.119, 1).certainty().starts_with("not stable: only one response"));
+    }
+
+    #[test]
     fn a_boundary_that_depends_on_the_tolerance_is_not_stable() {
         let changes = vec![1.0, 0.15, -1.0];
-        let boundary = Boundary::find(changes.clone(), &vec![changes; 50], 0.1);
+        let boundary = Boundary::find(changes.clone(), &vec![changes; 50], 0.1, 50);
         assert_eq!((boundary.layer, boundary.at_other_tolerances), (Some(2), (2, 1)));
         assert!(!boundary.is_stable() && boundary.certainty().starts_with("not stable"), "{}", boundary.certainty());
     }
 
     #[test]
     fn without_exploration_there_is_no_boundary() {
-        let boundary = Boundary::find(vec![0.0; 5], &[], 0.1);
+        let boundary = Boundary::find(vec![0.0; 5], &[], 0.1, 1);
         assert_eq!((boundary.layer, boundary.share), (None, None));
         assert!(boundary.reason().starts_with("no exploration stage"));
         assert!(!boundary.phases().contains("layer:"));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A smaller decrease than this fraction of ln V is no convergence.
+/// A smaller decrease than this fraction of ln V does not count.
 const MIN_DECREASE: f64 = 0.1;
 /// A decrease within this fraction of the layers, or within one layer, is abrupt.
 const ABRUPT: f64 = 0.2;
@@ -53,12 +53,18 @@ impl Convergence {
     pub fn describe(self) -> String {
         let layers = |from, to| if from == to { format!("layer {from}") } else { format!("layers {from} to {to}") };
         match self {
-            Self::None => "no convergence: the layer policies' entropy decreases by less than 10% of ln V".into(),
+            Self::None => "the layer policies' entropy decreases by less than 10% of ln V".into(),
             Self::Abrupt { from, to } => {
-                format!("abrupt convergence: 80% of the entropy decrease is in {}", layers(from, to))
+                format!(
+                    "the layer policies' entropy decreases abruptly: 80% of the decrease is in {}",
+                    layers(from, to)
+                )
             }
             Self::Progressive { from, to } => {
-                format!("progressive convergence: 80% of the entropy decrease is spread over {}", layers(from, to))
+                format!(
+                    "the layer policies' entropy decreases progressively: 80% of the decrease is over {}",
+                    layers(from, to)
+                )
             }
         }
     }

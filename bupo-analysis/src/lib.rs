@@ -2,7 +2,7 @@
 //!
 //! - [`MeasureAccumulator`] sums the measures of each response ([`bupo_models::measure`]).
 //! - [`Analysis`] has their means with 95% confidence intervals, overall, by position and by correctness, and derives the
-//!   [`Stages`] of the layers, the [`Boundary`] layer to train first, and the [`Convergence`] of the entropy.
+//!   [`Stages`] of the layers, the [`Boundary`] layer to train first, and how the entropy decreases ([`Convergence`]).
 //! - [`write_csv`], [`write_parquet`] and [`summary`] export the results.
 
 mod accumulator;
@@ -12,6 +12,7 @@ mod boundary;
 mod convergence;
 mod error;
 mod measuring;
+mod readable;
 mod response_map;
 mod slice;
 mod stages;

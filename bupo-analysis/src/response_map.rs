@@ -1,7 +1,8 @@
-//! Entropy and most probable tokens of every layer's policy at every token of one response.
+//! Entropies of the policies of every layer, attention and feed-forward at every token of one response, and the layers' most
+//! probable tokens.
 
-use bupo_core::Norm;
-use bupo_models::{Decoder, LensOptions, Sequence, TextTokenizer, lens};
+use bupo_core::{Norm, PolicySite};
+use bupo_models::{Decoder, LensOptions, MeasureOptions, Sequence, TextTokenizer, lens, measure};
 use burn::tensor::backend::Backend;
 
 use crate::AnalysisError;
@@ -11,7 +12,7 @@ const TOP: usize = 5;
 /// Limit of the tokens of a map, so that they stay readable.
 const MAX_TOKENS: usize = 96;
 
-/// The layer policies and the full policy at each token of a response's beginning.
+/// The policies at each token of a response's beginning.
 #[derive(Debug, Clone)]
 pub struct ResponseMap {
     /// The model's name.
@@ -22,8 +23,12 @@ pub struct ResponseMap {
     pub prompt: String,
     /// The response's first tokens.
     pub tokens: Vec<String>,
-    /// `[policy][token]`, the full policy last.
+    /// The layer policies, `[layer][token]`, the full policy last.
     pub cells: Vec<Vec<MapCell>>,
+    /// Entropies of the attention policies in nats, `[layer][token]`.
+    pub attention: Vec<Vec<f32>>,
+    /// Entropies of the feed-forward policies in nats, `[layer][token]`.
+    pub feed_forward: Vec<Vec<f32>>,
     /// Whether the response has more tokens.
     pub cut: bool,
 }
@@ -37,7 +42,8 @@ pub struct MapCell {
     pub top: Vec<(String, f32)>,
 }
 
-/// Computes the map of a response's beginning, with at most `max_cells` cells. A cell takes about 100 bytes of a page.
+/// Computes the map of a response's beginning, with at most `max_cells` cells of layers, attention and feed-forward together. A
+/// cell takes about 70 bytes of a page.
 ///
 /// # Errors
 /// If the model cannot run the response, or its tokens cannot be decoded.
@@ -49,7 +55,7 @@ pub fn response_map<B: Backend>(
     norm: Norm,
     max_cells: usize,
 ) -> Result<ResponseMap, AnalysisError> {
-    let shown = sequence.response.len().min(MAX_TOKENS).min(max_cells / (decoder.layers.len() + 1)).max(1);
+    let shown = sequence.response.len().min(MAX_TOKENS).min(max_cells / (3 * decoder.layers.len() + 1)).max(1);
     let response = &sequence.response[..shown.min(sequence.response.len())];
     let ids = [&sequence.prompt[..], &response[..response.len().saturating_sub(1)]].concat();
     let first = sequence.prompt.len() - 1;
@@ -66,11 +72,19 @@ pub fn response_map<B: Backend>(
         }
         cells.push(row);
     }
+    let beginning = Sequence { prompt: sequence.prompt.clone(), response: response.to_vec() };
+    let sites = measure(decoder, &[beginning], MeasureOptions { norm, layers: None })?.remove(0).sites;
+    let entropies = |kind: fn(usize) -> PolicySite| -> Vec<Vec<f32>> {
+        let of_kind = sites.iter().filter(|site| site.site.layer().map(kind) == Some(site.site));
+        of_kind.map(|site| site.policy.entropy.clone()).collect()
+    };
     Ok(ResponseMap {
         model: model.to_string(),
         norm,
         prompt: tokenizer.decode(&sequence.prompt)?,
         tokens: response.iter().map(|id| text(*id)).collect::<Result<_, _>>()?,
+        attention: entropies(PolicySite::Attn),
+        feed_forward: entropies(PolicySite::Ffn),
         cells,
         cut: response.len() < sequence.response.len(),
     })

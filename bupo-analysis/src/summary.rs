@@ -43,6 +43,8 @@ fn model(analysis: &Analysis) -> Value {
         "num_layers": info.num_layers,
         "vocab_size": info.vocab_size,
         "tolerance": info.tolerance * (info.vocab_size as f64).ln(),
+        "settings": info.settings,
+        "warning": analysis.unreadable(),
         "responses": analysis.responses,
         "tokens": analysis.tokens,
         "scored": analysis.scored,

@@ -34,13 +34,15 @@ impl Chart {
         self.element(&self.draw(&identifier(id)), "width=\"100%\"", "")
     }
 
-    /// The text of an SVG file: light colours on white; a line chart is 85 mm wide, a heat map 170 mm.
+    /// Whether the chart takes the width of two others: a heat map of many columns.
+    pub fn is_wide(&self) -> bool {
+        matches!(self, Self::Heat(map) if !map.is_narrow())
+    }
+
+    /// The text of an SVG file: light colours on white; 85 mm wide, a wide heat map 170 mm.
     pub fn svg(&self) -> String {
         let picture = self.draw("chart");
-        let width = match self {
-            Self::Line(_) => 85.0,
-            Self::Heat(_) => 170.0,
-        };
+        let width = if self.is_wide() { 170.0 } else { 85.0 };
         let height = width * picture.height / picture.width;
         let size = format!("xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}mm\" height=\"{height:.2}mm\"");
         let title = attribute(self.title());
@@ -49,7 +51,7 @@ impl Chart {
         self.element(&picture, &size, &format!("<title>{title}</title><style>{style}</style>{background}"))
     }
 
-    /// The bytes of a PNG file of [`Chart::svg`], 2008 pixels wide: 600 dots per inch for a line chart, 300 for a heat map.
+    /// The bytes of a PNG file of [`Chart::svg`], 2008 pixels wide: 600 dots per inch, 300 for a wide heat map.
     ///
     /// # Errors
     /// If the SVG cannot be parsed or rendered.

@@ -41,9 +41,10 @@ pub(crate) fn draw(chart: &LineChart, id: &str) -> Picture {
     }
 }
 
-/// The series with only the points and intervals that are drawn.
+/// The series with only the points, marked zeros and intervals that are drawn.
 fn drawn(series: &Series, scale: YScale) -> Series {
-    let points = series.points.iter().filter(|point| point.is_drawable(scale));
+    let shown = |point: &&Point| point.is_drawable(scale) || point.is_marked_zero(scale);
+    let points = series.points.iter().filter(shown);
     let points = points.map(|point| Point { interval: point.drawable_interval(), ..*point }).collect();
     Series { name: text::clean(&series.name), points }
 }

@@ -23,6 +23,16 @@ pub struct HeatMap {
     pub scale: ColourScale,
 }
 
+/// The most columns of a narrow map.
+const NARROW: usize = 24;
+
+impl HeatMap {
+    /// Whether the map has so few columns that it is drawn as narrow as a line chart.
+    pub fn is_narrow(&self) -> bool {
+        self.values.iter().map(Vec::len).chain([self.columns.len()]).max().unwrap_or(0) <= NARROW
+    }
+}
+
 /// How values map to colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ColourScale {

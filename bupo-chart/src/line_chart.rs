@@ -25,6 +25,8 @@ pub struct LineChart {
     pub zero_line: bool,
     /// The ends of the y axis, for charts side by side. `None`: chosen from the values.
     pub y_range: Option<(f64, f64)>,
+    /// The ends of the x axis before its margins, for charts side by side. `None`: chosen from the values.
+    pub x_range: Option<(f64, f64)>,
     /// A shaded range of y, such as a tolerance around 0.
     pub band: Option<(f64, f64)>,
 }
@@ -77,8 +79,15 @@ pub enum YScale {
     /// Equal distances are equal differences.
     #[default]
     Linear,
-    /// Equal distances are equal ratios. A point with y ≤ 0 leaves a gap.
+    /// Equal distances are equal ratios. A point with y ≤ 0 leaves a gap; a zero is marked at the bottom.
     Log,
+}
+
+impl LineChart {
+    /// Whether zeros are marked at the bottom, because a log scale has no place for them.
+    pub fn marks_zeros(&self) -> bool {
+        self.series.iter().flat_map(|series| &series.points).any(|point| point.is_marked_zero(self.y_scale))
+    }
 }
 
 impl YScale {
@@ -91,6 +100,11 @@ impl Point {
     /// Whether both coordinates are in the range that can be drawn.
     pub(crate) fn is_drawable(&self, scale: YScale) -> bool {
         axis::drawable(self.x, false).is_some() && axis::drawable(self.y, scale.is_log()).is_some()
+    }
+
+    /// Whether the point is a zero on a log scale, which is marked at the bottom.
+    pub(crate) fn is_marked_zero(&self, scale: YScale) -> bool {
+        scale.is_log() && self.y == 0.0 && axis::drawable(self.x, false).is_some()
     }
 
     /// The interval as (lower end, upper end), if both can be drawn.

@@ -108,13 +108,16 @@ fn measured_text_covers_drawn_text() {
 }
 
 #[test]
-fn a_log_scale_leaves_out_values_that_are_not_positive() {
+fn a_log_scale_marks_zeros_and_leaves_out_negative_values() {
     let values = [0.0, -1.0, 1.0, 100.0, f64::NAN, 10.0];
     let points = values.iter().enumerate().map(|(x, y)| Point { x: x as f64, y: *y, interval: None });
     let chart = LineChart { series: vec![line("s", points.collect())], y_scale: YScale::Log, ..LineChart::default() };
-    let hover = Chart::from(chart).hover();
+    assert!(chart.marks_zeros() && !LineChart { y_scale: YScale::Linear, ..chart.clone() }.marks_zeros());
+    let chart = Chart::from(chart);
+    assert_eq!(chart.svg().matches("class=\"chart-open\"").count(), 1);
+    let hover = chart.hover();
     let HoverData::Line { y: (lo, hi), series, y_scale, .. } = hover.data else { panic!("not a line chart") };
-    assert_eq!(series[0].points.iter().map(|point| point.y).collect::<Vec<_>>(), [1.0, 100.0, 10.0]);
+    assert_eq!(series[0].points.iter().map(|point| point.y).collect::<Vec<_>>(), [0.0, 1.0, 100.0, 10.0]);
     assert!(lo > 0.0 && lo < 1.0 && hi > 100.0 && y_scale == YScale::Log);
 }
 
@@ -125,6 +128,23 @@ fn a_given_range_is_used() {
     let HoverData::Line { y, .. } = with(Some((20.0, -10.0))).hover().data else { panic!("not a line chart") };
     assert_eq!(y, (-10.0, 20.0));
     assert_eq!(with(Some((f64::NAN, 1.0))).hover(), with(None).hover());
+}
+
+#[test]
+fn a_given_x_range_is_used() {
+    let with =
+        |x_range| Chart::from(LineChart { series: vec![line("s", points(1, 9))], x_range, ..LineChart::default() });
+    let HoverData::Line { x: (left, right), .. } = with(Some((0.0, 100.0))).hover().data else {
+        panic!("not a line chart")
+    };
+    assert!((-5.0..=0.0).contains(&left) && (100.0..=105.0).contains(&right));
+    assert_eq!(with(Some((f64::NAN, 1.0))).hover(), with(None).hover());
+}
+
+#[test]
+fn narrow_maps_are_as_wide_as_line_charts() {
+    assert!(Chart::from(heat(30, 25, |_, _| 1.0)).is_wide() && !Chart::from(heat(30, 24, |_, _| 1.0)).is_wide());
+    assert!(!Chart::from(LineChart::default()).is_wide());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::sampler::{Completion, Sampler, Sampling};
 pub const COMPLETIONS: &str = "completions.jsonl";
 /// The setting of an evaluation's folder that holds the date in its prompts, if the chat template writes one.
 pub const TEMPLATE_DATE: &str = "template_date";
-const SETTINGS: &str = "settings.json";
+pub(crate) const SETTINGS: &str = "settings.json";
 const RESULTS: &str = "results.json";
 
 /// A named list of questions.
@@ -244,7 +244,7 @@ fn complete_problems(mut lines: Vec<BenchmarkCompletion>, samples: usize) -> Vec
 }
 
 /// Reads completions; an unfinished last line is skipped.
-fn read_lines(path: &Path) -> Result<Vec<BenchmarkCompletion>, EvalError> {
+pub(crate) fn read_lines(path: &Path) -> Result<Vec<BenchmarkCompletion>, EvalError> {
     let options = JsonLinesOptions { skip_unfinished_line: true, ..JsonLinesOptions::default() };
     Ok(read_json_lines(path, options)?.into_iter().map(|line| line.value).collect())
 }

@@ -44,6 +44,9 @@ pub enum EvalError {
         /// What is missing.
         reason: String,
     },
+    /// Two evaluations to compare are of other problems.
+    #[error("the evaluations are of other problems and cannot be compared: {0}")]
+    OtherProblems(String),
     /// The output folder is not empty.
     #[error("{} exists and is not empty; choose another --out, or remove it", .0.display())]
     FolderExists(PathBuf),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod benchmark;
+mod compare;
 mod error;
 mod metrics;
 mod problem_files;
@@ -15,6 +16,7 @@ pub use benchmark::{
     Benchmark, BenchmarkCompletion, BenchmarkResult, COMPLETIONS, EvaluationFolder, TEMPLATE_DATE, grade_again,
     recorded_template_date, run_benchmarks,
 };
+pub use compare::{Comparison, PairedDifference, compare};
 pub use error::EvalError;
 pub use metrics::{Evaluation, ResponseOutcome, mean_and_std, pass_at_k};
 pub use problem_files::{PromptOptions, read_questions};

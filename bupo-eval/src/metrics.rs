@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The normal distribution's 97.5% quantile.
-const Z: f64 = 1.959_963_985;
+pub(crate) const Z: f64 = 1.959_963_985;
 
 /// A model's results on a set of problems. Means have the half-width of their 95% confidence interval (normal approximation,
 /// over problems).

@@ -19,6 +19,8 @@ use crate::question::Question;
 const PLAIN: &str = "plain";
 /// The file of a model's chat template, if it is not in the tokenizer's config.
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// The origin of a model's template.
+const OWN: &str = "the model's";
 
 /// The chat template that renders prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,6 +75,8 @@ pub struct PromptRenderer {
 #[derive(Debug, Clone)]
 struct Template {
     template: ChatTemplate,
+    /// Where it is from, as text.
+    origin: String,
     /// Whether the template writes the special tokens at the start of a prompt; otherwise the tokenizer adds its own.
     special_tokens: bool,
 }
@@ -84,16 +88,22 @@ impl PromptRenderer {
     /// If the tokenizer or the template cannot be read.
     pub fn new(files: &ModelFiles, choice: &ChatChoice, thinking: Option<bool>) -> Result<Self, EvalError> {
         let tokenizer = TextTokenizer::load(files)?;
-        let plain = || Ok::<_, EvalError>(Template { template: ChatTemplate::named(PLAIN)?, special_tokens: false });
+        let plain = || {
+            Ok::<_, EvalError>(Template {
+                template: ChatTemplate::named(PLAIN)?,
+                origin: PLAIN.into(),
+                special_tokens: false,
+            })
+        };
         let (chat, text) = match choice {
             ChatChoice::None => (None, None),
             ChatChoice::Plain => (Some(plain()?), Some(plain()?)),
             ChatChoice::File(path) => {
                 let source = fs::read_to_string(path).map_err(EvalError::io("read", path))?;
-                let template = template(files, Some(source))?;
+                let template = template(files, Some(source), path.display().to_string())?;
                 (template.clone(), template)
             }
-            ChatChoice::Auto => match template(files, optional(files, CHAT_TEMPLATE)?)? {
+            ChatChoice::Auto => match template(files, optional(files, CHAT_TEMPLATE)?, OWN.into())? {
                 Some(own) => (Some(own.clone()), Some(own)),
                 None => (Some(plain()?), None),
             },
@@ -136,6 +146,11 @@ impl PromptRenderer {
              are {eos_token_ids:?}: every response may be truncated; add the id that ends a turn to eos_token_id in the model's \
              generation_config.json, or choose another data.chat_template"
         ))
+    }
+
+    /// The template of plain text: `the model's`, `plain`, the path of a file, or `none`.
+    pub fn text_template(&self) -> &str {
+        self.text.as_ref().map_or("none", |template| &template.origin)
     }
 
     /// The tokenizer.
@@ -202,14 +217,14 @@ impl PromptRenderer {
 /// # Errors
 /// If it cannot be read.
 pub fn has_chat_template(files: &ModelFiles) -> Result<bool, EvalError> {
-    Ok(template(files, optional(files, CHAT_TEMPLATE)?)?.is_some())
+    Ok(template(files, optional(files, CHAT_TEMPLATE)?, OWN.into())?.is_some())
 }
 
 /// The template `source`, or else the one in the tokenizer's config, with the special tokens of that config.
-fn template(files: &ModelFiles, source: Option<String>) -> Result<Option<Template>, EvalError> {
+fn template(files: &ModelFiles, source: Option<String>, origin: String) -> Result<Option<Template>, EvalError> {
     let config = optional(files, "tokenizer_config.json")?.unwrap_or_else(|| "{}".into());
     let template = ChatTemplate::from_tokenizer_config(&config, source.as_deref())?;
-    Ok(template.map(|template| Template { template, special_tokens: true }))
+    Ok(template.map(|template| Template { template, origin, special_tokens: true }))
 }
 
 fn optional(files: &ModelFiles, name: &str) -> Result<Option<String>, EvalError> {

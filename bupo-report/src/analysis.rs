@@ -1,18 +1,20 @@
 //! The report of an analysis of one or more models.
 
+mod captions;
 mod findings;
 mod pictures;
 
 use bupo_analysis::{Analysis, ResponseMap, Slice, Statistic};
+use bupo_core::Norm;
 
 use crate::page::{Part, Report, Section};
-use crate::response_picture::response_picture;
+use crate::response_picture::response_pictures;
 use pictures::Pictures;
 
 /// The report of the internal policies of some models. `maps` are shown token by token. `complete` is whether all requested
 /// responses were measured.
 pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bool) -> Report {
-    let names: Vec<&str> = analyses.iter().map(|analysis| analysis.info.model.as_str()).collect();
+    let names: Vec<&str> = analyses.iter().map(|analysis| analysis.info.title.as_str()).collect();
     let norm = analyses.first().map(|analysis| analysis.info.norm).unwrap_or_default();
     let partial = if complete { "" } else { " Incomplete: not all requested responses were measured." };
     let pictures = Pictures { analyses };
@@ -20,25 +22,31 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
         findings::section(analyses),
         Section {
             title: "Entropy by layer".into(),
-            text: "Entropy of the internal policies by layer: of the residual stream (layer) and of the outputs of attention and \
-                   feed-forward. The maximum, ln V, is the entropy of the uniform distribution."
+            text: "Mean entropy of the policies of the residual stream (layer) and of the outputs of attention and feed-forward. The \
+                   maximum, ln V, is the entropy of the uniform distribution. Bands around lines are 95% confidence intervals over \
+                   responses."
                 .into(),
-            parts: vec![Part::Pictures(pictures.entropy_flow())],
+            parts: vec![Part::Pictures(pictures.entropy())],
         },
         Section {
             title: "Entropy change by module".into(),
-            text: "Entropy at a module's output minus entropy at its input. Positive values are exploration, negative values \
-                   convergence; within the grey band, the tolerance, they count as no change. Bands around lines are 95% confidence \
-                   intervals over responses. As in the paper, the inputs of attention and feed-forward are normalized, their outputs \
-                   are not."
-                .into(),
+            text: format!(
+                "Entropy at a module's output minus entropy at its input. Changes within the grey band, the tolerance, count as no \
+                 change. The input is read after the module's own norm, the output {}.",
+                match norm {
+                    Norm::None => "without a norm, as in the paper",
+                    Norm::Final => "through the model's final norm",
+                }
+            ),
             parts: vec![Part::Pictures(pictures.entropy_change())],
         },
         Section {
             title: "Entropy by token".into(),
-            text: "Entropy of each layer's policy at each token of some responses.".into(),
+            text: "Entropy of the policies of layers, attention and feed-forward at each token of some responses. Each column is the \
+                   position that predicts the token below it. Hover over a cell of a layer for the policy's most probable tokens."
+                .into(),
             parts: vec![Part::Pictures(
-                maps.iter().enumerate().map(|(index, map)| response_picture(map, format!("response-{}", index + 1))).collect(),
+                maps.iter().enumerate().flat_map(|(index, map)| response_pictures(map, index + 1)).collect(),
             )],
         },
         Section {
@@ -71,6 +79,7 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
             text: "Entropy and entropy change over responses with a score above 0.5 (correct) and over the others (incorrect).".into(),
             parts: vec![Part::Pictures(pictures.by_score())],
         },
+        findings::settings(analyses),
     ];
     Report {
         title: format!("Internal policies of {}", names.join(", ")),

@@ -45,12 +45,22 @@ pub(crate) enum Part {
     /// Charts, side by side if the page is wide enough.
     Pictures(Vec<Picture>),
     Table(Table),
+    /// A prompt with responses to it, as texts of different roles.
+    Texts(Vec<Role>),
     /// Preformatted text, such as settings, with a name. `folded` hides it until it is opened.
     Listing {
         name: String,
         text: String,
         folded: bool,
     },
+}
+
+/// A text with who wrote it, and a remark such as its score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Role {
+    pub(crate) name: String,
+    pub(crate) remark: String,
+    pub(crate) text: String,
 }
 
 /// A table whose first column has the names of the rows.
@@ -64,6 +74,16 @@ pub(crate) struct Table {
 impl Picture {
     pub(crate) fn new(name: impl Into<String>, chart: impl Into<Chart>, caption: impl Into<String>) -> Self {
         Self { name: name.into(), chart: chart.into(), caption: caption.into(), cells: None }
+    }
+
+    /// The caption, with what the marks of zeros mean if there are any.
+    fn full_caption(&self) -> String {
+        match &self.chart {
+            Chart::Line(chart) if chart.marks_zeros() => {
+                format!("{} Open triangles at the bottom are zeros, for which a log scale has no place.", self.caption)
+            }
+            _ => self.caption.clone(),
+        }
     }
 
     /// The data that the page's script shows on hover.
@@ -118,11 +138,12 @@ fn section(section: &Section) -> Value {
         .map(|part| match part {
             Part::Pictures(pictures) => json!({"pictures": pictures.iter().map(|picture| json!({
                 "name": picture.name,
-                "wide": matches!(picture.chart, Chart::Heat(_)),
+                "wide": picture.chart.is_wide(),
                 "svg": picture.chart.inline_svg(&picture.name),
-                "caption": picture.caption,
+                "caption": picture.full_caption(),
             })).collect::<Vec<_>>()}),
             Part::Table(table) => json!({ "table": table }),
+            Part::Texts(roles) => json!({ "texts": roles }),
             Part::Listing { name, text, folded } => json!({"listing": {"name": name, "text": text, "folded": folded}}),
         })
         .collect();

@@ -1,5 +1,6 @@
 //! The report of training runs.
 
+mod completions;
 mod pictures;
 mod read;
 mod tables;
@@ -80,8 +81,8 @@ pub fn run_report(runs: &[Run]) -> Report {
         },
         Section {
             title: "Sample completions".into(),
-            text: "Responses to the same held-out problems before and after training.".into(),
-            parts: tables::completions(runs),
+            text: "Responses to the same held-out problems before and after training, with their scores.".into(),
+            parts: completions::completions(runs),
         },
         Section {
             title: if several { "Differences between the runs" } else { "Settings" }.into(),

@@ -22,6 +22,8 @@ pub(super) struct Layout<'a> {
 }
 
 const WIDTH: f64 = 960.0;
+/// The width of a map of few columns.
+const NARROW_WIDTH: f64 = 480.0;
 const TITLE: f64 = 15.0;
 /// How much wider bold text is than the regular text that [`text::measure`] measures.
 const BOLD: f64 = 1.13;
@@ -34,12 +36,13 @@ const MAX_HEIGHT: f64 = 1000.0;
 
 impl<'a> Layout<'a> {
     pub fn new(map: &'a HeatMap, grid: &Grid) -> Self {
+        let width = if map.is_narrow() { NARROW_WIDTH } else { WIDTH };
         let rows = grid.rows.max(1) as f64;
         let plot_height = (HEIGHT / rows).clamp(MIN_ROW, MAX_ROW).min(MAX_HEIGHT / rows) * rows;
-        let title = text::wrap(&map.title, TITLE * BOLD, WIDTH - 2.0 * MARGIN, 2);
+        let title = text::wrap(&map.title, TITLE * BOLD, width - 2.0 * MARGIN, 2);
         let top = MARGIN + title.len() as f64 * (TITLE + 4.0) + if title.is_empty() { 0.0 } else { 7.0 };
 
-        let colour_bar = ColourBar::new(map, grid, top, plot_height, WIDTH - MARGIN);
+        let colour_bar = ColourBar::new(map, grid, top, plot_height, width - MARGIN);
         let rows = AxisLabels::rows(&map.rows, grid.rows, plot_height);
         let left = MARGIN + rotated_label_width(&map.y_label) + rows.width() + 5.0;
         let plot = Rect { x: left, y: top, width: colour_bar.left - left, height: plot_height };
@@ -48,7 +51,7 @@ impl<'a> Layout<'a> {
         let x_label = if map.x_label.is_empty() { 0.0 } else { LABEL + 6.0 };
         let below_plot = plot.bottom() + 5.0 + columns.depth() + x_label;
         let height = (below_plot.max(colour_bar.bottom) + MARGIN).round();
-        Self { width: WIDTH, height, plot, colour_bar, map, rows, columns, title }
+        Self { width, height, plot, colour_bar, map, rows, columns, title }
     }
 
     pub fn draw_title(&self, canvas: &mut Canvas) {

@@ -55,6 +55,7 @@ pub(super) fn draw(canvas: &mut Canvas, layout: &Layout, clip: &str) {
         canvas.path("class=\"chart-line\"", &runs.iter().map(|run| whiskers(run)).collect::<String>());
         canvas.path(&style::stroke(*i), &runs.iter().map(|run| path(run)).collect::<String>());
         canvas.path("class=\"chart-dot\"", &markers(*i, runs, layout.chart, data.x));
+        canvas.path("class=\"chart-open\"", &zeros(&layout.chart.series[*i], layout));
         canvas.raw("</g>");
     }
     canvas.raw("</g>");
@@ -140,6 +141,22 @@ fn markers(i: usize, runs: &[Run], chart: &LineChart, left: f64) -> String {
         }
     }
     markers
+}
+
+/// Triangles at the bottom of a log scale, one for each zero, as far apart as markers are.
+fn zeros(series: &Series, layout: &Layout) -> String {
+    let bottom = layout.data.bottom();
+    let mut next = f64::NEG_INFINITY;
+    let mut triangles = String::new();
+    for point in series.points.iter().filter(|point| point.is_marked_zero(layout.chart.y_scale)) {
+        let x = layout.x.at(point.x);
+        if x >= next {
+            let (left, right, top) = (Num(x - 3.5), Num(x + 3.5), Num(bottom - 6.0));
+            triangles.push_str(&format!("M{left} {top}L{right} {top}L{} {}z", Num(x), Num(bottom)));
+            next = x + SINGLE_SERIES_SPACING;
+        }
+    }
+    triangles
 }
 
 /// A path through the points.

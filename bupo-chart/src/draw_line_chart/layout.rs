@@ -71,7 +71,7 @@ impl<'a> Layout<'a> {
             x,
             y,
             annotations,
-            is_empty: points().next().is_none(),
+            is_empty: points().next().is_none() && !chart.marks_zeros(),
             x_ticks,
             y_ticks,
             title,
@@ -176,7 +176,10 @@ fn x_span(chart: &LineChart) -> (f64, f64) {
     let points = chart.series.iter().flat_map(|s| &s.points).filter(|point| point.is_drawable(chart.y_scale));
     let shades = chart.shades.iter().flat_map(|shade| [shade.from, shade.to]);
     let values = points.map(|point| point.x).chain(shades).chain(chart.marks.iter().map(|mark| mark.x));
-    let (lo, hi) = axis::widen(axis::extent(values, false).unwrap_or((0.0, 1.0)), false);
+    let given =
+        chart.x_range.filter(|(lo, hi)| axis::drawable(*lo, false).is_some() && axis::drawable(*hi, false).is_some());
+    let given = given.map(|(one, other)| (one.min(other), one.max(other)));
+    let (lo, hi) = axis::widen(given.or_else(|| axis::extent(values, false)).unwrap_or((0.0, 1.0)), false);
     let room = (hi - lo) * 0.02;
     (lo - room, hi + room)
 }

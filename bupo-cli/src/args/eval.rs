@@ -9,6 +9,7 @@ use super::engine::EngineArgs;
 use super::model::{ModelArgs, PolicyArgs};
 use super::prompt::PromptArgs;
 use super::sampling::{RestrictionArgs, SamplingArgs};
+use crate::screen::TableFormat;
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("answers").required(true))]
@@ -21,6 +22,12 @@ pub struct EvalArgs {
     /// Regrade the completions.jsonl of an earlier evaluation, without sampling
     #[arg(long, value_name = "FILE.jsonl", group = "answers")]
     pub completions: Option<PathBuf>,
+    /// Compare two evaluations of the same problems, given by their folders, without sampling
+    #[arg(long, value_names = ["A", "B"], num_args = 2, group = "answers")]
+    pub compare: Vec<PathBuf>,
+    /// Print the table in this format, and all else on standard error [default: text for a screen]
+    #[arg(long, value_name = "FORMAT")]
+    pub table: Option<TableFormat>,
     /// Responses per problem; Pass@K is printed for every K up to it
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub samples: usize,

@@ -4,13 +4,14 @@ mod output;
 mod recorded;
 mod source;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator, ResponseMap, response_map};
 use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
-use bupo_models::{LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer};
+use bupo_models::{ComputeDtype, LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer};
 use bupo_report::analysis_report;
 use burn::tensor::backend::Backend;
 
@@ -30,7 +31,7 @@ const MAPS_PER_MODEL: usize = 3;
 /// Limit over all models, of which each has at least one.
 const MAX_MAPS: usize = 6;
 /// Limit of heat-map cells over all responses, which keeps the page below 3 MB.
-const MAX_CELLS: usize = 12_000;
+const MAX_CELLS: usize = 18_000;
 /// Responses measured between updates of the progress bar and checks for Ctrl-C.
 const MEASURED_AT_ONCE: usize = 16;
 
@@ -51,6 +52,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), CliError> {
         match analyzed {
             Ok(Some(analyzed)) => {
                 print_analysis(&analyzed.analysis);
+                if let Some(warning) = analyzed.analysis.unreadable() {
+                    eprintln!("warning: {}: {warning}", analyzed.analysis.info.model);
+                }
                 analyses.push(analyzed.analysis);
                 maps.extend(analyzed.maps);
                 complete &= analyzed.complete;
@@ -100,6 +104,7 @@ fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
 /// A model to analyze, with all that is read before its weights.
 struct Subject {
     name: String,
+    title: String,
     files: ModelFiles,
     config: ModelConfig,
     tokenizer: Option<TextTokenizer>,
@@ -135,12 +140,17 @@ impl Subject {
         }
         warn_of_positions(&config, source.max_tokens(args));
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
-        Ok(Self { name, files, config, tokenizer, source, servers, layers })
+        Ok(Self { title: title(&name, &args.model), name, files, config, tokenizer, source, servers, layers })
     }
 
-    fn info(&self, args: &AnalyzeArgs) -> AnalysisInfo {
+    /// `dtype`: that of the layers.
+    fn info(&self, args: &AnalyzeArgs, dtype: ComputeDtype) -> AnalysisInfo {
+        let mut settings = self.source.settings(args);
+        settings.insert("dtype".into(), dtype.to_string().into());
         AnalysisInfo {
             model: self.name.clone(),
+            title: self.title.clone(),
+            settings,
             norm: args.norm.norm,
             num_layers: self.config.num_hidden_layers,
             vocab_size: self.config.vocab_size,
@@ -171,12 +181,13 @@ impl Job for Analyze<'_> {
 
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
         let Self { subject, args, .. } = self;
-        let model = load_for_inference::<B>(&subject.files, args.dtype.dtype, device)?;
+        let dtype = args.dtype.dtype.for_model::<B>(&subject.files, device)?;
+        let model = load_for_inference::<B>(&subject.files, dtype.into(), device)?;
         let (accumulator, examples) = self.measure(&model)?;
         if accumulator.responses() == 0 {
             return Ok(None);
         }
-        let analysis = Analysis::new(subject.info(args), &accumulator)?;
+        let analysis = Analysis::new(subject.info(args, dtype), &accumulator)?;
         // A map needs all layers.
         let maps = if subject.layers.is_some() { Vec::new() } else { self.maps(&model, &examples)? };
         Ok(Some(Analyzed { analysis, maps, complete: accumulator.responses() == subject.source.len(args) }))
@@ -217,15 +228,25 @@ impl Analyze<'_> {
         model: &LoadedModel<B>,
         examples: &[ScoredSequence],
     ) -> Result<Vec<ResponseMap>, CliError> {
-        let Subject { name, tokenizer: Some(tokenizer), .. } = self.subject else { return Ok(Vec::new()) };
+        let Subject { title, tokenizer: Some(tokenizer), .. } = self.subject else { return Ok(Vec::new()) };
         let count = (MAX_MAPS / self.num_models).clamp(1, MAPS_PER_MODEL);
         let cells = MAX_CELLS / (self.num_models * count);
         let norm = self.args.norm.norm;
         let map = |example: &ScoredSequence| {
-            Ok(response_map(&model.decoder, tokenizer, name, &example.sequence, norm, cells)?)
+            Ok(response_map(&model.decoder, tokenizer, title, &example.sequence, norm, cells)?)
         };
         examples.iter().take(count).map(map).collect()
     }
+}
+
+/// The last part of a path, or a Hub id; the whole path if another model has the same last part.
+fn title(name: &str, models: &[String]) -> String {
+    let last = |name: &str| -> Option<String> {
+        let whole = Path::new(name).canonicalize().ok()?;
+        Some(whole.file_name()?.to_string_lossy().into_owned())
+    };
+    let shared = |title: &String| models.iter().filter(|model| last(model).as_ref() == Some(title)).count() > 1;
+    last(name).filter(|title| !shared(title)).unwrap_or_else(|| name.to_string())
 }
 
 /// Keeps the first responses, one per prompt.

@@ -9,7 +9,7 @@ use bupo_data::chat::TemplateDate;
 use bupo_engine::{Engine, OwnEngine};
 use bupo_eval::{
     AnswerCounts, Benchmark, BenchmarkResult, COMPLETIONS, EvaluationFolder, PromptOptions, PromptRenderer, Sampler,
-    Sampling, TEMPLATE_DATE, grade_again, read_questions, recorded_template_date, run_benchmarks,
+    Sampling, TEMPLATE_DATE, compare, grade_again, read_questions, recorded_template_date, run_benchmarks,
 };
 use bupo_grade::Grader;
 use bupo_models::pretrained::hub::Wanted;
@@ -25,7 +25,7 @@ use crate::files::free_folder;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
 use crate::interrupt::stop_on_interrupt;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
-use crate::screen::{StepBar, print_results};
+use crate::screen::{StepBar, print_comparison, print_results};
 
 pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     if args.samples == 0 || args.max_new_tokens == 0 || args.batch == Some(0) || args.limit == Some(0) {
@@ -42,9 +42,17 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
                 .into(),
         ));
     }
+    if let [a, b] = &args.compare[..] {
+        let comparison = compare(a, b)?;
+        if let Some((of_a, of_b)) = &comparison.other_rules {
+            eprintln!("warning: A is graded by {of_a} and B by {of_b}");
+        }
+        print_comparison(&comparison, args.table);
+        return Ok(());
+    }
     let grader = Grader::new(rewards(&args.rule))?;
     if let Some(path) = &args.completions {
-        print_results(&grade_again(path, &grader)?, &args.rule.to_string());
+        print_results(&grade_again(path, &grader)?, &args.rule.to_string(), args.table);
         warn_of_failures(&grader);
         return Ok(());
     }
@@ -86,11 +94,19 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
         outln!("stopped after {done} of {all} problems; bupo eval ... --out {} resumes it", out.display());
         return Ok(());
     };
-    print_results(&results, &args.rule.to_string());
+    print_results(&results, &args.rule.to_string(), args.table);
     warn_of_failures(&grader);
-    outln!("results      {}", folder.write_results(&results)?.display());
-    outln!("completions  {}", out.join(COMPLETIONS).display());
+    note(args, &format!("results      {}", folder.write_results(&results)?.display()));
+    note(args, &format!("completions  {}", out.join(COMPLETIONS).display()));
     Ok(())
+}
+
+/// Prints a line beside the table: on standard error if the table has a format, which a program may read.
+fn note(args: &EvalArgs, text: &str) {
+    match args.table {
+        None => outln!("{text}"),
+        Some(_) => eprintln!("{text}"),
+    }
 }
 
 struct Eval<'a> {
@@ -150,7 +166,7 @@ impl Eval<'_> {
         let folder = EvaluationFolder::open(self.out, &settings, samples)?;
         let resumed = folder.problems_done(samples);
         if resumed > 0 {
-            outln!("{resumed} problems are already done in {}", self.out.display());
+            note(self.args, &format!("{resumed} problems are already done in {}", self.out.display()));
         }
         Ok(folder)
     }
@@ -183,11 +199,12 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
         let mut prepared = read_questions(std::slice::from_ref(path), &options, renderer)?;
         for (count, action) in [(prepared.dropped, "dropped"), (prepared.truncated, "truncated on the left")] {
             if count > 0 {
-                outln!("{name}: {count} prompts of more than {} tokens {action}", options.max_prompt_tokens);
+                let limit = options.max_prompt_tokens;
+                note(args, &format!("{name}: {count} prompts of more than {limit} tokens {action}"));
             }
         }
         if prepared.answers != AnswerCounts::default() {
-            outln!("{name}: {}", prepared.answers);
+            note(args, &format!("{name}: {}", prepared.answers));
         }
         prepared.questions.truncate(args.limit.unwrap_or(usize::MAX));
         benchmarks.push(Benchmark { name, questions: prepared.questions });

@@ -4,10 +4,12 @@ mod analysis;
 mod bar;
 mod columns;
 mod results;
+mod table;
 mod train;
 
 pub use analysis::print_analysis;
 pub use bar::{FetchScreen, StepBar};
 pub use columns::{columns, terminal_width};
-pub use results::print_results;
+pub use results::{print_comparison, print_results};
+pub use table::TableFormat;
 pub use train::TrainScreen;

@@ -1,35 +1,80 @@
-//! The table of benchmark results.
+//! The tables of benchmark results and of their comparison.
 
-use bupo_eval::{BenchmarkResult, Evaluation};
+use bupo_eval::{BenchmarkResult, Comparison, Evaluation, PairedDifference};
+
+use super::table::{Cell, ResultsTable, TableFormat};
 
 /// Prints one column per benchmark: Avg@n, Pass@K for every K, lengths; for several benchmarks, also their mean.
-pub fn print_results(results: &[BenchmarkResult], rule: &str) {
+pub fn print_results(results: &[BenchmarkResult], rule: &str, format: Option<TableFormat>) {
     let samples = results.iter().map(|result| result.evaluation.samples).min().unwrap_or(0);
-    let width = results.iter().map(|result| result.benchmark.len()).max().unwrap_or(0).max(15) + 2;
-    let print = |name: &str, cells: Vec<String>| {
-        let cells: String = cells.iter().map(|cell| format!("{cell:>width$}")).collect();
-        outln!("{name:<16}{cells}");
-    };
     let several = results.len() > 1;
     // The mean over benchmarks has no interval: there are too few of them.
-    let row = |name: &str, value: &dyn Fn(&Evaluation) -> (f64, f64)| {
+    let row = |name: String, value: &dyn Fn(&Evaluation) -> (f64, f64)| {
         let values: Vec<(f64, f64)> = results.iter().map(|result| value(&result.evaluation)).collect();
         let mean = values.iter().map(|(value, _)| value).sum::<f64>() / values.len().max(1) as f64;
-        let cells = values.iter().map(|(value, half_width)| format!("{value:.4} ±{half_width:.4}"));
-        print(name, cells.chain(several.then(|| format!("{mean:.4}"))).collect());
+        let cells = values
+            .iter()
+            .map(|(value, half_width)| Cell { value: decimal(*value), half_width: Some(decimal(*half_width)) });
+        (name, cells.chain(several.then(|| Cell::plain(decimal(mean)))).collect())
     };
     let plain = |name: &str, value: &dyn Fn(&Evaluation) -> String| {
-        let cells = results.iter().map(|result| value(&result.evaluation));
-        print(name, cells.chain(several.then(String::new)).collect());
+        let cells = results.iter().map(|result| Cell::plain(value(&result.evaluation)));
+        (name.to_string(), cells.chain(several.then(Cell::default)).collect())
     };
-    outln!("graded by {rule}; ± is the 95% CI half-width over problems");
     let names = results.iter().map(|result| result.benchmark.clone());
-    print("", names.chain(several.then(|| "mean".to_string())).collect());
-    plain("problems", &|evaluation| evaluation.problems.to_string());
-    row(&format!("Avg@{samples}"), &|evaluation| (evaluation.avg_at_k, evaluation.avg_half_width));
-    for k in 1..=samples {
-        row(&format!("Pass@{k}"), &|evaluation| (evaluation.pass_at[k - 1], evaluation.pass_half_widths[k - 1]));
+    let mut rows = vec![plain("problems", &|evaluation| evaluation.problems.to_string())];
+    rows.push(row(format!("Avg@{samples}"), &|evaluation| (evaluation.avg_at_k, evaluation.avg_half_width)));
+    rows.extend((1..=samples).map(|k| {
+        row(format!("Pass@{k}"), &|evaluation| (evaluation.pass_at[k - 1], evaluation.pass_half_widths[k - 1]))
+    }));
+    rows.push(plain("mean length", &|evaluation| format!("{:.1}", evaluation.response_length)));
+    rows.push(plain("truncated", &|evaluation| decimal(evaluation.truncated)));
+    print(
+        ResultsTable {
+            note: format!("graded by {rule}; ± is the 95% CI half-width over problems"),
+            header: names.chain(several.then(|| "mean".to_string())).collect(),
+            rows,
+        },
+        format,
+    );
+}
+
+/// Prints the paired differences of two evaluations, with one column per benchmark and their mean.
+pub fn print_comparison(comparison: &Comparison, format: Option<TableFormat>) {
+    let several = comparison.benchmarks.len() > 1;
+    let columns: Vec<&PairedDifference> =
+        comparison.benchmarks.iter().chain(several.then_some(&comparison.overall)).collect();
+    let row = |name: &str, cell: &dyn Fn(&PairedDifference) -> Cell| {
+        (name.to_string(), columns.iter().map(|column| cell(column)).collect())
+    };
+    let names = comparison.benchmarks.iter().map(|one| one.benchmark.clone());
+    print(
+        ResultsTable {
+            note: "mean scores of A and B on the same problems; ± is the 95% CI half-width of the paired difference"
+                .into(),
+            header: names.chain(several.then(|| "mean".to_string())).collect(),
+            rows: vec![
+                row("problems", &|one| Cell::plain(one.problems)),
+                row("A", &|one| Cell::plain(decimal(one.a))),
+                row("B", &|one| Cell::plain(decimal(one.b))),
+                row("B - A", &|one| Cell {
+                    value: format!("{:+.4}", one.difference()),
+                    half_width: one.half_width.map(decimal),
+                }),
+                row("B is better on", &|one| Cell::plain(one.better)),
+                row("B is worse on", &|one| Cell::plain(one.worse)),
+            ],
+        },
+        format,
+    );
+}
+
+fn print(table: ResultsTable, format: Option<TableFormat>) {
+    for line in table.render(format) {
+        outln!("{line}");
     }
-    plain("mean length", &|evaluation| format!("{:.1}", evaluation.response_length));
-    plain("truncated", &|evaluation| format!("{:.4}", evaluation.truncated));
+}
+
+fn decimal(value: f64) -> String {
+    format!("{value:.4}")
 }

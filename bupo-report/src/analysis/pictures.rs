@@ -4,10 +4,12 @@ use bupo_analysis::{Analysis, Estimate, Slice, Statistic};
 use bupo_chart::{LineChart, Mark, Point, Series, Shade, YScale};
 use bupo_core::PolicySite;
 
-use super::has;
+use super::{captions, has};
 use crate::page::Picture;
 
 type Site = fn(usize) -> PolicySite;
+/// A chart with its statistic, the form of its numbers and the end of its caption.
+type Kind = (LineChart, Statistic, fn(f64) -> String, &'static str);
 
 /// The three kinds of internal policies.
 const KINDS: [(&str, Site); 3] =
@@ -18,45 +20,55 @@ pub(super) struct Pictures<'a> {
 }
 
 impl Pictures<'_> {
-    pub(super) fn entropy_flow(&self) -> Vec<Picture> {
+    pub(super) fn entropy(&self) -> Vec<Picture> {
         let most = self.analyses.iter().map(|a| (a.info.vocab_size as f64).ln()).fold(0.0, f64::max);
-        self.each(|analysis, number| {
+        let mut pictures = self.each(|analysis, number| {
             let chart = LineChart {
-                title: analysis.info.model.clone(),
+                title: format!("{}: entropy by layer", analysis.info.title),
                 y_range: Some((0.0, most)),
                 ..by_layer("entropy (nats)", kinds(analysis, Statistic::Entropy))
             };
-            let caption = format!("Mean entropy of the layer, attention and feed-forward policies. ln V is {most:.2}.");
+            let full = analysis.row(PolicySite::Full, Statistic::Entropy, Slice::All);
+            let full =
+                full.map_or(String::new(), |row| format!(" Full policy: {}.", captions::number(row.estimate.mean)));
+            let norm = analysis.info.norm;
+            let caption =
+                format!("{}{full} Norm {norm}; ln V is {most:.2}.", captions::ends(&chart.series, captions::number));
             Picture::new(format!("entropy-flow-{number}"), staged(chart, analysis), caption)
-        })
+        });
+        pictures.push(self.change(
+            "entropy-change-layer",
+            KINDS[0],
+            "From one layer to the next, without the modules' norms.",
+        ));
+        pictures
     }
 
     pub(super) fn entropy_change(&self) -> Vec<Picture> {
-        let picture = |name: &str, (kind, site): (&str, Site), caption: &str| {
-            let chart = LineChart {
-                title: format!("Entropy change, {kind}"),
-                zero_line: true,
-                ..by_layer("entropy change (nats)", self.models(site, Statistic::EntropyChange))
-            };
-            // The stages of several models would overlap.
-            let chart = match self.analyses {
-                [only] if kind == "feed-forward" => staged(chart, only),
-                _ => chart,
-            };
-            let tolerance =
-                self.analyses.first().and_then(|a| a.boundary.as_ref()).map(|b| (-b.tolerance, b.tolerance));
-            let band = if kind == "feed-forward" { tolerance } else { None };
-            Picture::new(name, LineChart { band, ..chart }, caption)
-        };
         vec![
-            picture("entropy-change-ffn", KINDS[2], "The stages are fitted to these values."),
-            picture("entropy-change-attn", KINDS[1], "In the paper, positive for Qwen3 and negative for Qwen2.5-Math."),
-            picture(
-                "entropy-change-layer",
-                KINDS[0],
-                "Change of the residual stream's entropy from one layer to the next, without the modules' norms.",
-            ),
+            self.change("entropy-change-ffn", KINDS[2], "The stages are fitted to these values."),
+            self.change("entropy-change-attn", KINDS[1], ""),
         ]
+    }
+
+    /// The entropy change at one kind of site, with one line per model.
+    fn change(&self, name: &str, (kind, site): (&str, Site), text: &str) -> Picture {
+        let chart = LineChart {
+            title: format!("Entropy change, {kind}"),
+            zero_line: true,
+            ..by_layer("entropy change (nats)", self.models(site, Statistic::EntropyChange))
+        };
+        let caption = format!("{} {text}", captions::extremes(&chart.series));
+        if kind != "feed-forward" {
+            return Picture::new(name, chart, caption);
+        }
+        let tolerance = self.analyses.first().and_then(|a| a.boundary.as_ref()).map(|b| (-b.tolerance, b.tolerance));
+        // The stages of several models would overlap.
+        let chart = match self.analyses {
+            [only] => staged(chart, only),
+            _ => chart,
+        };
+        Picture::new(name, LineChart { band: tolerance, ..chart }, caption)
     }
 
     pub(super) fn divergence(&self) -> Vec<Picture> {
@@ -74,80 +86,41 @@ impl Pictures<'_> {
         };
         let mut pictures = self.each(|analysis, number| {
             let chart = LineChart {
-                title: format!("{}: divergence from the full policy", analysis.info.model),
+                title: format!("{}: divergence from the full policy", analysis.info.title),
+                zero_line: true,
                 ..by_layer("nats", divergences(analysis))
             };
-            Picture::new(format!("divergence-{number}"), chart, "0 is the full policy.")
+            let caption = captions::ends(&chart.series, captions::number);
+            Picture::new(format!("divergence-{number}"), chart, caption)
         });
-        pictures.extend(self.each(|analysis, number| {
-            let chart = LineChart {
-                title: format!("{}: agreement with the full policy", analysis.info.model),
-                y_range: Some((0.0, 1.0)),
-                ..by_layer("fraction of tokens", kinds(analysis, Statistic::Agreement))
-            };
-            Picture::new(
-                format!("agreement-{number}"),
-                chart,
-                "Fraction of tokens with the same most probable token as the full policy.",
-            )
+        pictures.extend(self.by_kind("agreement", "agreement with the full policy", "fraction of tokens", |chart| {
+            (LineChart { y_range: Some((0.0, 1.0)), ..chart }, Statistic::Agreement, captions::percent, "")
         }));
         pictures
     }
 
     pub(super) fn response_tokens(&self) -> Vec<Picture> {
-        let mut pictures = self.each(|analysis, number| {
-            let chart = LineChart {
-                title: format!("{}: probability of the response token", analysis.info.model),
-                y_range: Some((0.0, 1.0)),
-                ..by_layer("probability", kinds(analysis, Statistic::Probability))
-            };
-            Picture::new(
-                format!("probability-{number}"),
-                chart,
-                "Mean probability of the response token in each policy.",
-            )
+        let mut pictures = self.by_kind("probability", "probability of the response token", "probability", |chart| {
+            (LineChart { y_range: Some((0.0, 1.0)), ..chart }, Statistic::Probability, captions::number, "")
         });
-        pictures.extend(self.each(|analysis, number| {
-            let chart = LineChart {
-                title: format!("{}: rank of the response token", analysis.info.model),
-                y_scale: YScale::Log,
-                ..by_layer("mean rank", kinds(analysis, Statistic::Rank))
-            };
-            Picture::new(format!("rank-{number}"), chart, "Mean rank; a few tokens of high rank dominate it.")
+        pictures.extend(self.by_kind("rank", "rank of the response token", "mean rank", |chart| {
+            let text = "A few tokens of high rank dominate the mean.";
+            (LineChart { y_scale: YScale::Log, ..chart }, Statistic::Rank, captions::number, text)
         }));
         pictures
     }
 
     pub(super) fn contributions(&self) -> Vec<Picture> {
-        let mut pictures = self.each(|analysis, number| {
-            let chart = LineChart {
-                title: format!("{}: norms", analysis.info.model),
-                y_scale: YScale::Log,
-                ..by_layer("Euclidean norm", kinds(analysis, Statistic::Norm))
-            };
-            Picture::new(
-                format!("norms-{number}"),
-                chart,
-                "Norms of the residual stream and of the contributions to it.",
-            )
+        let mut pictures = self.by_kind("norms", "norms", "Euclidean norm", |chart| {
+            (LineChart { y_scale: YScale::Log, ..chart }, Statistic::Norm, captions::number, "")
         });
-        pictures.extend(self.each(|analysis, number| {
-            let chart = LineChart {
-                title: format!("{}: cosine similarity", analysis.info.model),
-                zero_line: true,
-                ..by_layer("cosine", kinds(analysis, Statistic::Cosine))
-            };
-            let caption =
-                "Layer: H^l with H^(l-1). Attention: with the stream before it. Feed-forward: with the stream before it.";
-            Picture::new(format!("cosines-{number}"), chart, caption)
+        pictures.extend(self.by_kind("cosines", "cosine similarity", "cosine", |chart| {
+            let text = "Layer: of H^l and H^(l-1); modules: with the stream before them.";
+            (LineChart { zero_line: true, ..chart }, Statistic::Cosine, captions::number, text)
         }));
-        pictures.extend(self.each(|analysis, number| {
-            let chart = LineChart {
-                title: format!("{}: participation ratio", analysis.info.model),
-                zero_line: true,
-                ..by_layer("participation ratio", kinds(analysis, Statistic::Participation))
-            };
-            Picture::new(format!("directions-{number}"), chart, "Per response, averaged over responses.")
+        pictures.extend(self.by_kind("directions", "participation ratio", "participation ratio", |chart| {
+            let text = "Per response, averaged over responses.";
+            (LineChart { zero_line: true, ..chart }, Statistic::Participation, captions::number, text)
         }));
         pictures
     }
@@ -167,37 +140,39 @@ impl Pictures<'_> {
 
     /// Layer entropy and feed-forward entropy change, with one line per slice.
     fn sliced(&self, name: &str, wanted: fn(&Slice) -> bool) -> Vec<Picture> {
-        let pictures = |(title, label, site, statistic, zero_line, file): (&str, &str, Site, Statistic, bool, &str)| {
+        let pictures = |(title, label, site, statistic, file): (&str, &str, Site, Statistic, &str)| {
             self.each(|analysis, number| {
                 let slices: Vec<Slice> = analysis.slices().into_iter().filter(wanted).collect();
                 let lines =
                     slices.iter().map(|slice| series(&slice.to_string(), &analysis.by_layer(site, statistic, *slice)));
                 let chart = LineChart {
-                    title: format!("{}: {title}", analysis.info.model),
-                    zero_line,
+                    title: format!("{}: {title}", analysis.info.title),
+                    zero_line: true,
                     ..by_layer(label, lines.collect())
                 };
-                Picture::new(
-                    format!("{file}-by-{name}-{number}"),
-                    chart,
-                    "Bands are 95% confidence intervals over responses.",
-                )
+                let caption = captions::last(&chart.series, captions::number);
+                Picture::new(format!("{file}-by-{name}-{number}"), chart, caption)
             })
         };
         [
-            ("entropy of the layer policies", "entropy (nats)", KINDS[0].1, Statistic::Entropy, true, "entropy"),
-            (
-                "feed-forward entropy change",
-                "entropy change (nats)",
-                KINDS[2].1,
-                Statistic::EntropyChange,
-                true,
-                "change",
-            ),
+            ("entropy of the layer policies", "entropy (nats)", KINDS[0].1, Statistic::Entropy, "entropy"),
+            ("feed-forward entropy change", "entropy change (nats)", KINDS[2].1, Statistic::EntropyChange, "change"),
         ]
         .into_iter()
         .flat_map(pictures)
         .collect()
+    }
+
+    /// One chart per model, with a line for layers, attention and feed-forward each. `finish` sets the axis and gives the
+    /// statistic, the form of its numbers and the end of the caption.
+    fn by_kind(&self, file: &str, title: &str, y_label: &str, finish: fn(LineChart) -> Kind) -> Vec<Picture> {
+        self.each(|analysis, number| {
+            let (chart, statistic, form, text) = finish(by_layer(y_label, Vec::new()));
+            let title = format!("{}: {title}", analysis.info.title);
+            let chart = LineChart { title, series: kinds(analysis, statistic), ..chart };
+            let caption = format!("{} {text}", captions::ends(&chart.series, form));
+            Picture::new(format!("{file}-{number}"), chart, caption)
+        })
     }
 
     /// One chart per model, numbered from 1.
@@ -207,7 +182,7 @@ impl Pictures<'_> {
 
     /// One line per model.
     fn models(&self, site: Site, statistic: Statistic) -> Vec<Series> {
-        let line = |analysis: &Analysis| series(&analysis.info.model, &analysis.by_layer(site, statistic, Slice::All));
+        let line = |analysis: &Analysis| series(&analysis.info.title, &analysis.by_layer(site, statistic, Slice::All));
         self.analyses.iter().map(line).collect()
     }
 }

@@ -75,13 +75,16 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
     );
     let mut pictures = vec![
         line(gradient, |chart| chart.y_scale = YScale::Log),
-        curve(
-            runs,
-            "clip-ratio",
-            |m| m.update.clip_ratio,
-            "Clip fraction",
-            "share of tokens",
-            "Fraction of tokens whose importance ratio was clipped.",
+        line(
+            curve(
+                runs,
+                "clip-ratio",
+                |m| m.update.clip_ratio,
+                "Clip fraction",
+                "share of tokens",
+                "Fraction of tokens whose importance ratio was clipped.",
+            ),
+            |chart| chart.y_range = Some((0.0, most(chart))),
         ),
         curve(
             runs,
@@ -183,6 +186,18 @@ fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
     picture
 }
 
+/// The end of an axis from 0 that holds all shares of a chart: 1 if all are 0.
+fn most(chart: &LineChart) -> f64 {
+    let most = chart.series.iter().flat_map(|series| &series.points).map(|point| point.y).fold(0.0, f64::max);
+    if most > 0.0 { (most * 1.05).min(1.0) } else { 1.0 }
+}
+
+/// The first and the last step of all runs.
+fn steps(runs: &[Run]) -> Option<(f64, f64)> {
+    let steps = || runs.iter().flat_map(|run| &run.metrics).map(|metrics| metrics.step as f64);
+    steps().reduce(f64::min).zip(steps().reduce(f64::max))
+}
+
 /// A metric over steps, with one line per run.
 fn curve(
     runs: &[Run],
@@ -205,6 +220,7 @@ fn curve(
         y_label: y_label.into(),
         series: runs.iter().map(|run| Series { name: run.name.clone(), points: points(run) }).collect(),
         marks: phase_marks(runs),
+        x_range: steps(runs),
         ..LineChart::default()
     };
     Picture::new(name.to_string(), chart, caption)
@@ -273,7 +289,7 @@ fn feed_forward(run: &Run, number: usize) -> Picture {
         format!("internal-change-{number}"),
         format!("{}: feed-forward entropy change", run.name),
         "entropy change (nats)",
-        "Positive values are exploration, negative values convergence.",
+        "Positive where the feed-forward increases the entropy.",
     )
 }
 
@@ -317,4 +333,20 @@ fn before_and_after(
         ..LineChart::default()
     };
     Picture::new(name, chart, caption)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_of_shares_starts_at_0_and_ends_at_1_at_most() {
+        let chart = |shares: &[f64]| {
+            let points = shares.iter().map(|y| Point { x: 1.0, y: *y, interval: None }).collect();
+            LineChart { series: vec![Series { name: String::new(), points }], ..LineChart::default() }
+        };
+        assert_eq!(most(&chart(&[0.0, 0.0])), 1.0);
+        assert_eq!(most(&chart(&[0.0, 0.2])), 0.2 * 1.05);
+        assert_eq!(most(&chart(&[1.0])), 1.0);
+    }
 }

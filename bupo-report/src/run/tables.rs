@@ -4,17 +4,13 @@ use std::collections::BTreeSet;
 
 use bupo_core::PolicySite;
 use bupo_eval::Evaluation;
-use bupo_rl::{GuardAction, KeptCompletion, StepMetrics, WarningKind};
+use bupo_rl::{GuardAction, StepMetrics, WarningKind};
 use toml::Value as Setting;
 
 use super::Run;
 use crate::page::{Part, Table};
 
 const MISSING: &str = "\u{2013}";
-/// Completions shown per run.
-const SHOWN: usize = 4;
-/// Characters shown per completion.
-const MAX_CHARACTERS: usize = 800;
 
 pub(super) fn subtitle(runs: &[Run]) -> String {
     let model =
@@ -137,44 +133,6 @@ pub(super) fn evaluation(runs: &[Run]) -> Table {
         row("truncated", |evaluation| evaluation.truncated),
     ];
     by_run(runs, "On held-out problems, before and after training", &rows)
-}
-
-/// Responses to the same problems before and after training.
-pub(super) fn completions(runs: &[Run]) -> Vec<Part> {
-    let part = |run: &Run| {
-        let lines: Vec<&KeptCompletion> = run.completions.iter().filter(|line| line.held_out).collect();
-        let at = |first: bool| lines.iter().filter(move |line| (line.step == 0) == first);
-        let rows: Vec<Vec<String>> = at(true)
-            .take(SHOWN)
-            .map(|before| {
-                let prompt = &before.completion.prompt;
-                let shown = |line: &KeptCompletion| {
-                    format!("{} [{}]", shortened(&line.completion.response), line.completion.score)
-                };
-                let after = at(false).rfind(|line| line.completion.prompt == *prompt);
-                vec![shortened(prompt), shown(before), after.map_or(MISSING.into(), |line| shown(line))]
-            })
-            .collect();
-        (!rows.is_empty()).then(|| {
-            Part::Table(Table {
-                caption: format!("{}: response and score", run.name),
-                header: ["prompt", "before", "after"].map(String::from).into(),
-                rows,
-            })
-        })
-    };
-    runs.iter().filter_map(part).collect()
-}
-
-/// A text, or the beginning and the end of a long one.
-fn shortened(text: &str) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    if characters.len() <= MAX_CHARACTERS {
-        return text.to_string();
-    }
-    let half = MAX_CHARACTERS / 2;
-    let part = |characters: &[char]| characters.iter().collect::<String>();
-    format!("{} \u{2026} {}", part(&characters[..half]), part(&characters[characters.len() - half..]))
 }
 
 pub(super) fn settings(runs: &[Run]) -> Vec<Part> {

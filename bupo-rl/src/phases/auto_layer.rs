@@ -21,10 +21,12 @@ pub(crate) fn find_boundary<B: Backend>(decoder: &Decoder<B>, groups: &[Group]) 
     accumulator.measure(decoder, &first, MeasureOptions::default())?;
     let info = AnalysisInfo {
         model: String::new(),
+        title: String::new(),
         norm: Norm::None,
         num_layers: decoder.layers.len(),
         vocab_size: decoder.vocab_size(),
         tolerance: DEFAULT_TOLERANCE,
+        settings: Default::default(),
     };
     Ok(Analysis::new(info, &accumulator)?.boundary)
 }

@@ -1,6 +1,7 @@
 //! The responses to analyze: sampled, or read from a file.
 
-use bupo_core::{Norm, PolicySite};
+use bupo_core::{Norm, PolicySite, SamplingParams};
+use bupo_data::chat::TemplateDate;
 use bupo_data::{Problem, Prompt};
 use bupo_engine::{Engine, OwnEngine, RemoteEngine};
 use bupo_eval::{
@@ -11,6 +12,7 @@ use bupo_grade::{Graded, GradedItem, Grader};
 use bupo_models::{LoadedModel, ModelFiles, ScoredSequence, TextTokenizer};
 use bupo_rl::{ArithmeticQuestions, Questions, TaskConfig, TruncatedReward};
 use burn::tensor::backend::Backend;
+use serde_json::{Map, Value, json};
 
 use crate::args::AnalyzeArgs;
 use crate::error::CliError;
@@ -21,7 +23,15 @@ pub enum Source {
     /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
     Recorded { responses: Vec<ScoredSequence>, empty: usize, skipped: usize },
     /// Sampled from the full policy. `skipped` prompts are beyond the limit.
-    Sampled { questions: Vec<Question>, grading: Grading, sampling: Sampling, skipped: usize },
+    Sampled { questions: Vec<Question>, grading: Grading, sampling: Sampling, template: Template, skipped: usize },
+}
+
+/// How prompts were rendered.
+pub struct Template {
+    /// The chat template of `--prompts`; of `--data` it can differ between text and chat messages.
+    applied: Option<String>,
+    /// The date in prompts, if the template writes one.
+    date: Option<TemplateDate>,
 }
 
 pub enum Grading {
@@ -44,10 +54,10 @@ impl Source {
             recorded.responses.truncate(args.limit);
             return Ok(Self::Recorded { responses: recorded.responses, empty: recorded.empty, skipped });
         }
-        let (mut questions, grading) = questions(args, files, tokenizer)?;
+        let (mut questions, grading, template) = questions(args, files, tokenizer)?;
         let skipped = questions.len().saturating_sub(args.limit);
         questions.truncate(args.limit);
-        Ok(Self::Sampled { questions, grading, sampling: sampling(args, files)?, skipped })
+        Ok(Self::Sampled { questions, grading, sampling: sampling(args, files)?, template, skipped })
     }
 
     /// The number of responses in total.
@@ -79,10 +89,59 @@ impl Source {
                 let empty = if *empty > 0 { format!("; {empty} empty ones skipped") } else { String::new() };
                 format!("{} given responses{}{empty}", responses.len(), limited(*skipped, "responses"))
             }
-            Self::Sampled { questions, skipped, .. } => {
-                format!("{} prompts x {} responses{}", questions.len(), args.samples, limited(*skipped, "prompts"))
+            Self::Sampled { questions, template, skipped, .. } => {
+                let applied = template.applied.as_ref();
+                let applied = applied.map_or(String::new(), |template| format!("; chat template: {template}"));
+                let (prompts, limited) = (questions.len(), limited(*skipped, "prompts"));
+                format!("{prompts} prompts x {} responses{limited}{applied}", args.samples)
             }
         }
+    }
+
+    /// The settings that give the same responses again.
+    pub fn settings(&self, args: &AnalyzeArgs) -> Map<String, Value> {
+        let mut settings = Map::new();
+        let mut set = |name: &str, value: Value| settings.insert(name.into(), value);
+        set("limit", args.limit.into());
+        if let Some(layers) = args.layers {
+            set("layers", layers.into());
+        }
+        let Self::Sampled { sampling, template, .. } = self else {
+            set("completions", json!(args.completions));
+            return settings;
+        };
+        match (&args.prompts, args.data.is_empty()) {
+            (Some(path), _) => set("prompts", json!(path)),
+            (None, false) => set("data", json!(args.data)),
+            (None, true) => set("data", "the embedded arithmetic problems".into()),
+        };
+        if !args.data.is_empty() {
+            set("rule", args.rule.to_string().into());
+            set("prompt_column", json!(args.chat.prompt_column));
+            set("answer_column", json!(args.chat.answer_column));
+            set("source_column", json!(args.chat.source_column));
+        }
+        if args.prompts.is_some() || !args.data.is_empty() {
+            set("chat_template", args.chat.chat_template.to_string().into());
+            set("chat_template_applied", json!(template.applied));
+            set("thinking", json!(args.chat.thinking));
+            set("template_date", json!(template.date.map(|date| date.to_string())));
+            set("max_prompt_tokens", args.chat.max_prompt_tokens.into());
+            set("overlong", json!(args.chat.options().overlong));
+        }
+        set("engine", args.engine.kind().to_string().into());
+        set("samples", sampling.samples.into());
+        set("seed", sampling.seed.into());
+        set("temperature", sampling.temperature.into());
+        let SamplingParams { top_k, top_p, min_p, repetition_penalty } = sampling.params;
+        set("top_k", top_k.into());
+        set("top_p", top_p.into());
+        set("min_p", min_p.into());
+        set("repetition_penalty", repetition_penalty.into());
+        set("stop", json!(args.restrictions.stop));
+        set("max_new_tokens", sampling.max_new_tokens.into());
+        settings.retain(|_, value| !value.is_null() && *value != json!([]));
+        settings
     }
 
     /// Warns of responses that a scorer failed to score.
@@ -155,19 +214,21 @@ fn questions(
     args: &AnalyzeArgs,
     files: &ModelFiles,
     tokenizer: Option<&TextTokenizer>,
-) -> Result<(Vec<Question>, Grading), CliError> {
+) -> Result<(Vec<Question>, Grading, Template), CliError> {
     let options = args.chat.options();
-    let renderer = || PromptRenderer::new(files, &args.chat.chat_template, args.chat.thinking);
+    if args.prompts.is_none() && args.data.is_empty() {
+        let (questions, grading) = arithmetic(args, tokenizer)?;
+        return Ok((questions, grading, Template { applied: None, date: None }));
+    }
+    let renderer = PromptRenderer::new(files, &args.chat.chat_template, args.chat.thinking)?;
     let (prepared, grading) = if let Some(path) = &args.prompts {
         let problems = read_prompts(path)?.into_iter().map(ungraded).collect();
-        let prepared = renderer()?.prepare(problems, options.max_prompt_tokens, options.overlong)?;
+        let prepared = renderer.prepare(problems, options.max_prompt_tokens, options.overlong)?;
         (prepared, Grading::Ungraded)
-    } else if !args.data.is_empty() {
-        let options = PromptOptions { extract_answers: extracts_answers(&args.rule), ..options.clone() };
-        let prepared = read_questions(&args.data, &options, &renderer()?)?;
-        (prepared, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?)))
     } else {
-        return arithmetic(args, tokenizer);
+        let options = PromptOptions { extract_answers: extracts_answers(&args.rule), ..options.clone() };
+        let prepared = read_questions(&args.data, &options, &renderer)?;
+        (prepared, Grading::Rule(Box::new(Grader::new(rewards(&args.rule))?)))
     };
     for (count, action) in [(prepared.dropped, "dropped"), (prepared.truncated, "truncated on the left")] {
         if count > 0 {
@@ -180,7 +241,8 @@ fn questions(
             options.max_prompt_tokens
         )));
     }
-    Ok((prepared.questions, grading))
+    let applied = args.prompts.is_some().then(|| renderer.text_template().to_string());
+    Ok((prepared.questions, grading, Template { applied, date: renderer.date() }))
 }
 
 /// Problems of the embedded arithmetic task.
