@@ -45,9 +45,11 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
             text: "Entropy of the policies of layers, attention and feed-forward at each token of some responses. Each column is the \
                    position that predicts the token below it. Hover over a cell of a layer for the policy's most probable tokens."
                 .into(),
-            parts: vec![Part::Pictures(
-                maps.iter().enumerate().flat_map(|(index, map)| response_pictures(map, index + 1)).collect(),
-            )],
+            parts: maps
+                .iter()
+                .enumerate()
+                .map(|(index, map)| Part::Pictures(response_pictures(map, index + 1)))
+                .collect(),
         },
         Section {
             title: "Divergence from the full policy".into(),

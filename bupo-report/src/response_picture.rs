@@ -1,6 +1,6 @@
 //! The charts of one response: entropy by layer and token, with the most probable tokens on hover.
 
-use bupo_analysis::{ResponseMap, visible};
+use bupo_analysis::ResponseMap;
 use bupo_chart::{ColourScale, HeatMap};
 use bupo_core::PolicySite;
 use serde_json::{Value, json};
@@ -52,7 +52,9 @@ fn heat_map(
     values: Vec<Vec<f64>>,
     top: Option<&Value>,
 ) -> Picture {
-    let caption = caption(map, number, &rows, &values);
+    // The prompt stands under the first of a response's maps.
+    let prompt = if top.is_some() { format!(" {}", prompt(map, number)) } else { String::new() };
+    let caption = format!("{} Dark cells have low entropy.{prompt}", means(map, &rows, &values));
     let cells: Value = json!({
         "columns": map.tokens.iter().enumerate().map(|(place, token)| format!("{} {token}", place + 1)).collect::<Vec<_>>(),
         "rows": rows,
@@ -74,8 +76,8 @@ fn heat_map(
     Picture { cells: Some(cells), ..Picture::new(format!("{name}-{number}"), chart, caption) }
 }
 
-/// The mean entropies of the first and the last rows, and the prompt.
-fn caption(map: &ResponseMap, number: usize, rows: &[String], values: &[Vec<f64>]) -> String {
+/// The mean entropies of the first and the last rows.
+fn means(map: &ResponseMap, rows: &[String], values: &[Vec<f64>]) -> String {
     let mean = |row: usize| {
         let values = &values[row];
         format!("{} {:.2}", rows[row], values.iter().sum::<f64>() / values.len().max(1) as f64)
@@ -86,15 +88,16 @@ fn caption(map: &ResponseMap, number: usize, rows: &[String], values: &[Vec<f64>
         [0, layers.saturating_sub(1), layers].into_iter().filter(|row| *row < rows.len()).collect();
     shown.dedup();
     let means: Vec<String> = shown.into_iter().map(mean).collect();
+    format!("Mean over these tokens, in nats: {}.", means.join(", "))
+}
+
+/// The end of the prompt.
+fn prompt(map: &ResponseMap, number: usize) -> String {
     let length = map.prompt.chars().count();
     let end: String = map.prompt.chars().skip(length.saturating_sub(PROMPT)).collect();
     let dots = if length > PROMPT { "\u{2026}" } else { "" };
     let cut = if map.cut { ", of which the beginning is shown" } else { "" };
-    format!(
-        "Mean over these tokens, in nats: {}. Dark cells have low entropy. Response {number}{cut} to \u{201c}{dots}{}\u{201d}.",
-        means.join(", "),
-        visible(&end)
-    )
+    format!("Response {number}{cut} to \u{201c}{dots}{}\u{201d}.", end.replace('\n', " \u{21b5} ").trim())
 }
 
 /// Rounds values for tooltips.

@@ -242,8 +242,10 @@ impl Analyze<'_> {
 /// The last part of a path, or a Hub id; the whole path if another model has the same last part.
 fn title(name: &str, models: &[String]) -> String {
     let last = |name: &str| -> Option<String> {
-        let whole = Path::new(name).canonicalize().ok()?;
-        Some(whole.file_name()?.to_string_lossy().into_owned())
+        let path = Path::new(name);
+        // A path such as `.` has no last part of its own.
+        let whole = path.canonicalize().ok()?;
+        Some(path.file_name().or(whole.file_name())?.to_string_lossy().into_owned())
     };
     let shared = |title: &String| models.iter().filter(|model| last(model).as_ref() == Some(title)).count() > 1;
     last(name).filter(|title| !shared(title)).unwrap_or_else(|| name.to_string())

@@ -85,7 +85,7 @@ fn text(analysis: &Analysis) -> String {
         return format!("{title}: only the first layers were measured, so there are no stages.");
     };
     let layer = boundary.layer.map_or("no boundary layer".to_string(), |layer| format!("boundary layer {layer}"));
-    let warning = analysis.unreadable().map_or(String::new(), |warning| format!(" Warning: {warning}."));
+    let warning = analysis.unreadable().map_or(String::new(), |warning| format!("\n\nWarning: {warning}."));
     format!(
         "{title}: {layer}: {} ({}).{} {}.{}{warning}",
         boundary.reason(),
