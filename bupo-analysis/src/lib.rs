@@ -26,7 +26,7 @@ pub use bootstrap::{Estimate, Resamples};
 pub use boundary::Boundary;
 pub use convergence::Convergence;
 pub use error::AnalysisError;
-pub use response_map::{MapCell, ResponseMap, response_map};
+pub use response_map::{MapCell, ResponseMap, response_map, visible};
 pub use slice::Slice;
 pub use stages::{DEFAULT_TOLERANCE, Stages};
 pub use statistic::Statistic;

@@ -94,7 +94,7 @@ pub fn response_map<B: Backend>(
 const MAX_TOKEN_CHARACTERS: usize = 16;
 
 /// Replaces spaces, line ends and tabs by visible symbols.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             ' ' => '\u{2423}',

@@ -53,3 +53,16 @@ pub fn text(path: &Path) -> &str {
 pub fn lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
+
+/// Checks that a page needs no network access, and returns it.
+pub fn check_page(path: &Path) -> String {
+    let page = fs::read_to_string(path).unwrap();
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    // References within the page begin with #.
+    let page_alone = page.replace("url(#", "");
+    for outside in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!page_alone.contains(outside), "{outside}");
+    }
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    page
+}
