@@ -321,7 +321,7 @@ fn recommended_sampling_and_the_position_limit_come_from_the_model() {
     assert_eq!(succeed(&[&args[..], &["--recommended-sampling"]].concat()), greedy);
     assert_ne!(succeed(&[&args[..], &["--recommended-sampling", "--top-k", "0"]].concat()), greedy);
     let stderr = |args: &[&str]| String::from_utf8(program::bupo(args).stderr).unwrap();
-    assert_eq!(stderr(&args), "");
+    assert!(!stderr(&args).contains("warning"));
     let longer = [&args[..6], &["9"]].concat();
     let warning = stderr(&longer);
     assert!(warning.contains("13 tokens") && warning.contains("supports 12"), "{warning}");

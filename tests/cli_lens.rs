@@ -17,7 +17,7 @@ fn the_grid_has_a_row_per_layer_and_fits_the_width() {
     assert!(succeed(&["lens", "7+5=", "--norm", "none"]).starts_with("norm none"));
     // With the final norm, the last layer is the full policy.
     assert_eq!(rows[5].trim_start_matches("layer:6").trim(), rows[6].trim_start_matches("full").trim());
-    let long = "1+2+3+4+5+6+7+8+9=";
+    let long = "a+b+c+d+e+f+g+h+i=";
     let cut = succeed(&["lens", long]);
     assert!(cut.lines().all(|line| line.chars().count() <= 80), "{cut}");
     let hint = cut.lines().last().unwrap();

@@ -1,5 +1,7 @@
 //! A lens on the screen: policies by positions, and one token through the layers.
 
+use std::ops::Range;
+
 use bupo_analysis::visible;
 use bupo_report::{LensCell, LensGrid};
 use console::{Alignment, Style, measure_text_width, pad_str};
@@ -8,8 +10,9 @@ use crate::screen::terminal_width;
 
 /// The widest token of a cell, in columns of the terminal.
 const TOKEN: usize = 9;
-/// The width of a cell beside its token: a space, the percentage, and a gap.
-const BESIDE: usize = 6;
+/// The width of a cell beside its token: a space, the percentage, and the gap.
+const BESIDE: usize = 4 + GAP;
+const GAP: usize = 2;
 
 /// As many positions as can fit on the screen.
 pub fn most_columns() -> usize {
@@ -24,26 +27,11 @@ pub fn print_grid(grid: &LensGrid, all: bool) {
     let width = |column: usize| {
         let tokens = grid.rows.iter().filter_map(|row| row.cells[column].top.first()).map(|token| token.text.as_str());
         let cells = tokens.map(|text| measure_text_width(&short(text))).max().unwrap_or(0);
-        cells.max(measure_text_width(&short(&grid.positions[column].text)).saturating_sub(BESIDE - 2))
+        cells.max(measure_text_width(&short(&grid.positions[column].text)).saturating_sub(BESIDE - GAP))
     };
     let widths: Vec<usize> = (0..grid.positions.len()).map(width).collect();
-    let room = terminal_width().saturating_sub(label);
-    let mut end = grid.positions.len();
-    let mut blocks = Vec::new();
-    while end > 0 {
-        let mut start = end - 1;
-        let mut used = widths[start] + BESIDE;
-        while start > 0 && used + widths[start - 1] + BESIDE <= room + 2 {
-            start -= 1;
-            used += widths[start] + BESIDE;
-        }
-        blocks.push(start..end);
-        end = start;
-        if !all {
-            break;
-        }
-    }
-    for columns in blocks.iter().rev() {
+    let blocks = blocks(&widths, terminal_width().saturating_sub(label), all);
+    for columns in &blocks {
         outln!();
         let head = |cell: &dyn Fn(usize) -> String| {
             let cells = columns.clone().map(|column| padded(&cell(column), widths[column] + BESIDE));
@@ -57,12 +45,30 @@ pub fn print_grid(grid: &LensGrid, all: bool) {
             outln!("{name:label$}{}", cells.collect::<String>().trim_end());
         }
     }
-    let first = blocks.last().map_or(1, |columns| grid.positions[columns.start].number);
+    let first = blocks.first().map_or(1, |columns| grid.positions[columns.start].number);
     if !all && first > 1 {
         let left = first - 1;
         let range = if left == 1 { "1".to_string() } else { format!("1-{left}") };
         outln!("\nleft out for width: {range}; --position {range} or --html FILE.html shows them");
     }
+}
+
+/// Ranges of columns that fit into `room`: as many as all of them take, or the last one only.
+fn blocks(widths: &[usize], room: usize, all: bool) -> Vec<Range<usize>> {
+    // The gap after the last column may stick out.
+    let used = |columns: Range<usize>| columns.map(|column| widths[column] + BESIDE).sum::<usize>() - GAP;
+    let fits = |columns: &Range<usize>| columns.len() == 1 || used(columns.clone()) <= room;
+    if !all {
+        return (0..widths.len()).map(|start| start..widths.len()).find(fits).into_iter().collect();
+    }
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    for end in 1..=widths.len() {
+        match blocks.last_mut().filter(|block| fits(&(block.start..end))) {
+            Some(block) => block.end = end,
+            None => blocks.push(end - 1..end),
+        }
+    }
+    blocks
 }
 
 /// Prints the place of the followed token by policy, at each position.
