@@ -183,7 +183,8 @@ fn states_that_are_not_readable_without_a_norm_are_warned_about() {
     let folder = tempfile::tempdir().unwrap();
     let model = fixture("qwen3-tied");
     let completions = folder.path().join("responses.jsonl");
-    fs::write(&completions, "{\"prompt\": [5, 6], \"response\": [7, 8, 3, 9]}\n").unwrap();
+    // At this token, no layer below the last agrees with the full policy.
+    fs::write(&completions, "{\"prompt\": [1], \"response\": [7]}\n").unwrap();
     let run = |norm: &str| {
         let out = folder.path().join(norm);
         let args = ["analyze", "--model", text(&model), "--completions", text(&completions), "--norm", norm];
