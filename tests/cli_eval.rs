@@ -155,5 +155,5 @@ fn eval_prints_its_table_in_other_formats_and_compares_evaluations() {
     let message = fail(&["eval", "--compare", text(&a), text(&c)]);
     assert!(message.contains("has no problem 4 of sums, which"), "{message}");
     let message = fail(&["eval", "--compare", text(&a), text(folder.path())]);
-    assert!(message.contains("there is no completions.jsonl; give the folder of an evaluation"), "{message}");
+    assert!(message.contains("it has no completions.jsonl; give the folder of an evaluation"), "{message}");
 }

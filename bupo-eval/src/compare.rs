@@ -123,8 +123,11 @@ impl Evaluated {
     fn read(folder: &Path) -> Result<Self, EvalError> {
         let (path, settings) = (folder.join(COMPLETIONS), folder.join(SETTINGS));
         let no_data = |reason: &str| EvalError::NoData { path: folder.to_path_buf(), reason: reason.into() };
-        if !path.is_file() {
-            return Err(no_data("there is no completions.jsonl; give the folder of an evaluation"));
+        // A training run has completions too, of another kind.
+        for (file, name) in [(&path, COMPLETIONS), (&settings, SETTINGS)] {
+            if !file.is_file() {
+                return Err(no_data(&format!("it has no {name}; give the folder of an evaluation by bupo eval")));
+            }
         }
         let mut benchmarks: Vec<(String, BTreeMap<usize, Answered>)> = Vec::new();
         for BenchmarkCompletion { benchmark, problem, completion, .. } in read_lines(&path)? {
@@ -225,6 +228,7 @@ mod tests {
             format!("{line}\n")
         };
         fs::write(folder.path().join(COMPLETIONS), lines.iter().map(line).collect::<String>())?;
+        fs::write(folder.path().join(SETTINGS), "null")?;
         Ok(folder)
     }
 
