@@ -171,7 +171,7 @@ mod tests {
     fn invalid_settings_are_refused_by_name() {
         for (pair, expected) in [
             ("rollout.promts=4", "there is no setting promts in [rollout]; did you mean prompts?"),
-            ("nothing.at.all=4", "there is no setting nothing; there are seed, "),
+            ("nothing.at.all=4", "there is no setting nothing; there are algorithm, "),
             ("rolout.prompts=4", "there is no setting rolout; did you mean rollout?"),
             ("rollout=5", "rollout is 5; it must be a table of settings"),
             ("data.train=a.jsonl", "data.train is \"a.jsonl\"; it must be a list"),
