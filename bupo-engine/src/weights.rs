@@ -1,12 +1,12 @@
 //! Versions of the weights as Hugging Face folders on a disk that engines read.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bupo_models::decoder::NamedTensor;
 use bupo_models::{ModelAssets, SaveDtype, SaveOptions, save_tensors};
+use bupo_runs::sync_folder;
 
 use crate::{EngineError, Weights, WeightsVersion};
 
@@ -36,11 +36,6 @@ impl WeightsFolder {
         let probe = path.join(format!("{PENDING}{}", std::process::id()));
         fs::create_dir_all(&probe).and_then(|()| fs::remove_dir(&probe)).map_err(EngineError::io("write", &path))?;
         Ok(Self { path, base: None, written: Vec::new() })
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Writes a version: into a hidden folder, which is synced and then renamed. Its name is new, so that no engine takes it for
@@ -114,14 +109,5 @@ impl WeightsFolder {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let named = |extra: u128| format!("{VERSION}{step:06}-{:x}", time + extra);
         (0..).map(named).find(|name| !self.path.join(name).exists()).unwrap_or_default()
-    }
-}
-
-/// Syncs a folder: only then do renamed entries survive a crash of the machine.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match File::open(path)?.sync_all() {
-        // Some network file systems cannot sync folders; that is no failure of the write.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        synced => synced,
     }
 }

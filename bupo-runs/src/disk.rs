@@ -33,7 +33,10 @@ pub(crate) fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, RunsE
 }
 
 /// Syncs a folder: only then do new and renamed entries survive a crash of the machine.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// If it cannot be opened or synced; not where a network file system cannot sync folders.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     match File::open(path)?.sync_all() {
         // Some network file systems cannot sync folders; that is no failure of the write.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),

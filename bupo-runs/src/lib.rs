@@ -59,6 +59,7 @@ pub use atomic_write::write_atomically;
 pub use checkpoint::{
     Checkpoint, CheckpointStore, MANIFEST_FORMAT, Manifest, ManifestFile, Newest, PendingCheckpoint, digest,
 };
+pub use disk::sync_folder;
 pub use error::{Damage, Damaged, RunsError};
 pub use json_lines::JsonLinesWriter;
 pub use lock::{RunLock, is_locked};

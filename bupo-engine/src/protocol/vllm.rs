@@ -72,7 +72,7 @@ impl Protocol for Vllm {
     ) -> Result<(), (&'a Path, CallError)> {
         let first = folders.first().copied().unwrap_or(Path::new(""));
         // Requests in flight finish, and cached keys and values of the old weights are dropped.
-        http.post(&format!("{url}/pause?mode=wait"), &Value::Null).map_err(|error| (first, error))?;
+        let paused = http.post(&format!("{url}/pause?mode=wait"), &Value::Null).map_err(|error| (first, error));
         let load = |folder: &&'a Path| {
             let body = json!({
                 "method": "reload_weights",
@@ -81,13 +81,13 @@ impl Protocol for Vllm {
             });
             http.post(&format!("{url}/collective_rpc"), &body).map_err(|error| (*folder, error))
         };
-        let loaded = folders.iter().try_for_each(|folder| load(folder).map(drop));
+        let loaded = paused.and_then(|_| folders.iter().try_for_each(|folder| load(folder).map(drop)));
         let named = loaded.and_then(|()| {
             let body = json!({"new_version": version});
             let named = optional(http.post(&format!("{url}/update_weight_version"), &body));
             named.map(drop).map_err(|error| (first, error))
         });
-        // Whether or not the weights were loaded, the server must not stay paused.
+        // Whether or not the weights were loaded, and also where the answer to the pause was lost, the server must not stay paused.
         let resumed = http.post(&format!("{url}/resume"), &Value::Null).map_err(|error| (first, error));
         named.and(resumed.map(drop))
     }
