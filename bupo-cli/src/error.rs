@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bupo_analysis::AnalysisError;
+use bupo_collective::CollectiveError;
 use bupo_data::DataError;
 use bupo_engine::EngineError;
 use bupo_eval::EvalError;
@@ -16,6 +17,8 @@ use bupo_runs::RunsError;
 pub enum CliError {
     #[error(transparent)]
     Rl(#[from] RlError),
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
     #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
@@ -36,6 +39,9 @@ pub enum CliError {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Message(String),
+    /// Another process of the run has printed the error.
+    #[error("printed by another process")]
+    Printed,
 }
 
 impl CliError {

@@ -8,6 +8,7 @@ mod args;
 mod backend;
 mod chat;
 mod commands;
+mod distributed;
 mod embedded;
 mod error;
 mod files;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&commands::help::command().get_matches()).unwrap_or_else(|error| error.exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Printed) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", sentence(&error));
             ExitCode::FAILURE
@@ -43,6 +45,11 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), CliError> {
     set_verbosity(cli.verbosity());
+    let launch = distributed::launch();
+    if launch.rank > 0 && !matches!(cli.command, Command::Train(_)) {
+        eprintln!("only bupo train shares its work out: process {} of {} has nothing to do", launch.rank, launch.size);
+        return Ok(());
+    }
     match cli.command {
         Command::Train(args) => commands::train::run(args),
         Command::Trace(args) => commands::trace::run(&args),

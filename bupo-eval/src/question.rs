@@ -1,9 +1,10 @@
 //! Questions and the grading of responses to them.
 
 use bupo_grade::{GradedItem, Grader, Item};
+use serde::{Deserialize, Serialize};
 
 /// A tokenized question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
     /// The prompt, with the chat template applied.
     pub prompt: String,

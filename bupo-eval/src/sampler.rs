@@ -32,7 +32,7 @@ pub struct Sampling {
 }
 
 /// A question and its responses.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// The question.
     pub question: Question,
@@ -43,7 +43,7 @@ pub struct Group {
 }
 
 /// A graded response.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoredResponse {
     /// The generated ids, including the end-of-sequence id.
     pub tokens: Vec<u32>,

@@ -1,6 +1,6 @@
 //! The input and the output of a grader.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One response to grade.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -17,7 +17,7 @@ pub struct Item<'a> {
 }
 
 /// The grade of one response.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Graded {
     /// 1.0 when the answer is right, else 0.0; from scorers and mixes of rules, any number.
     pub score: f64,

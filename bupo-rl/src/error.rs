@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bupo_analysis::AnalysisError;
+use bupo_collective::CollectiveError;
 use bupo_core::CoreError;
 use bupo_data::DataError;
 use bupo_data::chat::ChatError;
@@ -77,6 +78,21 @@ pub enum RlError {
         /// The difference after an earlier hand-over, if there was one.
         before: Option<f64>,
     },
+    /// One of a run's processes failed; all of them end.
+    #[error("process {rank} of {size}: {reason}")]
+    Process {
+        /// The process, from 0.
+        rank: usize,
+        /// The number of processes.
+        size: usize,
+        /// Why it failed.
+        reason: String,
+        /// Whether an engine failed that samples.
+        of_an_engine: bool,
+    },
+    /// The connection of a run's processes.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
     /// A prompt, a response or an evaluation.
     #[error(transparent)]
     Eval(#[from] EvalError),
@@ -122,7 +138,11 @@ fn which_side(before: Option<f64>) -> String {
 impl RlError {
     /// Whether an engine failed, or disagrees with the trainer.
     pub(crate) fn is_of_an_engine(&self) -> bool {
-        matches!(self, Self::EngineDifference { .. } | Self::Engine(_) | Self::Eval(EvalError::Engine(_)))
+        match self {
+            Self::Process { of_an_engine, .. } => *of_an_engine,
+            Self::EngineDifference { .. } | Self::Engine(_) | Self::Eval(EvalError::Engine(_)) => true,
+            _ => false,
+        }
     }
 
     /// An I/O error at a path.

@@ -1,6 +1,7 @@
 //! Reinforcement learning of full and internal policies: GRPO, internal-policy GRPO, and Bottom-up Policy Optimization
 //! (arXiv 2512.19673), which runs them one after the other as phases.
 
+mod agree;
 mod config;
 mod data;
 mod error;
@@ -13,10 +14,12 @@ mod tools;
 mod trainer;
 mod update;
 
+pub use bupo_collective::Processes;
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, KeepRollouts, MAY_CHANGE,
-    ProbeConfig, RewardConfig, RolloutConfig, TaskConfig, TrainConfig, TruncatedReward, UpdateConfig, resumed_config,
+    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig,
+    KeepRollouts, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig, TrainConfig,
+    TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer};
 pub use error::RlError;
@@ -33,7 +36,7 @@ pub use tools::{
 pub use trainer::{
     AutoLayer, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress,
     ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning,
-    WarningKind, make_empty_folder, shrink_to_memory, train,
+    WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::device::DeviceArgs;
 use super::memory::MemoryArgs;
 use super::settings::SettingsArgs;
+use crate::distributed::DistBackend;
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -49,6 +50,9 @@ pub struct TrainArgs {
     /// Print phases, tokens and memory as `config check` does, without training
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
+    /// What connects the processes that mpirun, torchrun or srun starts
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub dist_backend: DistBackend,
     #[command(flatten)]
     pub device: DeviceArgs,
 }

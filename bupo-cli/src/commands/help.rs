@@ -11,10 +11,11 @@ use crate::backend::detect;
 use crate::error::CliError;
 
 /// The backends and options that can be compiled in.
-const FEATURES: [(&str, bool); 5] = [
+const FEATURES: [(&str, bool); 6] = [
     ("cpu", cfg!(feature = "cpu")),
     ("wgpu", cfg!(feature = "wgpu")),
     ("cuda", cfg!(feature = "cuda")),
+    ("mpi", cfg!(feature = "mpi")),
     ("autotune", cfg!(feature = "autotune")),
     ("fusion", cfg!(feature = "fusion")),
 ];

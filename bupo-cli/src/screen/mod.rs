@@ -3,6 +3,7 @@
 mod analysis;
 mod bar;
 mod columns;
+mod rank_log;
 mod results;
 mod table;
 mod train;
@@ -10,6 +11,7 @@ mod train;
 pub use analysis::print_analysis;
 pub use bar::{FetchScreen, StepBar};
 pub use columns::{columns, terminal_width};
+pub use rank_log::RankLog;
 pub use results::{print_comparison, print_results};
 pub use table::TableFormat;
 pub use train::TrainScreen;

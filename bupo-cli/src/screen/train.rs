@@ -85,7 +85,7 @@ impl TrainScreen {
 }
 
 /// The seconds of a step's parts, and where tokens were clipped.
-fn parts(metrics: &StepMetrics) -> String {
+pub fn parts(metrics: &StepMetrics) -> String {
     let (parts, update) = (&metrics.timing.parts, &metrics.update);
     let seconds = [
         ("sampling", parts.seconds_sampling),

@@ -34,13 +34,23 @@ impl<B: Backend> Gradients<B> {
         self.by_id.remove(&id.val())
     }
 
-    /// The global norm: the root of the sum of all squares. Its bits do not depend on the number of threads.
+    /// The parameters that have a gradient, with its length.
+    pub fn lengths(&self) -> BTreeMap<u64, usize> {
+        self.by_id.iter().map(|(id, gradient)| (*id, gradient.dims()[0])).collect()
+    }
+
+    /// The global norm: the root of [`Self::sum_of_squares`].
     pub fn norm(&self) -> f64 {
+        self.sum_of_squares().sqrt()
+    }
+
+    /// The sum of all squares. Its bits do not depend on the number of threads.
+    pub fn sum_of_squares(&self) -> f64 {
         let squares: Vec<Tensor<B, 1>> = self.by_id.values().cloned().map(sum_of_squares).collect();
         if squares.is_empty() {
             return 0.0;
         }
-        Tensor::cat(squares, 0).into_data().iter::<f64>().sum::<f64>().sqrt()
+        Tensor::cat(squares, 0).into_data().iter::<f64>().sum::<f64>()
     }
 }
 

@@ -26,7 +26,7 @@ pub use feed_forward::FeedForward;
 pub use gradients::Gradients;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
-pub use params::{NamedTensor, named_tensors, named_tensors_up_to};
+pub use params::{NamedTensor, named_tensors, named_tensors_up_to, parameter_lengths};
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
 ///

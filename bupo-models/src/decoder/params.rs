@@ -1,5 +1,7 @@
 //! A decoder's parameters by their Hugging Face names.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -27,6 +29,21 @@ pub fn named_tensors_up_to<B: Backend>(decoder: &Decoder<B>, layers: usize) -> V
     let mut reader = Reader { layers, path: Vec::new(), tensors: Vec::new() };
     decoder.visit(&mut reader);
     reader.tensors
+}
+
+/// The number of weights of every parameter, by its id.
+pub fn parameter_lengths<B: Backend>(decoder: &Decoder<B>) -> BTreeMap<u64, usize> {
+    let mut lengths = Lengths(BTreeMap::new());
+    decoder.visit(&mut lengths);
+    lengths.0
+}
+
+struct Lengths(BTreeMap<u64, usize>);
+
+impl<B: Backend> ModuleVisitor<B> for Lengths {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.0.insert(param.id.val(), param.val().shape().num_elements());
+    }
 }
 
 /// The checkpoint's name of the parameter with a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.

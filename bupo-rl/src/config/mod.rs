@@ -11,7 +11,7 @@ mod validate;
 pub use keep_rollouts::KeepRollouts;
 pub use resume::{MAY_CHANGE, resumed_config};
 pub use sections::{
-    CheckpointConfig, CorrectionConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,
-    RolloutConfig, TaskConfig, TruncatedReward, UpdateConfig,
+    CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig, ProbeConfig,
+    RewardConfig, RolloutConfig, Shard, TaskConfig, TruncatedReward, UpdateConfig,
 };
 pub use train_config::{Algorithm, TrainConfig};

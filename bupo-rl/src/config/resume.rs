@@ -10,7 +10,7 @@ use crate::RlError;
 
 /// Settings that may change when a run is resumed; `*` stands for a phase's index. The last ones change memory use, speed and
 /// where servers are, and results only by rounding.
-pub const MAY_CHANGE: [&str; 21] = [
+pub const MAY_CHANGE: [&str; 23] = [
     "save_dtype",
     "phases.*.steps",
     "optimizer.learning_rate",
@@ -32,6 +32,8 @@ pub const MAY_CHANGE: [&str; 21] = [
     "rollout.timeout",
     "rollout.concurrency",
     "rollout.max_logp_difference",
+    "distributed.shard",
+    "distributed.timeout",
 ];
 
 /// The settings of a run to resume: those in its folder, changed by `key=value` pairs.

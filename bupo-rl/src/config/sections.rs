@@ -200,6 +200,27 @@ pub struct EvaluationConfig {
     pub patience: usize,
 }
 
+/// Training by several processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DistributedConfig {
+    /// What is shared out among the processes besides the work.
+    pub shard: Shard,
+    /// The longest time in seconds that a process waits for another before all end.
+    pub timeout: u64,
+}
+
+/// What is shared out among the processes of a run besides the work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shard {
+    /// Nothing: each process has the whole optimizer.
+    #[default]
+    None,
+    /// AdamW's moments (ZeRO-1, arXiv 1910.02054).
+    Optimizer,
+}
+
 /// Measurements of the internal policies during training, always on the same responses of the first evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -351,6 +372,12 @@ impl Default for GuardConfig {
 impl Default for EvaluationConfig {
     fn default() -> Self {
         Self { problems: 200, samples: 8, temperature: 1.0, every: 0, patience: 0 }
+    }
+}
+
+impl Default for DistributedConfig {
+    fn default() -> Self {
+        Self { shard: Shard::None, timeout: 1800 }
     }
 }
 

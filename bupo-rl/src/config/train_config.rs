@@ -7,8 +7,8 @@ use bupo_models::{DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
 use super::sections::{
-    CheckpointConfig, DataConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig, RolloutConfig, TaskConfig,
-    TruncatedReward, UpdateConfig,
+    CheckpointConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,
+    RolloutConfig, TaskConfig, TruncatedReward, UpdateConfig,
 };
 use crate::RlError;
 use crate::loss::{LossPreset, Objective};
@@ -70,6 +70,8 @@ pub struct TrainConfig {
     pub guard: GuardConfig,
     /// Measurements of the internal policies during training.
     pub probe: ProbeConfig,
+    /// Training by several processes.
+    pub distributed: DistributedConfig,
 }
 
 impl Default for TrainConfig {
@@ -96,6 +98,7 @@ impl Default for TrainConfig {
             checkpoint: CheckpointConfig::default(),
             guard: GuardConfig::default(),
             probe: ProbeConfig::default(),
+            distributed: DistributedConfig::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ impl TrainConfig {
             ("probe.prompts", self.probe.prompts),
             ("checkpoint.keep_last", self.checkpoint.keep_last),
             ("guard.max_skipped", self.guard.max_skipped),
+            ("distributed.timeout", self.distributed.timeout as usize),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(RlError::Config(format!("{name} is 0; it must be at least 1")));

@@ -159,7 +159,7 @@ pub struct ResponseValues<'a> {
 }
 
 /// One response's share of the loss.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResponseLoss {
     /// Its part of the mini-batch's loss.
     pub loss: f64,

@@ -41,7 +41,7 @@ pub struct TokenWeights {
 }
 
 /// Sums over tokens of importance ratios.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RatioStats {
     /// Tokens.
     pub tokens: usize,

@@ -1,13 +1,17 @@
 //! Sampling of one step's groups, with dynamic sampling.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use bupo_collective::Processes;
 use bupo_core::{Norm, PolicySite, SamplingParams};
-use bupo_eval::{Group, Sampler, Sampling};
+use bupo_eval::{GradingInput, Group, Question, Sampler, Sampling};
+use bupo_grade::GradedItem;
 
 use super::metrics::RolloutMetrics;
 use super::reward_shaping::has_variance;
 use crate::RlError;
+use crate::agree::Agree;
 use crate::config::RolloutConfig;
 use crate::data::Questions;
 use crate::random::{Purpose, stream_seed};
@@ -38,13 +42,53 @@ pub(crate) fn training_sampling(settings: &RolloutConfig, seed: u64, draw: usize
     }
 }
 
+/// What samples and grades, by one or several processes.
+pub(crate) struct Samplers<'a> {
+    /// That of this process.
+    pub(crate) own: Sampler<'a>,
+    /// All processes.
+    pub(crate) processes: &'a Processes,
+    /// Whether process 0 samples everything: it speaks to the servers, which share the work out themselves.
+    pub(crate) first_samples_all: bool,
+}
+
+impl Samplers<'_> {
+    /// Samples and grades responses to each question: each process its share, all of which every process gets.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`], in all processes.
+    pub(crate) fn sample(
+        &self,
+        asked: &[Question],
+        sampling: &Sampling,
+        grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<GradedItem>,
+    ) -> Result<Vec<Group>, RlError> {
+        let own = self.share(asked.len());
+        let sampled = if own.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.own.sample(&asked[own.clone()], own.start, sampling, grade)
+        };
+        Ok(self.processes.agreed(sampled.map_err(RlError::from))?.concat())
+    }
+
+    /// The questions of this process.
+    fn share(&self, count: usize) -> Range<usize> {
+        match (self.first_samples_all, self.processes.is_first()) {
+            (true, true) => 0..count,
+            (true, false) => 0..0,
+            (false, _) => self.processes.slice(count),
+        }
+    }
+}
+
 /// Samples a step's groups from the full policy. `steps` are done; `draws` counts the draws of prompts over the whole
 /// run.
 ///
 /// With dynamic sampling, groups without reward variance are dropped and further prompts drawn, until there are
 /// `settings.prompts` groups or `settings.max_draws` draws were made.
 pub(crate) fn rollout(
-    sampler: &Sampler<'_>,
+    samplers: &Samplers<'_>,
     questions: &dyn Questions,
     settings: &RolloutConfig,
     seed: u64,
@@ -57,7 +101,7 @@ pub(crate) fn rollout(
     for _ in 0..settings.max_draws {
         *draws += 1;
         let sampling = training_sampling(settings, seed, *draws);
-        let drawn = sampler.sample(&questions.training(*draws)?, 0, &sampling, |answered| {
+        let drawn = samplers.sample(&questions.training(*draws)?, &sampling, |answered| {
             let started = Instant::now();
             let graded = questions.grade(answered);
             grading += started.elapsed();

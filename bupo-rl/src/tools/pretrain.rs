@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bupo_collective::Processes;
 use bupo_core::{Norm, PolicySite, TokenDerivatives};
 use bupo_models::decoder::{Gradients, RandomInit};
 use bupo_models::tokenizer::byte_tokenizer_json;
@@ -88,7 +89,7 @@ pub fn pretrain<B: Backend>(
             })?;
         }
         optimizer.set_learning_rate(learning_rate(config, step));
-        optimizer.step(&mut decoder, gradients);
+        optimizer.step(&mut decoder, gradients, &Processes::alone())?;
         report(step, loss);
     }
     let options = SaveOptions { dtype: Some(config.dtype), ..SaveOptions::default() };

@@ -1,16 +1,18 @@
 //! Checkpoints, written by a background thread.
 
+use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 
-use burn::tensor::backend::Backend;
+use bupo_models::decoder::parameter_lengths;
+use burn::tensor::{TensorData, backend::Backend};
 
 use super::Trainer;
-use super::snapshot::Snapshot;
+use super::snapshot::{HostMoments, Snapshot, on_host};
 use crate::RlError;
 use crate::phases::PhaseGuardMode;
 
-impl<B: Backend> Trainer<B> {
-    /// Starts to write a checkpoint. It shares weights and moments with the trainer until the next update changes them.
+impl<B: Backend> Trainer<'_, B> {
+    /// Starts to write a checkpoint, in process 0. It shares weights and moments with the trainer until the next update changes them.
     pub(super) fn checkpoint(&mut self) -> Result<(), RlError> {
         self.join_checkpoint_writer()?;
         self.run.sync()?;
@@ -21,16 +23,20 @@ impl<B: Backend> Trainer<B> {
         self.state.grading_failures = self.grading_failures();
         self.state.optimizer_steps =
             self.optimizer.moments().iter().map(|(id, moments)| (*id, moments.steps)).collect();
+        let gathered = self.gathered_moments()?;
+        if !self.processes.is_first() {
+            return Ok(());
+        }
         let meta =
             serde_json::to_value(&self.state).map_err(|error| RlError::io("write", self.run.path())(error.into()))?;
         let (store, keep, step) = (self.run.checkpoints(), self.config.checkpoint.clone(), self.state.step);
         // The best by evaluation, and the one a rollback of the phase would restore.
         let best: Vec<usize> = self.state.best.iter().map(|(step, _)| *step).chain(self.state.guard.best).collect();
         let (decoder, assets) = (self.model.decoder.clone(), self.model.assets.clone());
-        let moments = self.optimizer.moments().clone();
+        let moments = if gathered.is_some() { BTreeMap::new() } else { self.optimizer.moments().clone() };
         self.checkpoint_writer = Some(std::thread::spawn(move || {
             // Copied to the host now: tensors that the next update changes are held twice on the device until then.
-            let snapshot = Snapshot::take(&decoder, &moments);
+            let snapshot = Snapshot::take(&decoder, gathered.unwrap_or_else(|| on_host(&moments)));
             drop((decoder, moments));
             let pending = store.begin(step)?;
             snapshot.write(&pending, &assets)?;
@@ -39,6 +45,28 @@ impl<B: Backend> Trainer<B> {
             Ok(())
         }));
         Ok(())
+    }
+
+    /// The whole moments, if each process has a part of them; in the other processes none.
+    fn gathered_moments(&self) -> Result<Option<HostMoments>, RlError> {
+        if !self.optimizer.is_sharded() {
+            return Ok(None);
+        }
+        self.processes.place("a checkpoint");
+        let lengths = parameter_lengths(&self.model.decoder);
+        let mut gathered = Vec::new();
+        for (id, moments) in self.optimizer.moments() {
+            let length = lengths.get(id).copied().unwrap_or_default();
+            for (name, part) in [("first", &moments.first), ("second", &moments.second)] {
+                let part: Vec<f32> = part.clone().into_data().iter::<f32>().collect();
+                let mut all = self.processes.all_gather_numbers(&part)?;
+                if self.processes.is_first() {
+                    all.truncate(length);
+                    gathered.push((format!("{id}.{name}"), TensorData::new(all, [length])));
+                }
+            }
+        }
+        Ok(Some(gathered))
     }
 
     /// Waits until the checkpoint is written.

@@ -11,8 +11,10 @@ use super::probe::Probe;
 use super::progress::Progress;
 use super::state::Evaluated;
 use crate::RlError;
+use crate::agree::Agree;
 use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
+use crate::rollout::Samplers;
 
 /// Completions kept per evaluation or step.
 const COMPLETIONS_KEPT: usize = 4;
@@ -41,7 +43,7 @@ pub struct AutoLayer {
     pub boundary: Boundary,
 }
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     /// Whether `evaluation.patience` evaluations in a row brought no higher Avg@K.
     pub(super) fn early_stopped(&self) -> bool {
         self.state.early_stopped(self.config.evaluation.patience)
@@ -80,17 +82,20 @@ impl<B: Backend> Trainer<B> {
             batch: self.config.rollout.batch,
             seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),
         };
-        self.hand_over()?;
+        let processes = self.processes;
+        processes.place("an evaluation");
+        processes.agreed_first(|| self.hand_over())?;
         let benchmarks = self.questions.held_out()?;
         let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
         let groups = {
             let engine = self.engine();
-            let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
-            sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?
+            let own = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
+            let samplers = Samplers { own, processes, first_samples_all: self.config.rollout.has_servers() };
+            samplers.sample(&questions, &sampling, |answered| self.questions.grade(answered))?
         };
-        self.check_evaluation(&groups)?;
+        processes.agreed_first(|| self.check_evaluation(&groups))?;
         self.keep_completions(&groups, step, true)?;
-        if self.state.initial_policy.is_none() {
+        if self.state.initial_policy.is_none() && processes.is_first() {
             let (sequences, _) = first_responses(&groups);
             let at_once = self.config.update.max_tokens_per_batch;
             self.state.initial_policy =
@@ -123,7 +128,8 @@ impl<B: Backend> Trainer<B> {
     /// Measures the internal policies if `step` is a multiple of `probe.every`.
     pub(super) fn probe(&mut self, step: usize) -> Result<(), RlError> {
         let every = self.config.probe.every;
-        let Some(probe) = self.state.probe.as_ref().filter(|_| every > 0 && step.is_multiple_of(every)) else {
+        let is_due = every > 0 && step.is_multiple_of(every) && self.processes.is_first();
+        let Some(probe) = self.state.probe.as_ref().filter(|_| is_due) else {
             return Ok(());
         };
         let line = probe.measure(&self.model.decoder, step)?;
@@ -133,7 +139,8 @@ impl<B: Backend> Trainer<B> {
     /// Sets the layer of phases with `layer = "auto"` from the first step's responses: the boundary layer, or the full policy if
     /// there is none.
     pub(super) fn resolve_auto_layer(&mut self, groups: &[Group], progress: &mut dyn Progress) -> Result<(), RlError> {
-        let Some(boundary) = find_boundary(&self.model.decoder, groups)? else { return Ok(()) };
+        let found = self.processes.agreed_first(|| find_boundary(&self.model.decoder, groups))?;
+        let Some(boundary) = found else { return Ok(()) };
         self.state.schedule.resolve_auto_layer(boundary.layer.map_or(PolicySite::Full, PolicySite::Layer));
         let (reason, certainty) = (boundary.reason(), boundary.certainty());
         self.run.boundary(&AutoLayer { reason, certainty, boundary: boundary.clone() })?;

@@ -9,11 +9,12 @@ use super::metrics::PolicyMetrics;
 use super::mini_batch::MiniBatch;
 use super::{Trainer, snapshot};
 use crate::RlError;
+use crate::agree::Agree;
 use crate::phases::{Alarm, GuardAction, Observation, PhaseGuardMode, first_responses, sampling_logp_difference};
 use crate::rollout::RolloutMetrics;
 use crate::update::{PolicySpec, UpdateStats, kl_to_full};
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     /// Measures the policies on a few of a step's responses, before its updates.
     pub(super) fn policy_metrics(&self, groups: &[Group], trained: &PolicySpec) -> Result<PolicyMetrics, RlError> {
         let (decoder, max_tokens) = (&self.model.decoder, self.config.update.max_tokens_per_batch);
@@ -94,11 +95,15 @@ impl<B: Backend> Trainer<B> {
             reason: "the phase has no checkpoint".into(),
         };
         let step = self.state.guard.best.ok_or_else(missing)?;
-        let checkpoint = self.run.checkpoints().verify(step).map_err(bupo_runs::RunsError::from)?;
-        let state = snapshot::read_state(&checkpoint)?;
-        let (device, dtype) = (self.model.decoder.device(), self.model.decoder.compute_dtype());
-        let moments = snapshot::read_moments(&checkpoint.path, &state.optimizer_steps, &device)?;
-        self.model.decoder = snapshot::read_model(&checkpoint.path, &device)?.with_compute_dtype(dtype);
+        let (path, steps) = self.processes.agreed_first(|| {
+            let checkpoint = self.run.checkpoints().verify(step).map_err(bupo_runs::RunsError::from)?;
+            let state = snapshot::read_state(&checkpoint)?;
+            Ok((checkpoint.path, state.optimizer_steps))
+        })?;
+        let device = self.model.decoder.device();
+        let moments = snapshot::read_moments(&path, &steps, &device, self.optimizer.is_sharded(), self.processes)?;
+        let decoder = self.model.decoder.clone();
+        self.model.decoder = snapshot::read_model(&path, decoder, self.processes)?;
         self.optimizer.restore(moments);
         self.outdate_servers(PolicySite::Full);
         Ok(step)

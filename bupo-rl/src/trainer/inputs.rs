@@ -97,6 +97,14 @@ impl Inputs {
     }
 }
 
+impl Inputs {
+    /// The first file that others have differently, scorers aside: their programs may differ between machines.
+    pub(crate) fn difference<'a>(&'a self, others: &'a Self) -> Option<&'a str> {
+        let names = self.0.keys().chain(others.0.keys()).filter(|name| !name.starts_with("scorer "));
+        names.map(String::as_str).find(|name| self.0.get(*name) != others.0.get(*name))
+    }
+}
+
 /// The files that scorer commands name: the program, looked up in `PATH` if it has no slash, and arguments that are files.
 fn scorer_files(config: &TrainConfig) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -26,7 +26,7 @@ pub struct KeptRollout {
     pub reward: Option<f64>,
 }
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     /// Logs the responses of a step that `rollout.keep` asks for. `first`: the number of the first group in the run.
     pub(super) fn keep_rollouts(&mut self, sampled: &[Group], step: usize, first: usize) -> Result<(), RlError> {
         let mut left = self.config.rollout.keep.limit();

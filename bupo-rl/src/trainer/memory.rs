@@ -11,7 +11,7 @@ use crate::config::TrainConfig;
 /// The share of device memory to keep free: the memory of a step varies with the lengths of its responses.
 const KEPT_FREE: f64 = 0.05;
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     /// Runs memory-intensive work. If memory is low before it, cached memory is freed; if it is low afterwards, `cut` makes later
     /// batches smaller.
     pub(super) fn within_memory<T>(

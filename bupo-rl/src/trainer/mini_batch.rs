@@ -7,14 +7,19 @@ use burn::tensor::backend::Backend;
 
 use super::Trainer;
 use crate::RlError;
+use crate::agree::Agree;
 use crate::config::TruncatedReward;
+use crate::loss::BatchSize;
 use crate::rollout::{StepAdvantages, advantages};
 use crate::update::{LossSpec, PolicySpec, Sample, SamplingLogProbs, response_stats};
 
 /// The responses of one update.
 pub(super) struct MiniBatch {
+    /// This process's share of them.
     pub(super) samples: Vec<Sample>,
-    /// Sum of the trained policy's entropies at the response tokens; 0 for the first update, which computes them itself.
+    /// The size of all of them.
+    pub(super) size: BatchSize,
+    /// Sum of the trained policy's entropies at all response tokens; 0 for the first update, which computes them itself.
     pub(super) entropy_sum: f64,
 }
 
@@ -37,7 +42,7 @@ pub(super) struct MiniBatches {
 /// The mini-batches of a step. Old log-probs are those before the step's first update, at the site that `loss` trains. With
 /// `reward.truncated = "mask"`, truncated responses are left out after the advantages are computed.
 pub(super) fn mini_batches<B: Backend>(
-    trainer: &Trainer<B>,
+    trainer: &Trainer<'_, B>,
     groups: &[Group],
     loss: &LossSpec,
 ) -> Result<MiniBatches, RlError> {
@@ -56,15 +61,31 @@ pub(super) fn mini_batches<B: Backend>(
         if !rows.is_empty() {
             // In the first update the policy is still the old one: its log-probs are the old log-probs.
             let needs_old = !batches.is_empty();
-            batches.push(mini_batch(trainer, rows, loss, needs_old)?);
+            let size = BatchSize::of(rows.iter().map(|row| row.sequence.response.len()), loss.norm_length);
+            let own = trainer.processes.balanced(&rows.iter().map(|row| row.sequence.len()).collect::<Vec<_>>());
+            let rows = rows.into_iter().enumerate().filter(|(index, _)| own.binary_search(index).is_ok());
+            let rows = rows.map(|(_, row)| row).collect();
+            batches.push(mini_batch(trainer, rows, size, loss, needs_old));
         }
+    }
+    let (mut batches, entropy_sums) = match batches.into_iter().collect::<Result<Vec<MiniBatch>, RlError>>() {
+        Ok(batches) => {
+            let sums: Vec<f64> = batches.iter().map(|batch| batch.entropy_sum).collect();
+            (batches, Ok(sums))
+        }
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    let of_processes = trainer.processes.agreed(entropy_sums)?;
+    for (index, batch) in batches.iter_mut().enumerate() {
+        batch.entropy_sum = of_processes.iter().map(|sums| sums[index]).sum();
     }
     Ok(MiniBatches { batches, advantages_vary: vary })
 }
 
 fn mini_batch<B: Backend>(
-    trainer: &Trainer<B>,
+    trainer: &Trainer<'_, B>,
     mut rows: Vec<Row<'_>>,
+    size: BatchSize,
     loss: &LossSpec,
     needs_old: bool,
 ) -> Result<MiniBatch, RlError> {
@@ -103,7 +124,7 @@ fn mini_batch<B: Backend>(
                 .map(|_| SamplingLogProbs { engine: engine.to_vec(), trainer: full.as_mut().and_then(Iterator::next) }),
         })
         .collect();
-    Ok(MiniBatch { samples, entropy_sum })
+    Ok(MiniBatch { samples, size, entropy_sum })
 }
 
 fn log_probs(stats: Option<Vec<TokenStats>>) -> Option<impl Iterator<Item = Vec<f32>>> {

@@ -26,13 +26,16 @@ mod warnings;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use bupo_collective::Processes;
 use bupo_models::decoder::named_tensors;
 use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveDtype, SaveOptions, TextTokenizer};
 use bupo_runs::Status;
 use burn::tensor::backend::Backend;
 
 use crate::RlError;
+use crate::agree::Agree;
 use crate::config::TrainConfig;
 use crate::data::{Questions, prompt_renderer};
 use crate::update::DecoderOptimizer;
@@ -70,14 +73,36 @@ pub fn train<B: Backend>(
     device: &B::Device,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, RlError> {
+    train_among::<B>(config, files, folder, start, stop, device, progress, &Processes::alone())
+}
+
+/// The same by several processes, which all call this with the same settings, files and start. The update is the one of a single
+/// process. Process 0 alone reads and writes the folder; a checkpoint does not depend on the number of processes.
+///
+/// # Errors
+/// As [`train`]: [`RlError::Process`] in all processes where they learn of it together, else the process's own error, upon which the
+/// caller has to end the others ([`Processes::abort`]).
+#[expect(clippy::too_many_arguments, reason = "those of `train` and the processes")]
+pub fn train_among<B: Backend>(
+    config: &TrainConfig,
+    files: &ModelFiles,
+    folder: &Path,
+    start: &Start,
+    stop: &AtomicBool,
+    device: &B::Device,
+    progress: &mut dyn Progress,
+    processes: &Processes,
+) -> Result<Outcome, RlError> {
+    processes.set_limit(Duration::from_secs(config.distributed.timeout));
     let dtype = config.dtype.for_model::<B>(files, device)?;
     let mut config = TrainConfig { dtype: dtype.into(), ..config.clone() };
     if config.data.template_date.is_none() && !config.data.train.is_empty() {
-        config.data.template_date = prompt_renderer(&config.data, files)?.date();
+        config.data.template_date = processes.agreed_first(|| Ok(prompt_renderer(&config.data, files)?.date()))?;
     }
     if *start == Start::Resume
-        && let Some(outcome) = finished_run(&config, files, folder)?
+        && let Some(outcome) = processes.agreed_first(|| finished_run(&config, files, folder))?
     {
+        let outcome = Outcome { folder: folder.to_path_buf(), model: folder.join("model"), ..outcome };
         progress.warning(&format!(
             "the run in {} is finished: all {} steps are done and nothing is left to do; raise phases.*.steps to continue it",
             folder.display(),
@@ -85,7 +110,7 @@ pub fn train<B: Backend>(
         ));
         return Ok(outcome);
     }
-    let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress)?;
+    let mut trainer = Trainer::<B>::new(config, files, folder, start, device, progress, processes)?;
     progress.ready(&trainer.header());
     let outcome = trainer.run(stop, progress).map_err(|error| trainer.keep_steps(error));
     // A checkpoint being written is finished in any case.
@@ -99,7 +124,8 @@ pub fn train<B: Backend>(
     outcome
 }
 
-struct Trainer<B: Backend> {
+struct Trainer<'a, B: Backend> {
+    processes: &'a Processes,
     config: TrainConfig,
     model: LoadedModel<B>,
     tokenizer: TextTokenizer,
@@ -108,6 +134,8 @@ struct Trainer<B: Backend> {
     state: TrainerState,
     /// Responses that scorers failed to grade before this process resumed the run.
     failures_before: usize,
+    /// The same of the other processes, as of the last step.
+    failures_of_others: usize,
     /// The thread that writes the newest checkpoint.
     checkpoint_writer: Option<JoinHandle<Result<(), RlError>>>,
     optimizer: DecoderOptimizer<B>,
@@ -123,7 +151,7 @@ struct Trainer<B: Backend> {
     memory_warnings: Vec<Warning>,
 }
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     fn header(&self) -> RunHeader<'_> {
         RunHeader {
             config: &self.config,
@@ -147,7 +175,8 @@ impl<B: Backend> Trainer<B> {
         }
         let every = self.config.evaluation.every;
         while self.state.step < self.state.schedule.steps() && !self.early_stopped() {
-            if stop.load(Ordering::Relaxed) {
+            self.processes.place(&format!("the start of step {}", self.state.step + 1));
+            if self.processes.gather(stop.load(Ordering::Relaxed))?.contains(&true) {
                 return self.stopped();
             }
             let step = self.state.step + 1;
@@ -190,7 +219,9 @@ impl<B: Backend> Trainer<B> {
     /// Writes a checkpoint if a server's failure ends the run, so that no step is lost. Nothing of the failed step has changed the
     /// state.
     fn keep_steps(&mut self, error: RlError) -> RlError {
-        if self.servers.is_some() && error.is_of_an_engine() && self.state.step > 0 {
+        // Only where all processes know of the failure: they write the checkpoint together.
+        let is_shared = self.processes.is_alone() || matches!(error, RlError::Process { .. });
+        if is_shared && self.config.rollout.has_servers() && error.is_of_an_engine() && self.state.step > 0 {
             // The first error is returned; the checkpoints before are intact.
             let _ = self.checkpoint();
         }
@@ -205,6 +236,9 @@ impl<B: Backend> Trainer<B> {
 
     /// Saves the model, in f32 if its own dtype would set back more than a twentieth of the changed weights.
     fn save_model(&self, after: Evaluated, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
+        if !self.processes.is_first() {
+            return Ok(self.outcome(Some(after), self.run.path().join("model")));
+        }
         let weights = named_tensors(&self.model.decoder);
         let asked = self.config.save_dtype;
         let dtype = |name: &str| asked.or(self.model.assets.stored_dtype(name)).unwrap_or(SaveDtype::F32);
@@ -237,6 +271,6 @@ impl<B: Backend> Trainer<B> {
     }
 
     fn grading_failures(&self) -> usize {
-        self.failures_before + self.questions.failures().count
+        self.failures_before + self.questions.failures().count + self.failures_of_others
     }
 }

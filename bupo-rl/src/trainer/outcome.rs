@@ -7,7 +7,7 @@ use bupo_models::SaveDtype;
 use serde::{Deserialize, Serialize};
 
 /// Where a run starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// At step 1, in a new folder.
     New,

@@ -1,5 +1,7 @@
 //! The changes of a run that rounding to the dtype of the saved model sets back.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use bupo_models::decoder::NamedTensor;
 use bupo_models::{Decoder, SaveDtype};
 use burn::module::{Module, ModuleVisitor, Param};
@@ -25,6 +27,13 @@ impl WeightSample {
         let mut sample = Self(Vec::new());
         decoder.visit(&mut sample);
         sample
+    }
+
+    /// A number that tells samples of different weights apart.
+    pub(super) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.iter().flat_map(|sampled| &sampled.weights).for_each(|weight| weight.to_bits().hash(&mut hasher));
+        hasher.finish()
     }
 
     /// The share, by a sample, of the weights changed since then that have their old value again after rounding to `dtype` of their

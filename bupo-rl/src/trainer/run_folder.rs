@@ -12,19 +12,26 @@ use serde_json::Value;
 use super::metrics::StepMetrics;
 use crate::RlError;
 
-/// Settings, state, metrics, completions, checkpoints and the trained model of one run. A lock keeps other processes from
-/// training in it while it is open.
+/// Settings, state, metrics, completions, checkpoints and the trained model of one run. A lock keeps other runs from training in
+/// it while it is open.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Progress and status of the run.
+    pub state: RunState,
+    /// `None` where another process writes the folder.
+    logs: Option<Logs>,
+}
+
+/// The open files of a run.
+#[derive(Debug)]
+struct Logs {
     metrics: JsonLinesWriter,
     completions: JsonLinesWriter,
     probe: JsonLinesWriter,
     /// What was sampled, from the first step on that keeps it.
     rollouts: Option<JsonLinesWriter>,
     events: EventWriter,
-    /// Progress and status of the run.
-    pub state: RunState,
     _lock: RunLock,
 }
 
@@ -35,6 +42,11 @@ pub const ROLLOUTS: &str = "rollouts.jsonl";
 const EVENTS: &str = "tensorboard";
 
 impl RunFolder {
+    /// The folder of a run that another process writes: here nothing is written.
+    pub fn of_another_process(path: &Path, steps: usize) -> Self {
+        Self { path: path.to_path_buf(), state: RunState::running(steps), logs: None }
+    }
+
     /// Creates the folder and writes the resolved settings into it, so that write errors show before training.
     ///
     /// # Errors
@@ -93,6 +105,9 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn settings(&self, config_toml: &str) -> Result<(), RlError> {
+        if self.logs.is_none() {
+            return Ok(());
+        }
         Ok(write_atomically(&self.path().join("config.toml"), config_toml.as_bytes())?)
     }
 
@@ -110,16 +125,9 @@ impl RunFolder {
         let mut state = RunState::running(steps);
         state.step = step.unwrap_or(0);
         state.save(path)?;
-        Ok(Self {
-            metrics: metrics?,
-            completions: completions?,
-            probe: probe?,
-            rollouts,
-            events,
-            state,
-            path: path.to_path_buf(),
-            _lock: lock,
-        })
+        let (metrics, completions, probe) = (metrics?, completions?, probe?);
+        let logs = Logs { metrics, completions, probe, rollouts, events, _lock: lock };
+        Ok(Self { path: path.to_path_buf(), state, logs: Some(logs) })
     }
 
     /// The folder's path.
@@ -137,22 +145,13 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn metrics(&mut self, metrics: &StepMetrics) -> Result<(), RlError> {
+        let Some(logs) = &mut self.logs else { return Ok(()) };
         let line = serde_json::to_value(metrics).map_err(|error| RlError::io("write", &self.path)(error.into()))?;
-        self.metrics.append(&line)?;
+        logs.metrics.append(&line)?;
         for (name, value) in line.as_object().into_iter().flatten().filter(|(name, _)| *name != "step") {
-            self.scalars(&format!("train/{name}"), metrics.step, value);
+            scalars(&mut logs.events, &format!("train/{name}"), metrics.step, value);
         }
-        Ok(self.events.flush()?)
-    }
-
-    /// Adds a number, or those of an object, to the TensorBoard events.
-    fn scalars(&mut self, tag: &str, step: usize, value: &Value) {
-        if let Some(number) = value.as_f64() {
-            self.events.scalar(tag, step, number);
-        }
-        for (name, value) in value.as_object().into_iter().flatten() {
-            self.scalars(&format!("{tag}/{name}"), step, value);
-        }
+        Ok(logs.events.flush()?)
     }
 
     /// Appends an evaluation to the TensorBoard events.
@@ -160,9 +159,10 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn evaluated(&mut self, step: usize, avg_at_k: f64, pass_at_k: f64) -> Result<(), RlError> {
-        self.events.scalar("evaluation/avg_at_k", step, avg_at_k);
-        self.events.scalar("evaluation/pass_at_k", step, pass_at_k);
-        Ok(self.events.flush()?)
+        let Some(logs) = &mut self.logs else { return Ok(()) };
+        logs.events.scalar("evaluation/avg_at_k", step, avg_at_k);
+        logs.events.scalar("evaluation/pass_at_k", step, pass_at_k);
+        Ok(logs.events.flush()?)
     }
 
     /// Appends a completion.
@@ -170,7 +170,8 @@ impl RunFolder {
     /// # Errors
     /// If the line cannot be written.
     pub fn completion(&mut self, completion: &impl Serialize) -> Result<(), RlError> {
-        Ok(self.completions.append(completion)?)
+        let Some(logs) = &mut self.logs else { return Ok(()) };
+        Ok(logs.completions.append(completion)?)
     }
 
     /// Appends a response to the log of what was sampled; creates the log with the first one.
@@ -178,7 +179,8 @@ impl RunFolder {
     /// # Errors
     /// If the line cannot be written.
     pub fn rollout(&mut self, rollout: &impl Serialize) -> Result<(), RlError> {
-        let log = match &mut self.rollouts {
+        let Some(logs) = &mut self.logs else { return Ok(()) };
+        let log = match &mut logs.rollouts {
             Some(log) => log,
             none => none.insert(JsonLinesWriter::create(&self.path.join(ROLLOUTS))?),
         };
@@ -190,7 +192,8 @@ impl RunFolder {
     /// # Errors
     /// If the line cannot be written.
     pub fn probe(&mut self, line: &impl Serialize) -> Result<(), RlError> {
-        Ok(self.probe.append(line)?)
+        let Some(logs) = &mut self.logs else { return Ok(()) };
+        Ok(logs.probe.append(line)?)
     }
 
     /// Flushes the logs to disk; a checkpoint relies on them.
@@ -198,7 +201,8 @@ impl RunFolder {
     /// # Errors
     /// If they cannot be written.
     pub fn sync(&self) -> Result<(), RlError> {
-        for log in [&self.metrics, &self.completions, &self.probe].into_iter().chain(&self.rollouts) {
+        let Some(logs) = &self.logs else { return Ok(()) };
+        for log in [&logs.metrics, &logs.completions, &logs.probe].into_iter().chain(&logs.rollouts) {
             log.sync()?;
         }
         Ok(())
@@ -209,13 +213,16 @@ impl RunFolder {
     /// # Errors
     /// If it cannot be written.
     pub fn save_state(&mut self) -> Result<(), RlError> {
+        if self.logs.is_none() {
+            return Ok(());
+        }
         Ok(self.state.save(&self.path)?)
     }
 
     /// Writes how the run ended. Errors are ignored: a full disk has been reported before.
     pub fn end(&mut self, status: Status) {
         self.state.status = status;
-        self.state.save(&self.path).ok();
+        self.save_state().ok();
     }
 
     /// Writes the evaluations before and after training.
@@ -239,12 +246,18 @@ impl RunFolder {
     /// # Errors
     /// If the file cannot be written.
     pub fn skipped(&self, step: usize, update: usize, batch: &Value) -> Result<(), RlError> {
+        if self.logs.is_none() {
+            return Ok(());
+        }
         let folder = self.path.join("skipped");
         fs::create_dir_all(&folder).map_err(RlError::io("create", &folder))?;
         self.json(&format!("skipped/step-{step}-update-{update}.json"), batch)
     }
 
     fn json(&self, name: &str, value: &impl Serialize) -> Result<(), RlError> {
+        if self.logs.is_none() {
+            return Ok(());
+        }
         let path = self.path.join(name);
         let text = serde_json::to_string_pretty(value).map_err(|error| RlError::io("write", &path)(error.into()))?;
         Ok(write_atomically(&path, format!("{text}\n").as_bytes())?)
@@ -271,6 +284,16 @@ impl RunFolder {
         }
         fs::rename(&fresh, &folder).map_err(RlError::io("write", &folder))?;
         Ok(folder)
+    }
+}
+
+/// Adds a number, or those of an object, to the TensorBoard events.
+fn scalars(events: &mut EventWriter, tag: &str, step: usize, value: &Value) {
+    if let Some(number) = value.as_f64() {
+        events.scalar(tag, step, number);
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        scalars(events, &format!("{tag}/{name}"), step, value);
     }
 }
 

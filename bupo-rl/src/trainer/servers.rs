@@ -95,7 +95,7 @@ pub(crate) fn weights_folder(rollout: &RolloutConfig, run: &Path) -> PathBuf {
     folder.join(format!("{name}-{:08x}", hasher.finish() as u32))
 }
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     /// What samples: the run's servers, or the own generation.
     pub(super) fn engine(&self) -> Box<dyn Engine + '_> {
         match &self.servers {

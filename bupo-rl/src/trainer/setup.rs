@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bupo_collective::Processes;
 use bupo_models::{ModelFiles, TextTokenizer, load_model};
 use bupo_runs::{Checkpoint, CheckpointStore, RunLock, RunState, Status};
 use burn::tensor::backend::Backend;
@@ -16,12 +17,13 @@ use super::servers::{Servers, connect};
 use super::state::TrainerState;
 use super::{Trainer, snapshot};
 use crate::RlError;
-use crate::config::TrainConfig;
+use crate::agree::Agree;
+use crate::config::{Shard, TrainConfig};
 use crate::data::{ArithmeticQuestions, FileQuestions, Questions};
 use crate::phases::Schedule;
 use crate::update::DecoderOptimizer;
 
-impl<B: Backend> Trainer<B> {
+impl<'a, B: Backend> Trainer<'a, B> {
     pub(super) fn new(
         config: TrainConfig,
         files: &ModelFiles,
@@ -29,14 +31,17 @@ impl<B: Backend> Trainer<B> {
         start: &Start,
         device: &B::Device,
         progress: &mut dyn Progress,
+        processes: &'a Processes,
     ) -> Result<Self, RlError> {
         // Locked before the folder is read, so that no other process changes it meanwhile.
-        let lock = if *start == Start::Resume { Some(RunLock::acquire(folder)?) } else { None };
+        let is_resumed_here = *start == Start::Resume && processes.is_first();
+        let lock = if is_resumed_here { Some(RunLock::acquire(folder)?) } else { None };
         let schedule = schedule(&config, files)?;
         let tokenizer = TextTokenizer::load(files)?;
         let questions = questions(&config, files, &tokenizer)?;
         let inputs = Inputs::read(&config, files)?;
-        let servers = connect(&config, &bupo_models::pretrained::load_config(files)?)?;
+        let servers =
+            if processes.is_first() { connect(&config, &bupo_models::pretrained::load_config(files)?)? } else { None };
         let dtype = config.dtype.for_model::<B>(files, device)?;
         let mut model = load_model::<B>(files, device)?;
         model.decoder = model.decoder.with_compute_dtype(dtype);
@@ -51,25 +56,33 @@ impl<B: Backend> Trainer<B> {
             progress.warning(&warning);
         }
         let initial_weights = WeightSample::new(&model.decoder);
+        check_alike(&inputs, &initial_weights, processes)?;
         let reference = config.objective.needs_reference().then(|| model.decoder.clone());
         let mut optimizer = DecoderOptimizer::new(config.optimizer);
+        if config.distributed.shard == Shard::Optimizer && !processes.is_alone() {
+            optimizer = optimizer.sharded();
+        }
         let mut state = TrainerState::new(schedule, inputs);
-        let checkpoint = checkpoint(folder, start, progress)?;
-        if let Some(checkpoint) = &checkpoint {
-            let path = &checkpoint.path;
-            let error = |reason: String| RlError::NoData { path: path.clone(), reason };
-            let saved = snapshot::read_state(checkpoint)?;
+        processes.place("reading the checkpoint");
+        let checkpoint = processes.agreed_first(|| {
+            let Some(checkpoint) = checkpoint(folder, start, progress)? else { return Ok(None) };
+            let saved = snapshot::read_state(&checkpoint)?;
             if *start == Start::Resume {
                 state.inputs.check(&saved.inputs)?;
             }
+            let path = checkpoint.path;
             let saved_config = bupo_models::pretrained::load_config(&ModelFiles::folder(&path.join("model"))?)?;
             if saved_config != model.config {
-                return Err(error(
-                    "the checkpoint is of a model with another config.json; give the model that the run was started with".into(),
-                ));
+                let reason = "the checkpoint is of a model with another config.json; give the model that the run was started with";
+                return Err(RlError::NoData { path, reason: reason.into() });
             }
-            model.decoder = snapshot::read_model(path, device)?.with_compute_dtype(dtype);
-            optimizer.restore(snapshot::read_moments(path, &saved.optimizer_steps, device)?);
+            Ok(Some((path, saved)))
+        })?;
+        let is_continued = checkpoint.is_some();
+        if let Some((path, saved)) = checkpoint {
+            model.decoder = snapshot::read_model(&path, model.decoder, processes)?;
+            let is_sharded = optimizer.is_sharded();
+            optimizer.restore(snapshot::read_moments(&path, &saved.optimizer_steps, device, is_sharded, processes)?);
             state = state.continued(saved);
             if let Start::Fork { from, .. } = start {
                 state.forked(evaluates_alike(&config, from));
@@ -84,21 +97,26 @@ impl<B: Backend> Trainer<B> {
         }
         let (toml, steps) = (config.to_toml()?, state.schedule.steps());
         let run = match (start, lock) {
+            _ if !processes.is_first() => RunFolder::of_another_process(folder, steps),
             (Start::Resume, Some(lock)) => {
-                RunFolder::resume(folder, lock, &toml, checkpoint.as_ref().map(|_| state.step), steps)?
+                RunFolder::resume(folder, lock, &toml, is_continued.then_some(state.step), steps)?
             }
             (Start::Fork { from, .. }, _) => RunFolder::fork(folder, from, &toml, state.step, steps)?,
             _ => RunFolder::create(folder, &toml, steps)?,
         };
         let servers = servers.map(|servers| Servers::new(servers, &config.rollout, folder)).transpose()?;
         let failures_before = state.grading_failures;
+        // No process starts before the folder is there.
+        processes.agreed(Ok(()))?;
         Ok(Self {
+            processes,
             config,
             model,
             tokenizer,
             questions,
             state,
             failures_before,
+            failures_of_others: 0,
             checkpoint_writer: None,
             optimizer,
             reference,
@@ -127,6 +145,26 @@ pub(super) fn finished_run(
     // Without a readable outcome the run is resumed, which evaluates and writes it again.
     let outcome = fs::read(folder.join("evaluation.json")).ok().and_then(|json| serde_json::from_slice(&json).ok());
     Ok(outcome.map(|outcome: Outcome| Outcome { folder: folder.to_path_buf(), model: folder.join("model"), ..outcome }))
+}
+
+/// Checks that all processes have the same input files and the same weights.
+fn check_alike(inputs: &Inputs, weights: &WeightSample, processes: &Processes) -> Result<(), RlError> {
+    let all = processes.gather((inputs.clone(), weights.digest()))?;
+    for (rank, (others, digest)) in all.iter().enumerate() {
+        if let Some(name) = all[0].0.difference(others) {
+            return Err(RlError::Config(format!(
+                "process {rank} of {} has another {name} than process 0; give all of them the same files",
+                all.len()
+            )));
+        }
+        if *digest != all[0].1 {
+            return Err(RlError::Config(format!(
+                "process {rank} of {} has other weights than process 0; give all of them the same model",
+                all.len()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn schedule(config: &TrainConfig, files: &ModelFiles) -> Result<Schedule, RlError> {

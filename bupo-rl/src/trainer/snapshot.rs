@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bupo_collective::Processes;
 use bupo_models::decoder::{NamedTensor, named_tensors};
 use bupo_models::{Decoder, ModelAssets, ModelFiles, SaveDtype, SaveOptions, load_model, save_tensors};
 use bupo_runs::{Checkpoint, PendingCheckpoint};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -21,16 +23,24 @@ const MOMENTS: &str = "optimizer.safetensors";
 /// A copy of weights and moments on the host; the device tensors can be freed once it is taken.
 pub(crate) struct Snapshot {
     weights: Vec<NamedTensor>,
-    moments: Vec<(String, TensorData)>,
+    moments: HostMoments,
+}
+
+/// Moments on the host, by `ID.first` and `ID.second`.
+pub(crate) type HostMoments = Vec<(String, TensorData)>;
+
+/// A copy of whole moments.
+pub(crate) fn on_host<B: Backend>(moments: &BTreeMap<u64, Moments<B>>) -> HostMoments {
+    let named = moments.iter().flat_map(|(id, moments)| {
+        [("first", &moments.first), ("second", &moments.second)]
+            .map(|(name, tensor)| (format!("{id}.{name}"), tensor.clone().into_data()))
+    });
+    named.collect()
 }
 
 impl Snapshot {
-    pub(crate) fn take<B: Backend>(decoder: &Decoder<B>, moments: &BTreeMap<u64, Moments<B>>) -> Self {
-        let moments = moments.iter().flat_map(|(id, moments)| {
-            [("first", &moments.first), ("second", &moments.second)]
-                .map(|(name, tensor)| (format!("{id}.{name}"), tensor.clone().into_data()))
-        });
-        Self { weights: named_tensors(decoder), moments: moments.collect() }
+    pub(crate) fn take<B: Backend>(decoder: &Decoder<B>, moments: HostMoments) -> Self {
+        Self { weights: named_tensors(decoder), moments }
     }
 
     /// Writes the files of a pending checkpoint.
@@ -58,27 +68,83 @@ pub(crate) fn read_state(checkpoint: &Checkpoint) -> Result<TrainerState, RlErro
     })
 }
 
-/// Reads the weights of a checkpoint's folder.
-pub(crate) fn read_model<B: Backend>(checkpoint: &Path, device: &B::Device) -> Result<Decoder<B>, RlError> {
-    Ok(load_model::<B>(&ModelFiles::folder(&checkpoint.join(MODEL))?, device)?.decoder)
+/// Reads the weights of a checkpoint's folder in process 0, and gives them to the others, whose decoder they replace.
+pub(crate) fn read_model<B: Backend>(
+    checkpoint: &Path,
+    decoder: Decoder<B>,
+    processes: &Processes,
+) -> Result<Decoder<B>, RlError> {
+    let (device, dtype) = (decoder.device(), decoder.compute_dtype());
+    let decoder = if processes.is_first() {
+        drop(decoder);
+        load_model::<B>(&ModelFiles::folder(&checkpoint.join(MODEL))?, &device)?.decoder.with_compute_dtype(dtype)
+    } else {
+        decoder
+    };
+    if processes.is_alone() {
+        return Ok(decoder);
+    }
+    let mut shared = FromFirst { processes, error: None };
+    let decoder = decoder.map(&mut shared);
+    shared.error.map_or(Ok(decoder), Err)
 }
 
-/// Reads the moments of a checkpoint's folder.
+/// Replaces every parameter by that of process 0.
+struct FromFirst<'a> {
+    processes: &'a Processes,
+    error: Option<RlError>,
+}
+
+impl<B: Backend> ModuleMapper<B> for FromFirst<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        if self.error.is_some() {
+            return param;
+        }
+        let values = param.val();
+        let (shape, device) = (values.shape(), values.device());
+        let numbers = self.processes.numbers_from_first(shape.num_elements(), || {
+            Ok::<_, RlError>(values.clone().into_data().iter::<f32>().collect())
+        });
+        match numbers {
+            Ok(_) if self.processes.is_first() => param,
+            Ok(numbers) => param.map(|_| Tensor::from_data(TensorData::new(numbers, shape), &device)),
+            Err(error) => {
+                self.error = Some(error);
+                param
+            }
+        }
+    }
+}
+
+/// Reads the moments of a checkpoint's folder in process 0, and gives them to the others: whole ones, or each process's parts.
 pub(crate) fn read_moments<B: Backend>(
     checkpoint: &Path,
     steps: &BTreeMap<u64, usize>,
     device: &B::Device,
+    is_sharded: bool,
+    processes: &Processes,
 ) -> Result<BTreeMap<u64, Moments<B>>, RlError> {
     let path = checkpoint.join(MOMENTS);
-    let bytes = fs::read(&path).map_err(RlError::io("read", &path))?;
+    let bytes = if processes.is_first() { fs::read(&path).map_err(RlError::io("read", &path))? } else { Vec::new() };
     let io_error = |reason: String| RlError::io("read", &path)(std::io::Error::other(reason));
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| io_error(error.to_string()))?;
+    let file = || SafeTensors::deserialize(&bytes).map_err(|error| io_error(error.to_string()));
+    let file = if processes.is_first() { Some(file()?) } else { None };
     let tensor = |id: &u64, name: &str| -> Result<Tensor<B, 1>, RlError> {
-        let view = file.tensor(&format!("{id}.{name}")).map_err(|error| io_error(error.to_string()))?;
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let read = || -> Result<Vec<f32>, RlError> {
+            let file = file.as_ref().ok_or_else(|| io_error("it was not read".into()))?;
+            let view = file.tensor(&format!("{id}.{name}")).map_err(|error| io_error(error.to_string()))?;
+            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        };
+        let values = if processes.is_alone() {
+            read()?
+        } else {
+            let values = if processes.is_first() { Some(read()?) } else { None };
+            let length = processes.from_first(|| values.as_ref().map_or(0, Vec::len))?;
+            processes.numbers_from_first(length, || values.ok_or_else(|| io_error("it was not read".into())))?
+        };
         let length = values.len();
-        Ok(Tensor::from_data(TensorData::new(values, [length]), device))
+        let whole = Tensor::from_data(TensorData::new(values, [length]), device);
+        Ok(if is_sharded { processes.part_of(whole) } else { whole })
     };
     steps
         .iter()

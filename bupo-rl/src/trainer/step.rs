@@ -13,17 +13,19 @@ use super::progress::Progress;
 use super::updates::Updates;
 use super::warnings::{policy_warnings, reward_warnings};
 use crate::RlError;
+use crate::agree::Agree;
 use crate::peak_memory::peak_memory;
 use crate::phases::Phase;
-use crate::rollout::{Rollout, rollout};
-use crate::update::{LossSpec, PolicySpec, update};
+use crate::rollout::{Rollout, Samplers, rollout};
+use crate::update::{LossSpec, PolicySpec, update_among};
 
 /// Completions are logged in the first step and every this many steps.
 const COMPLETIONS_EVERY: usize = 10;
 
-impl<B: Backend> Trainer<B> {
+impl<B: Backend> Trainer<'_, B> {
     /// Runs a step (from 1).
     pub(super) fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
+        self.processes.place(&format!("step {step}, sampling"));
         let (started, handed_over) = (Instant::now(), self.handing_over().unwrap_or_default());
         let Rollout { groups, metrics: rollout, grading, .. } =
             self.within_memory(cut_rollout, progress, |trainer| trainer.sample(step))?;
@@ -36,19 +38,25 @@ impl<B: Backend> Trainer<B> {
         let (number, phase) = self.enter_phase(step, progress);
         let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature };
         let loss = LossSpec::from_config(&self.config, policy);
-        let policy = self.policy_metrics(&groups, &loss.policy)?;
-        // Responses that were sampled ahead are of older weights; those were checked when they were handed over.
-        if rollout.staleness == Some(0) {
-            self.check_difference(policy.sampling_logp_difference)?;
-        }
-        self.sample_ahead(step + 1)?;
+        let processes = self.processes;
+        let policy = processes.agreed_first(|| {
+            let policy = self.policy_metrics(&groups, &loss.policy)?;
+            // Responses that were sampled ahead are of older weights; those were checked when they were handed over.
+            if rollout.staleness == Some(0) {
+                self.check_difference(policy.sampling_logp_difference)?;
+            }
+            self.sample_ahead(step + 1)?;
+            Ok(policy)
+        })?;
         let learning_rate = self.set_learning_rate(step);
 
         let (mut old_log_probs, mut gradient_steps) = (Duration::ZERO, Duration::ZERO);
         let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
             let started = Instant::now();
+            processes.place(&format!("step {step}, old log-probs"));
             let MiniBatches { batches, advantages_vary } = mini_batches(trainer, &groups, &loss)?;
             old_log_probs = started.elapsed();
+            processes.place(&format!("step {step}, gradients"));
             let updates = trainer.update(step, &batches, &loss)?;
             gradient_steps = started.elapsed() - old_log_probs;
             Ok((updates, advantages_vary))
@@ -57,6 +65,7 @@ impl<B: Backend> Trainer<B> {
         let update = updates.metrics(self.reference.is_some());
         let guard = self.guard_phase(step, &rollout, &policy)?;
 
+        let memory_peak = self.of_all_processes()?;
         let seconds = started.elapsed().as_secs_f64();
         let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary);
         warnings.append(&mut policy_warnings(&self.config, &policy, &update));
@@ -88,22 +97,32 @@ impl<B: Backend> Trainer<B> {
             guard,
             learning_rate,
             timing,
-            memory_peak: peak_memory(),
+            memory_peak,
         };
         self.record(&metrics)?;
         Ok(metrics)
     }
 
+    /// The largest memory of a process; adds up the failures of their scorers.
+    fn of_all_processes(&mut self) -> Result<Option<u64>, RlError> {
+        let all = self.processes.gather((peak_memory(), self.questions.failures().count))?;
+        let failures = all.iter().map(|(_, failures)| failures).sum::<usize>();
+        self.failures_of_others = failures - self.questions.failures().count;
+        Ok(all.iter().filter_map(|(memory, _)| *memory).max())
+    }
+
     /// Samples and grades responses of the full policy.
     fn sample(&mut self, step: usize) -> Result<Rollout, RlError> {
-        self.hand_over()?;
+        let processes = self.processes;
+        processes.agreed_first(|| self.hand_over())?;
         let (settings, seed) = (&self.config.rollout, self.config.seed);
         let mut draws = self.state.draws;
         let first_group = draws * settings.prompts;
         let rollout = {
             let engine = self.engine();
-            let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
-            rollout(&sampler, self.questions.as_ref(), settings, seed, step - 1, &mut draws)?
+            let own = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
+            let samplers = Samplers { own, processes, first_samples_all: settings.has_servers() };
+            rollout(&samplers, self.questions.as_ref(), settings, seed, step - 1, &mut draws)?
         };
         self.state.draws = draws;
         self.keep_rollouts(&rollout.sampled, step, first_group)?;
@@ -133,7 +152,9 @@ impl<B: Backend> Trainer<B> {
     fn update(&mut self, step: usize, batches: &[MiniBatch], loss: &LossSpec) -> Result<Updates, RlError> {
         let mut stats = Vec::with_capacity(batches.len());
         for (index, batch) in batches.iter().enumerate() {
-            let update = update(&mut self.model.decoder, &mut self.optimizer, &batch.samples, loss)?;
+            let MiniBatch { samples, size, .. } = batch;
+            let update =
+                update_among(&mut self.model.decoder, &mut self.optimizer, samples, size, loss, self.processes)?;
             stats.push(update);
             self.guard_update(step, index + 1, &update, batch)?;
         }

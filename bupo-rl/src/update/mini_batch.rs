@@ -1,14 +1,16 @@
 //! One mini-batch: its loss, its gradient accumulated over micro-batches, and the optimizer step.
 
+use bupo_collective::Processes;
 use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
 use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
 use burn::tensor::backend::Backend;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::adamw::DecoderOptimizer;
 use super::policy_stats::{PolicySpec, policy};
 use crate::RlError;
+use crate::agree::Agree;
 use crate::config::TrainConfig;
 use crate::loss::{BatchSize, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
 
@@ -111,42 +113,27 @@ pub fn update<B: Backend>(
     loss: &LossSpec,
 ) -> Result<UpdateStats, RlError> {
     let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
+    update_among(decoder, optimizer, samples, &size, loss, &Processes::alone())
+}
+
+/// The same by several processes, each with its own samples of a mini-batch of this size: gradients and statistics are summed, so
+/// that the update is that of one process with all samples.
+///
+/// # Errors
+/// As [`update`], in all processes.
+pub(crate) fn update_among<B: Backend>(
+    decoder: &mut Decoder<B>,
+    optimizer: &mut DecoderOptimizer<B>,
+    samples: &[Sample],
+    size: &BatchSize,
+    loss: &LossSpec,
+    processes: &Processes,
+) -> Result<UpdateStats, RlError> {
     let mut gradients = Gradients::<B>::new();
-    let mut entropy_sum = 0.0;
-    let mut total = ResponseLoss::NOTHING;
-    let mut importance = RatioStats::default();
-    for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
-        let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
-        accumulate(decoder, &mut gradients, &batch, &loss.policy, loss.recompute, |stats| {
-            entropy_sum += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
-            let mut d_log_probs = Vec::with_capacity(batch.targets.len());
-            let mut d_entropy = Vec::with_capacity(batch.targets.len());
-            let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
-            for (sample, (log_probs, entropy)) in part.iter().zip(values) {
-                let old_log_probs = sample.old_log_probs.as_deref().unwrap_or(log_probs);
-                let corrected = loss.correction.zip(sample.sampling.as_ref());
-                let weights = corrected.map(|(correction, sampling)| {
-                    correction.weights(sampling.trainer.as_deref().unwrap_or(old_log_probs), &sampling.engine)
-                });
-                importance.add(&weights.as_ref().map(|weights| weights.ratios).unwrap_or_default());
-                let values = ResponseValues {
-                    log_probs,
-                    old_log_probs,
-                    ref_log_probs: sample.ref_log_probs.as_deref(),
-                    entropy,
-                    advantage: sample.advantage,
-                    weights: weights.as_ref().map(|weights| weights.weights.as_slice()),
-                };
-                let share = loss.objective.response(&values, &size);
-                d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
-                d_entropy.extend(std::iter::repeat_n(share.d_entropy as f32, log_probs.len()));
-                total.add(&share);
-            }
-            let needs_entropy = loss.objective.entropy_coefficient != 0.0;
-            TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
-        })?;
-    }
-    let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients) } else { f64::NAN };
+    let own = sums(decoder, &mut gradients, samples, size, loss);
+    let Sums { entropy, loss: total, importance } = processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
+    // The same sum in all processes: none of them or all of them make the step.
+    let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients, processes)? } else { f64::NAN };
     let tokens = size.tokens().max(1) as f64;
     Ok(UpdateStats {
         loss: total.loss,
@@ -157,12 +144,78 @@ pub fn update<B: Backend>(
         dual_clip_ratio: total.dual_clipped as f64 / tokens,
         kl: total.kl_sum / tokens,
         ref_kl: total.ref_kl_sum / tokens,
-        entropy: entropy_sum / tokens,
+        entropy: entropy / tokens,
         extreme_ratio: total.extreme_ratio,
         importance,
         tokens: size.tokens(),
         skipped: !grad_norm.is_finite(),
     })
+}
+
+/// Sums over response tokens.
+#[derive(Serialize, Deserialize)]
+struct Sums {
+    entropy: f64,
+    loss: ResponseLoss,
+    importance: RatioStats,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { entropy: 0.0, loss: ResponseLoss::NOTHING, importance: RatioStats::default() }
+    }
+}
+
+impl Sums {
+    fn and(mut self, other: Self) -> Self {
+        self.entropy += other.entropy;
+        self.loss.add(&other.loss);
+        self.importance.add(&other.importance);
+        self
+    }
+}
+
+/// Adds the gradients of the loss over `samples`, part of a mini-batch of this size.
+fn sums<B: Backend>(
+    decoder: &Decoder<B>,
+    gradients: &mut Gradients<B>,
+    samples: &[Sample],
+    size: &BatchSize,
+    loss: &LossSpec,
+) -> Result<Sums, RlError> {
+    let mut sums = Sums::default();
+    for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
+        let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
+        accumulate(decoder, gradients, &batch, &loss.policy, loss.recompute, |stats| {
+            sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
+            let mut d_log_probs = Vec::with_capacity(batch.targets.len());
+            let mut d_entropy = Vec::with_capacity(batch.targets.len());
+            let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
+            for (sample, (log_probs, entropy)) in part.iter().zip(values) {
+                let old_log_probs = sample.old_log_probs.as_deref().unwrap_or(log_probs);
+                let corrected = loss.correction.zip(sample.sampling.as_ref());
+                let weights = corrected.map(|(correction, sampling)| {
+                    correction.weights(sampling.trainer.as_deref().unwrap_or(old_log_probs), &sampling.engine)
+                });
+                sums.importance.add(&weights.as_ref().map(|weights| weights.ratios).unwrap_or_default());
+                let values = ResponseValues {
+                    log_probs,
+                    old_log_probs,
+                    ref_log_probs: sample.ref_log_probs.as_deref(),
+                    entropy,
+                    advantage: sample.advantage,
+                    weights: weights.as_ref().map(|weights| weights.weights.as_slice()),
+                };
+                let share = loss.objective.response(&values, size);
+                d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
+                d_entropy.extend(std::iter::repeat_n(share.d_entropy as f32, log_probs.len()));
+                sums.loss.add(&share);
+            }
+            let needs_entropy = loss.objective.entropy_coefficient != 0.0;
+            TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
+        })?;
+    }
+    Ok(sums)
 }
 
 /// Adds the gradient of a loss over one micro-batch. `derivatives` maps the log-probs and entropies of its response tokens to the
