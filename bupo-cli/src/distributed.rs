@@ -89,18 +89,6 @@ fn report(text: &str) {
     eprintln!("{text}");
 }
 
-/// Ends all processes if this one panics, so that the others do not wait for it.
-pub struct AbortOnPanic<'a>(pub &'a Processes);
-
-impl Drop for AbortOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() && !self.0.is_alone() {
-            eprintln!("error: process {} of {} panicked; all processes end", self.0.rank(), self.0.size());
-            self.0.abort();
-        }
-    }
-}
-
 /// The log of a process in the folder of its run.
 pub fn log_file(run: &Path, rank: usize) -> PathBuf {
     run.join("logs").join(format!("rank-{rank}.log"))

@@ -131,6 +131,12 @@ impl Processes {
         Ok(numbers)
     }
 
+    /// Ends all processes when the value that it returns is dropped by a panic, so that the others do not wait for this one. `report`
+    /// gets a sentence before.
+    pub fn abort_on_panic<'a>(&'a self, report: impl Fn(&str) + 'a) -> impl Drop + 'a {
+        AbortOnPanic { processes: self, report }
+    }
+
     /// Ends all processes at once.
     pub fn abort(&self) -> ! {
         self.collective.abort()
@@ -154,6 +160,21 @@ impl Processes {
         let _waiting = watch.waiting();
         collective.arrive(&|missing| watch.set_missing(missing))?;
         operation(collective)
+    }
+}
+
+struct AbortOnPanic<'a, R: Fn(&str)> {
+    processes: &'a Processes,
+    report: R,
+}
+
+impl<R: Fn(&str)> Drop for AbortOnPanic<'_, R> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.processes.is_alone() {
+            let (rank, size) = (self.processes.rank(), self.processes.size());
+            (self.report)(&format!("process {rank} of {size} panicked; all processes end"));
+            self.processes.abort();
+        }
     }
 }
 

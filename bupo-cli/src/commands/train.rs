@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::report::write_page;
 use crate::args::{AlgorithmArg, TrainArgs};
 use crate::backend::{DeviceChoice, Job, run_on};
-use crate::distributed::{AbortOnPanic, device, join, launch};
+use crate::distributed::{device, join, launch};
 use crate::error::{CliError, sentence};
 use crate::files::{check_run, free_folder};
 use crate::interrupt::{stop_on_interrupt, stop_silently_on_interrupt};
@@ -26,7 +26,7 @@ pub fn run(args: TrainArgs) -> Result<(), CliError> {
     let launch = launch();
     let device = device(args.device.device, &launch)?;
     let processes = join(args.dist_backend, device)?;
-    let _abort = AbortOnPanic(&processes);
+    let _abort = processes.abort_on_panic(|text| eprintln!("error: {text}"));
     match run_among(args, device, &launch, &processes) {
         // All processes have this error; the first one prints it.
         Err(CliError::Rl(RlError::Process { .. })) if !processes.is_first() => Err(CliError::Printed),
