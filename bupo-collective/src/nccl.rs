@@ -6,7 +6,7 @@ mod rendezvous;
 use std::sync::Arc;
 
 use burn::backend::Cuda;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{Backend, BackendTypes};
 use cudarc::driver::{CudaContext, CudaStream};
 use cudarc::nccl::{Comm, Id, ReduceOp};
 
@@ -15,7 +15,7 @@ use crate::{Collective, CollectiveError, Launch};
 use buffer::DeviceBuffer;
 
 /// Burn's tensors on NVIDIA GPUs.
-type CudaTensor = <Cuda as Backend>::FloatTensorPrimitive;
+type CudaTensor = <Cuda as BackendTypes>::FloatTensorPrimitive;
 
 /// Processes with one NVIDIA GPU each, joined by NCCL.
 pub struct Nccl {
