@@ -1,0 +1,260 @@
+//! Matrices rounded to bf16 and packed in tiles, as the units read them.
+//!
+//! A product sums over pairs: a tile of its left matrix has 16 rows of 16 pairs along the row, a tile of its right matrix 16 rows
+//! of pairs, of two elements of a column, for 16 columns. So one is the transpose of the other, pair by pair, and either is made of
+//! a row-major matrix or of its transpose.
+
+use rayon::prelude::*;
+
+use crate::units::arch;
+
+/// Rows of a tile, and pairs in a row.
+pub(super) const SIDE: usize = 16;
+/// Elements that a tile has along the sum.
+pub(super) const DEPTH: usize = 2 * SIDE;
+
+/// A kibibyte: 16 rows of 16 pairs of bf16, the first of a pair in the low half.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub(super) struct Tile(pub(super) [[u32; SIDE]; SIDE]);
+
+/// A row-major matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) width: usize,
+}
+
+/// The left or the right matrix of a product.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// The rows of a left matrix, the columns of a right one.
+    pub(super) size: usize,
+    /// Elements of a sum.
+    pub(super) inner: usize,
+    /// Panels of 16 rows or columns, each with the tiles along the sum. What is outside the matrix is 0.
+    tiles: Vec<Tile>,
+}
+
+impl Packed {
+    /// A left matrix.
+    pub(super) fn left(matrix: Matrix<'_>) -> Self {
+        Self::new([matrix.rows, matrix.width], |panel, depth| matrix.row_pairs(panel * SIDE, depth * DEPTH))
+    }
+
+    /// The transpose of `matrix` as a left matrix.
+    pub(super) fn left_transposed(matrix: Matrix<'_>) -> Self {
+        Self::new([matrix.width, matrix.rows], |panel, depth| {
+            matrix.column_pairs(depth * DEPTH, panel * SIDE).transposed()
+        })
+    }
+
+    /// A right matrix.
+    pub(super) fn right(matrix: Matrix<'_>) -> Self {
+        Self::new([matrix.width, matrix.rows], |panel, depth| matrix.column_pairs(depth * DEPTH, panel * SIDE))
+    }
+
+    /// The transpose of `matrix` as a right matrix.
+    pub(super) fn right_transposed(matrix: Matrix<'_>) -> Self {
+        Self::new([matrix.rows, matrix.width], |panel, depth| {
+            matrix.row_pairs(panel * SIDE, depth * DEPTH).transposed()
+        })
+    }
+
+    fn new([size, inner]: [usize; 2], tile: impl Fn(usize, usize) -> Tile + Sync) -> Self {
+        let depth = inner.div_ceil(DEPTH);
+        let mut tiles = vec![Tile::ZERO; size.div_ceil(SIDE) * depth];
+        let arch = arch();
+        tiles.par_chunks_mut(depth.max(1)).enumerate().for_each(|(panel, tiles)| {
+            arch.dispatch(
+                #[inline(always)]
+                || tiles.iter_mut().enumerate().for_each(|(depth, to)| *to = tile(panel, depth)),
+            );
+        });
+        Self { size, inner, tiles }
+    }
+
+    /// The tiles along the sum of a panel; of the last one if there are fewer.
+    pub(super) fn panel(&self, panel: usize) -> &[Tile] {
+        let depth = self.inner.div_ceil(DEPTH);
+        &self.tiles[panel.min(self.size.div_ceil(SIDE) - 1) * depth..][..depth]
+    }
+
+    /// The two panels from `32 * pair` on of the transposed right matrix, that is with its elements of a sum as columns.
+    pub(super) fn transposed_panels(&self, pair: usize) -> [Vec<Tile>; 2] {
+        let panels = self.size.div_ceil(SIDE);
+        let mut to = [0, 1].map(|_| vec![Tile::ZERO; self.size.div_ceil(DEPTH)]);
+        let [first, second] = &mut to;
+        arch().dispatch(
+            #[inline(always)]
+            || {
+                for (depth, (first, second)) in first.iter_mut().zip(second).enumerate() {
+                    let upper = self.panel(2 * depth)[pair].transposed();
+                    let lower = if 2 * depth + 1 < panels { self.panel(2 * depth + 1)[pair] } else { Tile::ZERO };
+                    [*first, *second] = paired([upper, lower.transposed()]);
+                }
+            },
+        );
+        to
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.tiles.as_slice())
+    }
+}
+
+impl Matrix<'_> {
+    /// Pairs along 16 rows.
+    #[inline(always)]
+    fn row_pairs(&self, row: usize, column: usize) -> Tile {
+        let mut tile = Tile::ZERO;
+        for (i, to) in tile.0.iter_mut().enumerate() {
+            let values = self.part::<DEPTH>(row + i, column);
+            for (pair, to) in to.iter_mut().enumerate() {
+                *to = rounded_pair(values[2 * pair], values[2 * pair + 1]);
+            }
+        }
+        tile
+    }
+
+    /// Pairs along 16 columns.
+    #[inline(always)]
+    fn column_pairs(&self, row: usize, column: usize) -> Tile {
+        let mut tile = Tile::ZERO;
+        for (i, to) in tile.0.iter_mut().enumerate() {
+            let [first, second] = [0, 1].map(|n| self.part::<SIDE>(row + 2 * i + n, column));
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = rounded_pair(first[j], second[j]);
+            }
+        }
+        tile
+    }
+
+    /// Elements of a row, 0 outside the matrix.
+    #[inline(always)]
+    fn part<const N: usize>(&self, row: usize, column: usize) -> [f32; N] {
+        if row >= self.rows {
+            return [0.0; N];
+        }
+        let from = &self.values[row * self.width + column..(row + 1) * self.width];
+        from.first_chunk().copied().unwrap_or_else(|| {
+            let mut part = [0.0; N];
+            part[..from.len()].copy_from_slice(from);
+            part
+        })
+    }
+}
+
+impl Tile {
+    const ZERO: Self = Self([[0; SIDE]; SIDE]);
+
+    /// Four times each row of the upper half is interleaved with one of the lower: such a shuffle is four vector instructions.
+    #[inline(always)]
+    fn transposed(self) -> Self {
+        let mut rows = self.0;
+        for _ in 0..4 {
+            let mut shuffled = [[0; SIDE]; SIDE];
+            for i in 0..SIDE / 2 {
+                [shuffled[2 * i], shuffled[2 * i + 1]] = interleaved(rows[i], rows[i + SIDE / 2]);
+            }
+            rows = shuffled;
+        }
+        Self(rows)
+    }
+}
+
+#[inline(always)]
+fn interleaved(a: [u32; SIDE], b: [u32; SIDE]) -> [[u32; SIDE]; 2] {
+    let mut to = [[0; SIDE]; 2];
+    for (half, to) in to.iter_mut().enumerate() {
+        for i in 0..SIDE / 2 {
+            to[2 * i] = a[half * SIDE / 2 + i];
+            to[2 * i + 1] = b[half * SIDE / 2 + i];
+        }
+    }
+    to
+}
+
+/// Of 32 rows of 32 numbers, pairs along the row, the same with pairs along the columns: the first 16 columns, and the others.
+#[inline(always)]
+fn paired(rows: [Tile; 2]) -> [Tile; 2] {
+    let mut to = [Tile::ZERO; 2];
+    for i in 0..SIDE {
+        let of = &rows[i / (SIDE / 2)].0;
+        let [first, second] = [0, 1].map(|n| of[(2 * i + n) % SIDE]);
+        let (mut even, mut odd) = ([0; SIDE], [0; SIDE]);
+        for j in 0..SIDE {
+            even[j] = first[j] & 0xffff | second[j] << 16;
+            odd[j] = first[j] >> 16 | second[j] & 0xffff_0000;
+        }
+        [to[0].0[i], to[1].0[i]] = interleaved(even, odd);
+    }
+    to
+}
+
+#[inline(always)]
+fn rounded_pair(first: f32, second: f32) -> u32 {
+    rounded(first) >> 16 | rounded(second)
+}
+
+/// To the nearest bf16, ties to even, in the upper half. (`half` converts one number at a time, with a branch.)
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    const UPPER: u32 = 0xffff_0000;
+    const QUIET: u32 = 0x0040_0000;
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    (if x.is_nan() { bits | QUIET } else { nearest }) & UPPER
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_as_by_half() {
+        let some = (0..200_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
+        let ties = [0x3f80_8000, 0x3f81_8000, 0x7f7f_ffff, 0x8000_0001, 0x7f80_0001, 0xffff_ffff].map(f32::from_bits);
+        for x in some.chain(ties).chain([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]) {
+            assert_eq!(rounded(x) >> 16, u32::from(bf16::from_f32(x).to_bits()), "{x}");
+        }
+    }
+
+    #[test]
+    fn tiles_hold_the_matrix_and_zeros() {
+        let (rows, width) = (37, 45);
+        let values: Vec<f32> = (0..rows * width).map(|i| i as f32 % 251.0 + 1.0).collect();
+        let matrix = Matrix { values: &values, rows, width };
+        let at = |row: usize, column: usize| {
+            if row < rows && column < width { values[row * width + column] } else { 0.0 }
+        };
+        let half = |pair: u32, n: usize| f32::from_bits(if n == 0 { pair << 16 } else { pair & 0xffff_0000 });
+        let check = |packed: &Packed, what: &str, element: &dyn Fn(usize, usize, usize, usize) -> f32| {
+            for panel in 0..packed.size.div_ceil(SIDE) {
+                for (depth, tile) in packed.panel(panel).iter().enumerate() {
+                    for (i, j, n) in (0..512).map(|e| (e / 32, e / 2 % 16, e % 2)) {
+                        assert_eq!(half(tile.0[i][j], n), element(panel * SIDE, depth * DEPTH, i, 2 * j + n), "{what}");
+                    }
+                }
+            }
+        };
+        // Of a right tile the second half of a column index is which of a pair it is.
+        check(&Packed::left(matrix), "left", &|panel, depth, i, k| at(panel + i, depth + k));
+        check(&Packed::left_transposed(matrix), "left, transposed", &|panel, depth, i, k| at(depth + k, panel + i));
+        check(&Packed::right(matrix), "right", &|panel, depth, i, jn| at(depth + 2 * i + jn % 2, panel + jn / 2));
+        let right = Packed::right_transposed(matrix);
+        check(&right, "right, transposed", &|panel, depth, i, jn| at(panel + jn / 2, depth + 2 * i + jn % 2));
+
+        let expected = Packed::right(matrix);
+        for pair in 0..width.div_ceil(DEPTH) {
+            let panels = right.transposed_panels(pair);
+            for (n, panel) in panels.iter().enumerate().filter(|(n, _)| (2 * pair + n) * SIDE < width) {
+                assert!(panel == expected.panel(2 * pair + n), "{pair}, {n}");
+            }
+        }
+    }
+}
