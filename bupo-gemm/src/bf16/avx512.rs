@@ -1,8 +1,8 @@
 //! Blocks by AVX-512's products of pairs of bf16.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_permutex2var_epi32, _mm512_set1_epi32,
+    _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
 use super::product::{Panels, Sums};
@@ -54,6 +54,22 @@ fn rows<const M: usize>(left: &[Tile], row: usize, right: [&[Tile]; 2], to: &mut
         store(first, sums[0]);
         store(second, sums[1]);
     }
+}
+
+/// The first halves of `a` and `b` in turn, and the second.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn interleaved(a: &[u32; SIDE], b: &[u32; SIDE]) -> [[u32; SIDE]; 2] {
+    const FIRST: [u32; SIDE] = [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23];
+    const SECOND: [u32; SIDE] = [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31];
+    let (a, b) = (load(a), load(b));
+    let mut to = [[0; SIDE]; 2];
+    for (to, places) in to.iter_mut().zip([FIRST, SECOND]) {
+        let shuffled = _mm512_permutex2var_epi32(a, load(&places), b);
+        // SAFETY: a vector has as many numbers.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), shuffled) };
+    }
+    to
 }
 
 #[target_feature(enable = "avx512f")]

@@ -4,6 +4,7 @@
 //! of pairs, of two elements of a column, for 16 columns. So one is the transpose of the other, pair by pair, and either is made of
 //! a row-major matrix or of its transpose.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::units::arch;
@@ -40,37 +41,34 @@ pub(super) struct Packed {
 impl Packed {
     /// A left matrix.
     pub(super) fn left(matrix: Matrix<'_>) -> Self {
-        Self::new([matrix.rows, matrix.width], |panel, depth| matrix.row_pairs(panel * SIDE, depth * DEPTH))
+        Self::new(matrix, Pairs::AlongRows, false)
     }
 
     /// The transpose of `matrix` as a left matrix.
     pub(super) fn left_transposed(matrix: Matrix<'_>) -> Self {
-        Self::new([matrix.width, matrix.rows], |panel, depth| {
-            matrix.column_pairs(depth * DEPTH, panel * SIDE).transposed()
-        })
+        Self::new(matrix, Pairs::AlongColumns, true)
     }
 
     /// A right matrix.
     pub(super) fn right(matrix: Matrix<'_>) -> Self {
-        Self::new([matrix.width, matrix.rows], |panel, depth| matrix.column_pairs(depth * DEPTH, panel * SIDE))
+        Self::new(matrix, Pairs::AlongColumns, false)
     }
 
     /// The transpose of `matrix` as a right matrix.
     pub(super) fn right_transposed(matrix: Matrix<'_>) -> Self {
-        Self::new([matrix.rows, matrix.width], |panel, depth| {
-            matrix.row_pairs(panel * SIDE, depth * DEPTH).transposed()
-        })
+        Self::new(matrix, Pairs::AlongRows, true)
     }
 
-    fn new([size, inner]: [usize; 2], tile: impl Fn(usize, usize) -> Tile + Sync) -> Self {
+    fn new(matrix: Matrix<'_>, pairs: Pairs, transpose: bool) -> Self {
+        let [size, inner] = match pairs {
+            Pairs::AlongRows => [matrix.rows, matrix.width],
+            Pairs::AlongColumns => [matrix.width, matrix.rows],
+        };
         let depth = inner.div_ceil(DEPTH);
         let mut tiles = vec![Tile::ZERO; size.div_ceil(SIDE) * depth];
         let arch = arch();
         tiles.par_chunks_mut(depth.max(1)).enumerate().for_each(|(panel, tiles)| {
-            arch.dispatch(
-                #[inline(always)]
-                || tiles.iter_mut().enumerate().for_each(|(depth, to)| *to = tile(panel, depth)),
-            );
+            arch.dispatch(PackPanel { matrix, pairs, transpose, panel, tiles });
         });
         Self { size, inner, tiles }
     }
@@ -81,22 +79,13 @@ impl Packed {
         &self.tiles[panel.min(self.size.div_ceil(SIDE) - 1) * depth..][..depth]
     }
 
-    /// The two panels from `32 * pair` on of the transposed right matrix, that is with its elements of a sum as columns.
+    /// The two panels from column `32 * pair` on of the transposed right matrix, whose columns are the elements of a sum of this
+    /// one.
     pub(super) fn transposed_panels(&self, pair: usize) -> [Vec<Tile>; 2] {
-        let panels = self.size.div_ceil(SIDE);
-        let mut to = [0, 1].map(|_| vec![Tile::ZERO; self.size.div_ceil(DEPTH)]);
-        let [first, second] = &mut to;
-        arch().dispatch(
-            #[inline(always)]
-            || {
-                for (depth, (first, second)) in first.iter_mut().zip(second).enumerate() {
-                    let upper = self.panel(2 * depth)[pair].transposed();
-                    let lower = if 2 * depth + 1 < panels { self.panel(2 * depth + 1)[pair] } else { Tile::ZERO };
-                    [*first, *second] = paired([upper, lower.transposed()]);
-                }
-            },
-        );
-        to
+        let mut panels = [0, 1].map(|_| vec![Tile::ZERO; self.size.div_ceil(DEPTH)]);
+        let [first, second] = &mut panels;
+        arch().dispatch(TransposePanels { packed: self, pair, first, second });
+        panels
     }
 
     /// Bytes of memory.
@@ -105,31 +94,92 @@ impl Packed {
     }
 }
 
-impl Matrix<'_> {
-    /// Pairs along 16 rows.
+/// The elements of a row-major matrix that are a pair.
+#[derive(Debug, Clone, Copy)]
+enum Pairs {
+    AlongRows,
+    AlongColumns,
+}
+
+/// Fills a panel.
+struct PackPanel<'a> {
+    matrix: Matrix<'a>,
+    pairs: Pairs,
+    transpose: bool,
+    panel: usize,
+    tiles: &'a mut [Tile],
+}
+
+impl WithSimd for PackPanel<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn row_pairs(&self, row: usize, column: usize) -> Tile {
-        let mut tile = Tile::ZERO;
-        for (i, to) in tile.0.iter_mut().enumerate() {
-            let values = self.part::<DEPTH>(row + i, column);
-            for (pair, to) in to.iter_mut().enumerate() {
-                *to = rounded_pair(values[2 * pair], values[2 * pair + 1]);
+    fn with_simd<S: Simd>(self, _: S) {
+        let mut straight = Tile::ZERO;
+        for (depth, tile) in self.tiles.iter_mut().enumerate() {
+            let (size, depth) = (self.panel * SIDE, depth * DEPTH);
+            let to = if self.transpose { &mut straight } else { &mut *tile };
+            match self.pairs {
+                Pairs::AlongRows => self.matrix.pairs_along_rows(size, depth, to),
+                Pairs::AlongColumns => self.matrix.pairs_along_columns(depth, size, to),
+            }
+            if self.transpose {
+                straight.transpose_to(tile);
             }
         }
-        tile
+    }
+}
+
+/// Fills two panels of the transpose of a right matrix.
+struct TransposePanels<'a> {
+    packed: &'a Packed,
+    pair: usize,
+    first: &'a mut [Tile],
+    second: &'a mut [Tile],
+}
+
+impl WithSimd for TransposePanels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let mut halves = [Tile::ZERO; 2];
+        for (depth, (first, second)) in self.first.iter_mut().zip(self.second).enumerate() {
+            for (n, half) in halves.iter_mut().enumerate() {
+                let panel = 2 * depth + n;
+                if panel * SIDE < self.packed.size {
+                    self.packed.panel(panel)[self.pair].transpose_to(half);
+                } else {
+                    *half = Tile::ZERO;
+                }
+            }
+            pair_along_columns(&halves, first, second);
+        }
+    }
+}
+
+impl Matrix<'_> {
+    #[inline(always)]
+    fn pairs_along_rows(&self, row: usize, column: usize, tile: &mut Tile) {
+        for (i, to) in tile.0.iter_mut().enumerate() {
+            // Halves that lie side by side are a pair.
+            let mut halves = [0; DEPTH];
+            for (half, value) in halves.iter_mut().zip(self.part::<DEPTH>(row + i, column)) {
+                *half = (rounded(value) >> 16) as u16;
+            }
+            *to = pulp::bytemuck::cast(halves);
+        }
     }
 
-    /// Pairs along 16 columns.
     #[inline(always)]
-    fn column_pairs(&self, row: usize, column: usize) -> Tile {
-        let mut tile = Tile::ZERO;
+    fn pairs_along_columns(&self, row: usize, column: usize, tile: &mut Tile) {
         for (i, to) in tile.0.iter_mut().enumerate() {
-            let [first, second] = [0, 1].map(|n| self.part::<SIDE>(row + 2 * i + n, column));
+            let first = self.part::<SIDE>(row + 2 * i, column);
+            let second = self.part::<SIDE>(row + 2 * i + 1, column);
             for (j, to) in to.iter_mut().enumerate() {
-                *to = rounded_pair(first[j], second[j]);
+                *to = rounded(first[j]) >> 16 | rounded(second[j]);
             }
         }
-        tile
     }
 
     /// Elements of a row, 0 outside the matrix.
@@ -139,64 +189,63 @@ impl Matrix<'_> {
             return [0.0; N];
         }
         let from = &self.values[row * self.width + column..(row + 1) * self.width];
-        from.first_chunk().copied().unwrap_or_else(|| {
-            let mut part = [0.0; N];
-            part[..from.len()].copy_from_slice(from);
-            part
-        })
+        if let Some(part) = from.first_chunk() {
+            return *part;
+        }
+        let mut part = [0.0; N];
+        part[..from.len()].copy_from_slice(from);
+        part
     }
 }
 
 impl Tile {
     const ZERO: Self = Self([[0; SIDE]; SIDE]);
 
-    /// Four times each row of the upper half is interleaved with one of the lower: such a shuffle is four vector instructions.
+    /// By four shuffles.
     #[inline(always)]
-    fn transposed(self) -> Self {
-        let mut rows = self.0;
-        for _ in 0..4 {
-            let mut shuffled = [[0; SIDE]; SIDE];
-            for i in 0..SIDE / 2 {
-                [shuffled[2 * i], shuffled[2 * i + 1]] = interleaved(rows[i], rows[i + SIDE / 2]);
-            }
-            rows = shuffled;
-        }
-        Self(rows)
+    fn transpose_to(&self, to: &mut Self) {
+        let mut other = Self::ZERO;
+        self.shuffle(&mut other);
+        other.shuffle(to);
+        to.shuffle(&mut other);
+        other.shuffle(to);
     }
-}
 
-#[inline(always)]
-fn interleaved(a: [u32; SIDE], b: [u32; SIDE]) -> [[u32; SIDE]; 2] {
-    let mut to = [[0; SIDE]; 2];
-    for (half, to) in to.iter_mut().enumerate() {
+    /// Interleaves each row of the upper half with one of the lower.
+    #[inline(always)]
+    fn shuffle(&self, to: &mut Self) {
         for i in 0..SIDE / 2 {
-            to[2 * i] = a[half * SIDE / 2 + i];
-            to[2 * i + 1] = b[half * SIDE / 2 + i];
+            [to.0[2 * i], to.0[2 * i + 1]] = interleaved(&self.0[i], &self.0[i + SIDE / 2]);
         }
     }
-    to
 }
 
-/// Of 32 rows of 32 numbers, pairs along the row, the same with pairs along the columns: the first 16 columns, and the others.
+/// The first halves of `a` and `b` in turn, and the second.
 #[inline(always)]
-fn paired(rows: [Tile; 2]) -> [Tile; 2] {
-    let mut to = [Tile::ZERO; 2];
+fn interleaved(a: &[u32; SIDE], b: &[u32; SIDE]) -> [[u32; SIDE]; 2] {
+    // Compilers do not find the two shuffles that this is.
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has the instructions.
+        return unsafe { super::avx512::interleaved(a, b) };
+    }
+    [0, SIDE / 2].map(|from| std::array::from_fn(|i| if i % 2 == 0 { a[from + i / 2] } else { b[from + i / 2] }))
+}
+
+/// Makes pairs along the columns of 32 rows of 32 numbers, which are pairs along the rows: of the first 16 columns, and of the
+/// others.
+#[inline(always)]
+fn pair_along_columns(halves: &[Tile; 2], first: &mut Tile, second: &mut Tile) {
     for i in 0..SIDE {
-        let of = &rows[i / (SIDE / 2)].0;
-        let [first, second] = [0, 1].map(|n| of[(2 * i + n) % SIDE]);
+        let rows = &halves[i / (SIDE / 2)].0;
+        let (upper, lower) = (&rows[2 * i % SIDE], &rows[(2 * i + 1) % SIDE]);
         let (mut even, mut odd) = ([0; SIDE], [0; SIDE]);
         for j in 0..SIDE {
-            even[j] = first[j] & 0xffff | second[j] << 16;
-            odd[j] = first[j] >> 16 | second[j] & 0xffff_0000;
+            even[j] = upper[j] & 0xffff | lower[j] << 16;
+            odd[j] = upper[j] >> 16 | lower[j] & 0xffff_0000;
         }
-        [to[0].0[i], to[1].0[i]] = interleaved(even, odd);
+        [first.0[i], second.0[i]] = interleaved(&even, &odd);
     }
-    to
-}
-
-#[inline(always)]
-fn rounded_pair(first: f32, second: f32) -> u32 {
-    rounded(first) >> 16 | rounded(second)
 }
 
 /// To the nearest bf16, ties to even, in the upper half. (`half` converts one number at a time, with a branch.)
