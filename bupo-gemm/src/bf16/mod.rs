@@ -39,6 +39,11 @@ impl PackedWeights {
         self.packed.size
     }
 
+    /// The numbers in a row, `in`.
+    pub fn inner(&self) -> usize {
+        self.packed.inner
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         self.packed.bytes()

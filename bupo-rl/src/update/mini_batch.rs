@@ -1,6 +1,6 @@
 //! One mini-batch: its loss, its gradient accumulated over micro-batches, and the optimizer step.
 
-use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
+use bupo_core::{PolicyGradient, ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
 use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
 use burn::tensor::backend::Backend;
@@ -115,9 +115,10 @@ pub fn update<B: Backend>(
     let mut entropy_sum = 0.0;
     let mut total = ResponseLoss::NOTHING;
     let mut importance = RatioStats::default();
+    let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
     for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
         let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
-        accumulate(decoder, &mut gradients, &batch, &loss.policy, loss.recompute, |stats| {
+        accumulate(&packed, &mut gradients, &batch, &loss.policy, loss.recompute, |stats| {
             entropy_sum += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
             let mut d_log_probs = Vec::with_capacity(batch.targets.len());
             let mut d_entropy = Vec::with_capacity(batch.targets.len());
@@ -146,6 +147,7 @@ pub fn update<B: Backend>(
             TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
         })?;
     }
+    drop(packed);
     let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients) } else { f64::NAN };
     let tokens = size.tokens().max(1) as f64;
     Ok(UpdateStats {
