@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use bupo::core::kernels::{bf16_unit, vector_units};
 use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenDerivatives};
 use bupo::models::decoder::{Gradients, named_tensors};
 use bupo::models::{ComputeDtype, Decoder, DtypeChoice, GenerateOptions, ModelFiles, PaddedBatch, Sequence, generate};
@@ -56,8 +57,8 @@ fn log_probs_and_gradients_are_as_close_to_f32_as_those_of_transformers() {
     for name in FIXTURES {
         let [exact, rounded] = [ComputeDtype::F32, ComputeDtype::Bf16].map(|dtype| decoder(name, dtype));
         let sequences = sequences(name);
-        // On the CPU only weights are rounded, which these are already.
-        let exact_in_bf16 = name.ends_with("bf16");
+        // Without a unit for bf16 only weights are rounded on the CPU, which these are already.
+        let exact_in_bf16 = name.ends_with("bf16") && bf16_unit::<B>(&Default::default()).is_none();
         for (key, site) in [("full", PolicySite::Full), ("layer.2", PolicySite::Layer(2))] {
             let (a, b) = (log_probs(&exact, &sequences, site), log_probs(&rounded, &sequences, site));
             let squares: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
@@ -161,8 +162,12 @@ fn parameters_and_moments_are_f32() {
 fn auto_chooses_a_dtype_that_the_device_has_hardware_for() {
     let bf16 = ModelFiles::folder(&fixture("qwen2-untied-sharded-bf16")).unwrap();
     let cpu = Default::default();
-    // The CPU supports bf16 but has no hardware for it, so `auto` does not choose it.
-    assert_eq!(DtypeChoice::Auto.for_model::<B>(&bf16, &cpu).unwrap(), ComputeDtype::F32);
+    // Every CPU supports bf16; `auto` chooses it where a unit makes it faster, for weights that are in it.
+    let faster = bf16_unit::<B>(&cpu).is_some();
+    let expected = if faster { ComputeDtype::Bf16 } else { ComputeDtype::F32 };
+    assert_eq!(DtypeChoice::Auto.for_model::<B>(&bf16, &cpu).unwrap(), expected);
+    let f32 = ModelFiles::folder(&fixture("qwen3-tied")).unwrap();
+    assert_eq!(DtypeChoice::Auto.for_model::<B>(&f32, &cpu).unwrap(), ComputeDtype::F32);
     assert_eq!(DtypeChoice::Bf16.for_model::<B>(&bf16, &cpu).unwrap(), ComputeDtype::Bf16);
     let error = DtypeChoice::Bf16.for_model::<NdArray>(&bf16, &Default::default()).unwrap_err().to_string();
     assert!(error.contains("does not compute in bf16") && error.contains("f32"), "{error}");
@@ -170,4 +175,43 @@ fn auto_chooses_a_dtype_that_the_device_has_hardware_for() {
         let error = text.parse::<DtypeChoice>().unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// An update in one micro-batch and in several, with layers saved and recomputed, and weights packed once or for every product.
+#[test]
+fn saved_and_recomputed_layers_give_the_same_gradients() {
+    let name = "qwen3-tied";
+    let decoder = decoder(name, ComputeDtype::Bf16);
+    let batch = PaddedBatch::new(&sequences(name));
+    let gradients = |decoder: &Decoder<B>, recompute: bool| {
+        let tokens = batch.tokens(&decoder.device());
+        let saved = decoder.forward_train(tokens, PolicySite::Full, Norm::None, recompute).unwrap();
+        let d_states = saved.states.clone() * 0.25;
+        let mut gradients = Gradients::new();
+        decoder.backward(saved, d_states, &mut gradients);
+        let of = |id| gradients.take(id).map(|gradient| gradient.into_data());
+        named_tensors(decoder).into_iter().map(|tensor| tensor.id).map(of).collect::<Vec<_>>()
+    };
+    let expected = gradients(&decoder, false);
+    assert!(expected.iter().flatten().count() > 10);
+    assert!(gradients(&decoder, true) == expected, "recomputed");
+    assert!(gradients(&decoder.with_packed_weights(decoder.num_layers()), false) == expected, "packed");
+    let cast = decoder.clone().cast_weights();
+    let some = sequences(name);
+    assert_eq!(log_probs(&cast, &some, PolicySite::Full), log_probs(&decoder, &some, PolicySite::Full), "cast");
+}
+
+/// Runs the other tests of this file with products on the AVX512-BF16 unit, where there is one.
+#[test]
+fn products_on_the_unit_for_bf16_are_as_close() {
+    const UNITS: &str = "BUPO_VECTOR_UNITS";
+    if std::env::var_os(UNITS).is_some() || !vector_units().contains(&"avx512_bf16") {
+        return;
+    }
+    let tests = std::process::Command::new(std::env::current_exe().unwrap()).env(UNITS, "avx512bf16").output().unwrap();
+    let said = String::from_utf8_lossy(&tests.stdout).into_owned();
+    assert!(
+        tests.status.success() && said.contains("auto_chooses_a_dtype_that_the_device_has_hardware_for ... ok"),
+        "{said}"
+    );
 }

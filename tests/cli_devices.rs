@@ -154,3 +154,35 @@ fn every_command_computes_in_bf16() {
         assert!(args[0] != "bench" || said.contains("bf16 on "), "{said}");
     }
 }
+
+/// `doctor` and `bench` say what multiplies in bf16, and its numbers agree with those in f32.
+#[test]
+fn products_in_bf16_name_their_unit() {
+    let run = |units: &str, args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_bupo"))
+            .args(args)
+            .env("BUPO_VECTOR_UNITS", units)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let small = ["bench", "--device", "cpu", "--batch", "2", "--seq", "8", "--runs", "1", "--json"];
+    let bench = |units: &str, dtype: &str| -> serde_json::Value {
+        serde_json::from_str(&run(units, &[&small[..], &["--dtype", dtype]].concat())).unwrap()
+    };
+    let narrow = bench("avx2", "bf16");
+    assert_eq!((&narrow["dtype"], &narrow["product_dtype"]), (&"bf16".into(), &"f32".into()), "{narrow}");
+    assert!(narrow["product_unit"].is_null() && narrow["processor"].is_string(), "{narrow}");
+    let units = &narrow["vector_units"];
+    if !units.as_array().unwrap().contains(&"avx512_bf16".into()) {
+        return;
+    }
+    let wide = bench("avx512bf16", "bf16");
+    assert_eq!((&wide["product_dtype"], &wide["product_unit"]), (&"bf16".into(), &"avx512_bf16".into()), "{wide}");
+    let wide = bench("avx512bf16", "f32");
+    assert!(wide["product_dtype"] == "f32" && wide["product_unit"].is_null(), "{wide}");
+    let said = run("avx512bf16", &["doctor"]);
+    assert!(said.contains("bf16: matrix product in bf16 on avx512_bf16"), "{said}");
+    assert!(said.contains("all available devices compute the same results"), "{said}");
+}

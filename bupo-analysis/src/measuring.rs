@@ -1,5 +1,6 @@
 //! Measuring responses in batches.
 
+use bupo_core::ResidualDecoder;
 use bupo_models::{Decoder, MeasureOptions, ResponseMeasures, ScoredSequence, Sequence, measure};
 use burn::tensor::backend::Backend;
 
@@ -19,6 +20,7 @@ impl MeasureAccumulator {
         responses: &[ScoredSequence],
         options: MeasureOptions,
     ) -> Result<(), AnalysisError> {
+        let decoder = &decoder.with_packed_weights(decoder.num_layers());
         let mut order: Vec<usize> = (0..responses.len()).collect();
         order.sort_by_key(|index| responses[*index].sequence.len());
         let mut measured: Vec<Option<ResponseMeasures>> = vec![None; responses.len()];

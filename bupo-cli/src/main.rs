@@ -16,6 +16,7 @@ mod grading;
 mod interrupt;
 mod model;
 mod plan;
+mod products;
 mod screen;
 mod threads;
 mod verbosity;

@@ -151,7 +151,7 @@ fn print_memory(config: &TrainConfig, memory: &MemoryPlan) {
         ("logits", memory.logits),
         ("KV cache", memory.cache),
         ("prefill", memory.prefill),
-        ("bf16 weights", memory.lowered),
+        ("bf16 weights", memory.lowered.max(memory.packed)),
         ("rollout", memory.rollout()),
         ("update", memory.update()),
         ("peak", memory.peak()),

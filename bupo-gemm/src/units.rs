@@ -4,10 +4,16 @@ use std::sync::LazyLock;
 
 use pulp::Arch;
 
-/// The widest vectors to use, `avx2` or `scalar`, to compare them or to test what another processor would run.
+/// The units to use, to compare them or to test what another processor would run: `avx2` or `scalar` are the widest vectors, `amx`
+/// or `avx512bf16` the unit of products in bf16, whatever is faster.
 const UNITS: &str = "BUPO_VECTOR_UNITS";
 
-static ARCH: LazyLock<Arch> = LazyLock::new(|| narrower(std::env::var(UNITS).unwrap_or_default().as_str()));
+static ARCH: LazyLock<Arch> = LazyLock::new(|| narrower(&named()));
+
+/// The units that the environment names; empty if none.
+pub(crate) fn named() -> String {
+    std::env::var(UNITS).unwrap_or_default()
+}
 
 /// The vectors that products use: the widest of this processor, unless `BUPO_VECTOR_UNITS` names narrower ones.
 pub(crate) fn arch() -> Arch {
@@ -44,7 +50,7 @@ pub fn vector_units() -> Vec<&'static str> {
 
 /// Whether the processor has tiles with products of bf16 (bits 22 and 24 of leaf 7's EDX).
 #[cfg(target_arch = "x86_64")]
-fn has_amx_bf16() -> bool {
+pub(crate) fn has_amx_bf16() -> bool {
     const AMX: u32 = 1 << 22 | 1 << 24;
     std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX == AMX
 }

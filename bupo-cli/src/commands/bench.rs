@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::args::{BenchArgs, BenchModeArg};
 use crate::backend::{DeviceChoice, Job, device_name, memory, processor, resolve, run_on};
 use crate::error::CliError;
+use crate::products::Products;
 
 /// Named shapes, all of the Qwen3 architecture; vocab has few layers and a large vocabulary.
 const SHAPES: [(&str, &str); 4] = [
@@ -49,7 +50,7 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let (config, files) = shape(&args.shape)?;
     let device = resolve(args.device.device)?;
     let free_before = free_gpu_memory(device);
-    let Timed { spec, dtype, result } = run_on(device, BenchJob { args, config, files })?;
+    let Timed { spec, dtype, products, result } = run_on(device, BenchJob { args, config, files })?;
     let gpu_mb = free_before
         .zip(free_gpu_memory(device))
         .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
@@ -57,7 +58,9 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     if args.json {
         outln!(
             "{}",
-            json!({"shape": args.shape, "device": device, "processor": processor(), "vector_units": vector_units(), "dtype": dtype.to_string(), "spec": spec, "gpu_mb": gpu_mb, "result": result})
+            json!({"shape": args.shape, "device": device, "processor": processor(), "vector_units": vector_units(),
+                "dtype": dtype.to_string(), "product_dtype": products.dtype, "product_unit": products.unit, "spec": spec,
+                "gpu_mb": gpu_mb, "result": result})
         );
     } else {
         print(&args.shape, &device, &spec, &result, gpu_mb);
@@ -75,6 +78,7 @@ struct BenchJob<'a> {
 struct Timed {
     spec: BenchSpec,
     dtype: ComputeDtype,
+    products: Products,
     result: BenchResult,
 }
 
@@ -88,7 +92,7 @@ impl Job for BenchJob<'_> {
         };
         let spec = spec(self.args, dtype);
         let result = bench(decoder, &self.config, &spec)?;
-        Ok(Timed { spec, dtype, result })
+        Ok(Timed { spec, dtype, products: Products::of::<B>(dtype, device), result })
     }
 }
 

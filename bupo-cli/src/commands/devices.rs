@@ -8,6 +8,7 @@ use burn::tensor::backend::Backend;
 
 use crate::backend::{DetectedDevice, DeviceChoice, Job, best_device, detect, run_on};
 use crate::error::CliError;
+use crate::products::Products;
 
 /// f32 numbers of the timed copy: few enough for any device.
 const COPIED: usize = 1 << 22;
@@ -80,6 +81,7 @@ struct Run {
     first_seconds: f64,
     second_seconds: f64,
     machine: Machine,
+    products: Products,
 }
 
 impl Job for Compute {
@@ -97,19 +99,20 @@ impl Job for Compute {
             let (first, first_seconds) = timed()?;
             let (second, second_seconds) = timed()?;
             let machine = Machine::measure::<B>(COPIED, dtype, device);
-            runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine });
+            let products = Products::of::<B>(dtype, device);
+            runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine, products });
         }
         Ok(runs)
     }
 }
 
 fn print_run(run: &Run) {
-    let Run { dtype, first_seconds, second_seconds, machine, .. } = run;
+    let Run { dtype, first_seconds, second_seconds, machine, products, .. } = run;
     outln!(
         "         {dtype}: small training: {first_seconds:.2} s with kernel compilation, {second_seconds:.2} s without"
     );
     let Machine { gflops, memory_gb_per_second } = machine;
-    outln!("         {dtype}: matrix product {gflops:.0} GFLOP/s, memory {memory_gb_per_second:.1} GB/s");
+    outln!("         {dtype}: matrix product in {products} {gflops:.0} GFLOP/s, memory {memory_gb_per_second:.1} GB/s");
 }
 
 /// Prints how a run's results differ from the reference. Returns whether the differences are within rounding.

@@ -8,6 +8,7 @@ mod attention;
 pub(crate) mod host;
 mod linear;
 mod norm;
+mod packed;
 mod rope;
 mod sum_of_squares;
 mod swiglu;
@@ -16,11 +17,12 @@ pub use adamw::{AdamWStep, adamw};
 pub use attention::{
     ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
 };
-pub use bupo_gemm::vector_units;
+pub use bupo_gemm::{Bf16Unit, vector_units};
 pub use host::activation_dtype;
 pub(crate) use linear::add;
 pub use linear::{linear, linears};
 pub use norm::{rms_norm, rms_norm_backward};
+pub use packed::{PackedWeight, bf16_unit, bf16_weight_gradient, product_dtype};
 pub use rope::{RopeTable, apply_rope, apply_rope_backward};
 pub use sum_of_squares::sum_of_squares;
 pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};

@@ -98,7 +98,7 @@ impl<B: Backend> Decoder<B> {
         let resid_mid = resid_pre + attn_out;
         let (mlp_out, saved) = weights.mlp.forward(weights.post_attention_layernorm.forward(resid_mid.clone()));
         let output = if part == Part::FeedForward { mlp_out } else { resid_mid.clone() + mlp_out };
-        (output, SavedLayerInner { attention, feed_forward: Some((resid_mid, saved)) })
+        (output, SavedLayerInner { attention, feed_forward: Some((resid_mid, saved.cast(self.saved_dtype()))) })
     }
 
     /// Adds the gradients of all parameters that `saved.states` depend on, from the gradient with respect to those

@@ -129,6 +129,7 @@ impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
             weight: self.param(&format!("{name}.weight"), [output, input])?,
             bias: bias.then(|| self.param(&format!("{name}.bias"), [output])).transpose()?,
             compute_dtype: ComputeDtype::F32,
+            packed: None,
         })
     }
 

@@ -3,7 +3,7 @@
 use bupo_core::kernels::{swiglu, swiglu_backward};
 use bupo_core::profile::{Part, timed};
 use burn::module::Module;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 
 use super::{Gradients, Linear};
 
@@ -25,6 +25,13 @@ pub(crate) struct SavedFeedForward<B: Backend> {
     up: Tensor<B, 2>,
 }
 
+impl<B: Backend> SavedFeedForward<B> {
+    /// Rounded to a dtype.
+    pub(crate) fn cast(self, dtype: DType) -> Self {
+        Self { gate: self.gate.cast(dtype), up: self.up.cast(dtype) }
+    }
+}
+
 impl<B: Backend> FeedForward<B> {
     /// The contribution to the stream, from the normed state `[tokens, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, SavedFeedForward<B>) {
@@ -43,6 +50,7 @@ impl<B: Backend> FeedForward<B> {
         d_output: Tensor<B, 2>,
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
+        let saved = saved.cast(x.dtype());
         let d_hidden = self.down_proj.input_gradient(d_output.clone());
         let device = x.device();
         let back = timed::<B, _>(Part::Gates, &device, || swiglu_backward(saved.gate, saved.up, d_hidden));

@@ -1,6 +1,6 @@
 //! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
-use bupo_core::kernels::linears;
+use bupo_core::kernels::{PackedWeight, bf16_weight_gradient, linears};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, backend::Backend};
@@ -18,6 +18,9 @@ pub struct Linear<B: Backend> {
     /// The dtype of the weight in products.
     #[module(skip)]
     pub compute_dtype: ComputeDtype,
+    /// The weight for products in bf16 on the CPU's unit, where it was packed beforehand.
+    #[module(skip)]
+    pub(crate) packed: Option<PackedWeight>,
 }
 
 /// A table of token embeddings.
@@ -38,10 +41,23 @@ impl<B: Backend> Linear<B> {
     pub(crate) fn forward_all<const N: usize>(maps: [&Self; N], x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
         let dtype = x.dtype();
         let mut biases = maps.into_iter().map(|map| map.bias.as_ref().map(|bias| bias.val().cast(dtype).unsqueeze()));
-        linears(x, maps.map(Self::compute_weight)).map(|y| match biases.next().flatten() {
+        let packed: Option<Vec<PackedWeight>> = maps.into_iter().map(Self::packed_weight).collect();
+        let products = match packed.and_then(|packed| packed.try_into().ok()) {
+            Some(packed) => PackedWeight::products::<B, N>(packed, x),
+            None => linears(x, maps.map(Self::compute_weight)),
+        };
+        products.map(|y| match biases.next().flatten() {
             Some(bias) => y + bias,
             None => y,
         })
+    }
+
+    /// The weight for products on the CPU's unit for bf16, packed now if it was not before; `None` if products are not computed so.
+    pub(super) fn packed_weight(&self) -> Option<PackedWeight> {
+        match self.compute_dtype {
+            ComputeDtype::F32 => None,
+            ComputeDtype::Bf16 => self.packed.clone().or_else(|| PackedWeight::new(self.weight.val())),
+        }
     }
 
     /// The gradient with respect to `x`, from that with respect to the result; adds the gradients of the parameters.
@@ -58,6 +74,9 @@ impl<B: Backend> Linear<B> {
 
     /// The gradient with respect to the input.
     pub(crate) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
+        if let Some(weight) = self.packed_weight() {
+            return weight.input_gradient(dy);
+        }
         let device = dy.device();
         timed::<B, _>(Part::MatrixProducts, &device, || {
             let weight = self.compute_weight().cast(dy.dtype());
@@ -69,6 +88,9 @@ impl<B: Backend> Linear<B> {
     pub(crate) fn accumulate_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         if let Some(bias) = &self.bias {
             gradients.add(bias.id, dy.clone().cast(DType::F32).sum_dim(0));
+        }
+        if let (ComputeDtype::Bf16, Some(gradient)) = (self.compute_dtype, bf16_weight_gradient(&x, &dy)) {
+            return gradients.add(self.weight.id, gradient);
         }
         let device = x.device();
         timed::<B, _>(Part::MatrixProducts, &device, || gradients.add(self.weight.id, dy.transpose().matmul(x)));

@@ -10,7 +10,7 @@ mod linear;
 mod norm;
 mod params;
 
-use bupo_core::kernels::activation_dtype;
+use bupo_core::kernels::{activation_dtype, product_dtype};
 use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
@@ -73,7 +73,7 @@ impl<B: Backend> Decoder<B> {
 
     /// The same decoder with another compute dtype; its parameters are unchanged.
     pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
-        let with_dtype = |linear: Linear<B>| Linear { compute_dtype, ..linear };
+        let with_dtype = |_: usize, linear: Linear<B>| Linear { compute_dtype, packed: None, ..linear };
         Self { compute_dtype, ..self.with_projections(with_dtype) }
     }
 
@@ -85,6 +85,11 @@ impl<B: Backend> Decoder<B> {
     /// The dtype of activations: the compute dtype, but f32 on the CPU backend, where it is that of products only.
     pub(crate) fn activation_dtype(&self) -> DType {
         activation_dtype::<B>(self.compute_dtype.dtype(), &self.device())
+    }
+
+    /// The dtype in which the widest activations are saved for the backward pass: the compute dtype where products round to it too.
+    pub(crate) fn saved_dtype(&self) -> DType {
+        product_dtype::<B>(self.compute_dtype.dtype(), &self.device())
     }
 
     /// A decoder without layers or values, to replace this one temporarily while its parameters are moved out.

@@ -53,15 +53,33 @@ fn param_name(path: &[String]) -> String {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// The same decoder with its layers' weights cast to the compute dtype, for inference only.
+    /// The same decoder with its layers' weights in the compute dtype alone, for inference only: cast to it, or packed for the
+    /// CPU's unit for bf16.
     pub fn cast_weights(self) -> Self {
         let dtype = self.compute_dtype().dtype();
-        self.with_projections(|linear| Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear })
+        self.with_projections(|_, linear| match linear.packed_weight() {
+            Some(packed) => Linear {
+                weight: linear.weight.map(|weight| Tensor::empty([0, 0], &weight.device())),
+                packed: Some(packed),
+                ..linear
+            },
+            None => Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear },
+        })
     }
 
-    /// The same decoder with every linear map of its layers changed by `f`.
-    pub(super) fn with_projections(self, f: impl Fn(Linear<B>) -> Linear<B>) -> Self {
-        let layer = |layer: DecoderLayer<B>| {
+    /// A copy that shares the parameters, with the weights of the first `layers` layers packed once if products in bf16 are computed
+    /// by the CPU's unit. It is for passes between two changes of the parameters; without it weights are packed for every product.
+    pub fn with_packed_weights(&self, layers: usize) -> Self {
+        self.clone().with_projections(|layer, linear| {
+            let packed = if layer <= layers { linear.packed_weight() } else { None };
+            Linear { packed, ..linear }
+        })
+    }
+
+    /// The same decoder with every linear map of its layers changed by `f` of the layer, from 1, and the map.
+    pub(super) fn with_projections(self, f: impl Fn(usize, Linear<B>) -> Linear<B>) -> Self {
+        let layer = |(index, layer): (usize, DecoderLayer<B>)| {
+            let f = |linear| f(index + 1, linear);
             let (attention, mlp) = (layer.self_attn, layer.mlp);
             DecoderLayer {
                 self_attn: Attention {
@@ -75,7 +93,7 @@ impl<B: Backend> Decoder<B> {
                 ..layer
             }
         };
-        Self { layers: self.layers.into_iter().map(layer).collect(), ..self }
+        Self { layers: self.layers.into_iter().enumerate().map(layer).collect(), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use bupo_core::kernels::bf16_unit;
 use burn::tensor::DType;
 use burn::tensor::backend::{Backend, DTypeUsage};
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,8 @@ fn computes<B: Backend>(device: &B::Device) -> bool {
 
 /// Whether the device has hardware for products of bf16 matrices.
 fn computes_fast<B: Backend>(device: &B::Device) -> bool {
-    computes::<B>(device) && B::dtype_usage(device, DType::BF16).contains(DTypeUsage::Accelerated)
+    let accelerates = || B::dtype_usage(device, DType::BF16).contains(DTypeUsage::Accelerated);
+    computes::<B>(device) && (accelerates() || bf16_unit::<B>(device).is_some())
 }
 
 impl From<ComputeDtype> for DtypeChoice {

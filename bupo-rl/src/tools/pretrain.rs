@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bupo_collective::Processes;
-use bupo_core::{Norm, PolicySite, TokenDerivatives};
+use bupo_core::{Norm, PolicySite, ResidualDecoder, TokenDerivatives};
 use bupo_models::decoder::{Gradients, RandomInit};
 use bupo_models::tokenizer::byte_tokenizer_json;
 use bupo_models::{
@@ -82,12 +82,14 @@ pub fn pretrain<B: Backend>(
         let tokens = sequences.iter().map(|sequence| sequence.response.len()).sum::<usize>() as f64;
         let mut gradients = Gradients::<B>::new();
         let mut loss = 0.0;
+        let packed = decoder.with_packed_weights(decoder.num_layers());
         for part in sequences.chunks(BLOCK) {
-            accumulate(&decoder, &mut gradients, &PaddedBatch::new(part.iter()), &spec, false, |stats| {
+            accumulate(&packed, &mut gradients, &PaddedBatch::new(part.iter()), &spec, false, |stats| {
                 loss -= stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;
                 TokenDerivatives { log_probs: vec![(-1.0 / tokens) as f32; stats.log_probs.len()], entropy: None }
             })?;
         }
+        drop(packed);
         optimizer.set_learning_rate(learning_rate(config, step));
         optimizer.step(&mut decoder, gradients, &Processes::alone())?;
         report(step, loss);

@@ -1,6 +1,6 @@
 //! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
-use bupo_core::kernels::ATTENTION_TILE;
+use bupo_core::kernels::{ATTENTION_TILE, Bf16Unit};
 use bupo_core::{LOGITS_AT_ONCE, PolicySite};
 use bupo_models::families::{embedding_params, layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
@@ -66,6 +66,8 @@ pub struct MemoryPlan {
     pub prefill: u64,
     /// The layers' copy in the compute dtype, held while responses are generated.
     pub lowered: u64,
+    /// The trained layers' copy for products in bf16 on the CPU's unit, held during an update.
+    pub packed: u64,
 }
 
 impl MemoryPlan {
@@ -76,7 +78,7 @@ impl MemoryPlan {
 
     /// Peak while updating.
     pub fn update(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.reference + self.activations + self.logits
+        self.weights + self.gradients + self.optimizer + self.reference + self.packed + self.activations + self.logits
     }
 
     /// The larger of the two.
@@ -229,6 +231,11 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         }
         DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
     };
+    let packs = on_cpu && config.dtype == DtypeChoice::Bf16 && Bf16Unit::chosen().is_some();
+    let packed = if packs { ComputeDtype::Bf16.bytes() * most_layers * layer_params(model) } else { 0 };
+    // Gates of saved layers are then saved in bf16.
+    let saved_layers = if config.update.recompute { 0 } else { most_layers };
+    let halved = if packs { F32 * saved_layers * tokens * model.intermediate_size as u64 } else { 0 };
     let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
     // Servers have what generation takes.
     let generates = u64::from(!config.rollout.has_servers());
@@ -238,11 +245,12 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         gradients: F32 * most_trained,
         optimizer: 2 * F32 * most_trained,
         reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
-        activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute),
+        activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute) - halved,
         logits: F32 * LOGIT_CHUNKS * logits,
         cache: generates * number * rows * longest as u64 * keys,
         prefill: generates * number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
         lowered: generates * lowered,
+        packed,
     }
 }
 

@@ -1,7 +1,7 @@
 //! One mini-batch: its loss, its gradient accumulated over micro-batches, and the optimizer step.
 
 use bupo_collective::Processes;
-use bupo_core::{PolicyGradient, TokenDerivatives, TokenStats};
+use bupo_core::{PolicyGradient, ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
 use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
 use burn::tensor::backend::Backend;
@@ -184,9 +184,11 @@ fn sums<B: Backend>(
     loss: &LossSpec,
 ) -> Result<Sums, RlError> {
     let mut sums = Sums::default();
+    // Dropped before the optimizer's step, which changes weights that nobody else holds in place.
+    let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
     for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
         let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
-        accumulate(decoder, gradients, &batch, &loss.policy, loss.recompute, |stats| {
+        accumulate(&packed, gradients, &batch, &loss.policy, loss.recompute, |stats| {
             sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
             let mut d_log_probs = Vec::with_capacity(batch.targets.len());
             let mut d_entropy = Vec::with_capacity(batch.targets.len());

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bupo_core::kernels::{activation_dtype, linear};
+use bupo_core::kernels::{PackedWeight, activation_dtype, linear};
 use bupo_models::{ComputeDtype, ModelConfig};
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 use serde::Serialize;
@@ -45,8 +45,16 @@ impl Machine {
     pub fn measure<B: Backend>(copied: usize, dtype: ComputeDtype, device: &B::Device) -> Self {
         let random = |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
         let x = random(PRODUCT).cast(activation_dtype::<B>(dtype.dtype(), device));
-        let weight = random(PRODUCT).cast(dtype.dtype());
-        let product = best::<B>(device, || drop(linear(x.clone(), weight.clone())));
+        let weight = random(PRODUCT);
+        let product = match (dtype, PackedWeight::new(weight.clone())) {
+            (ComputeDtype::Bf16, Some(packed)) => {
+                best::<B>(device, || drop(PackedWeight::products::<B, 1>([packed.clone()], x.clone())))
+            }
+            _ => {
+                let weight = weight.cast(dtype.dtype());
+                best::<B>(device, || drop(linear(x.clone(), weight.clone())))
+            }
+        };
         let source = Tensor::<B, 1>::zeros([copied], device).cast(DType::F32);
         // The copy has a single owner, so that every number is read and written once.
         let copy = best::<B>(device, || drop(Tensor::cat(vec![source.clone()], 0).add_scalar(1.0)));
