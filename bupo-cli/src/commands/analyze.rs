@@ -205,9 +205,11 @@ impl Analyze<'_> {
         outln!("{name}: {}", source.describe(args));
         let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
         let (mut accumulator, mut examples) = (MeasureAccumulator::default(), Vec::new());
-        let bar = StepBar::new("responses", source.len(args));
+        let bar = StepBar::in_parts("responses", source.len(args), source.parts());
         while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
-            let responses = source.next(accumulator.responses(), model, servers.as_ref(), tokenizer, args)?;
+            let done = accumulator.responses();
+            let responses =
+                source.next(done, model, servers.as_ref(), tokenizer, args, &|sampled| bar.advance(sampled))?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
                 accumulator.measure(&model.decoder, part, options)?;
                 for response in part {

@@ -1,6 +1,5 @@
 //! `bupo eval`
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -147,12 +146,12 @@ impl Eval<'_> {
         let samples = self.args.samples;
         let done = folder.problems_done(samples);
         let bar = StepBar::resumed("responses", problems(self.benchmarks) * samples, done * samples);
-        let sampler = Sampler::new(engine, &tokenizer, eos_token_ids).with_stop(&self.args.restrictions.stop);
-        let advance = |done| {
-            bar.advance(done * samples);
-            if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let results = run_benchmarks(&sampler, self.benchmarks, &self.sampling, self.grader, &mut folder, advance)?;
+        let report = |sampled| bar.advance(sampled);
+        let sampler = Sampler::new(engine, &tokenizer, eos_token_ids)
+            .with_stop(&self.args.restrictions.stop)
+            .with_report(&report);
+        let stops = || self.stop.load(Ordering::Relaxed);
+        let results = run_benchmarks(&sampler, self.benchmarks, &self.sampling, self.grader, &mut folder, stops)?;
         Ok((folder, results))
     }
 

@@ -1,5 +1,7 @@
 //! Evaluations before, during and after training, and measurements of the internal policies.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_eval::{BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
@@ -50,7 +52,7 @@ impl<B: Backend> Trainer<B> {
     pub(super) fn evaluate_during(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
         let when = format!("step {step}");
         progress.evaluating(&when);
-        let evaluation = self.evaluate(step)?;
+        let evaluation = self.evaluate(step, progress)?;
         progress.evaluated(&when, &evaluation.mean);
         self.record_evaluation(step, evaluation);
         Ok(())
@@ -68,7 +70,7 @@ impl<B: Backend> Trainer<B> {
     }
 
     /// Evaluates on the same problems with the same random numbers each time.
-    pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluated, RlError> {
+    pub(super) fn evaluate(&mut self, step: usize, progress: &dyn Progress) -> Result<Evaluated, RlError> {
         let settings = self.config.evaluation.clone();
         let sampling = Sampling {
             site: PolicySite::Full,
@@ -83,9 +85,12 @@ impl<B: Backend> Trainer<B> {
         self.hand_over()?;
         let benchmarks = self.questions.held_out()?;
         let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
+        let (done, all) = (AtomicUsize::new(0), questions.len() * settings.samples);
+        let report = |sampled| progress.sampled(done.fetch_add(sampled, Ordering::Relaxed) + sampled, all);
         let groups = {
             let engine = self.engine();
-            let sampler = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
+            let sampler =
+                Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids).with_report(&report);
             sampler.sample(&questions, 0, &sampling, |answered| self.questions.grade(answered))?
         };
         self.check_evaluation(&groups)?;

@@ -3,7 +3,7 @@
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_data::chat::TemplateDate;
 use bupo_data::{Problem, Prompt};
-use bupo_engine::{Engine, OwnEngine, RemoteEngine};
+use bupo_engine::{Engine, OwnEngine, RemoteEngine, Report};
 use bupo_eval::{
     GradingInput, Group, PromptOptions, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions,
     read_responses,
@@ -65,6 +65,14 @@ impl Source {
         match self {
             Self::Recorded { responses, .. } => responses.len(),
             Self::Sampled { questions, .. } => questions.len() * args.samples,
+        }
+    }
+
+    /// The parts of the work on a response: it is measured, and sampled before if it is not given.
+    pub fn parts(&self) -> usize {
+        match self {
+            Self::Recorded { .. } => 1,
+            Self::Sampled { .. } => 2,
         }
     }
 
@@ -151,7 +159,7 @@ impl Source {
         }
     }
 
-    /// The responses after the first `done`, about `--batch` of them.
+    /// The responses after the first `done`, about `--batch` of them. `report` gets the number of those that are sampled.
     pub fn next<B: Backend>(
         &self,
         done: usize,
@@ -159,6 +167,7 @@ impl Source {
         servers: Option<&RemoteEngine>,
         tokenizer: Option<&TextTokenizer>,
         args: &AnalyzeArgs,
+        report: &Report<'_>,
     ) -> Result<Vec<ScoredSequence>, CliError> {
         let batch = args.engine.batch(args.batch, args.samples);
         match (self, tokenizer) {
@@ -169,7 +178,9 @@ impl Source {
                 let last = (first + (batch / args.samples).max(1)).min(questions.len());
                 let own = OwnEngine::new(&model.decoder, tokenizer);
                 let engine: &dyn Engine = servers.map_or(&own, |servers| servers as &dyn Engine);
-                let sampler = Sampler::new(engine, tokenizer, &model.eos_token_ids).with_stop(&args.restrictions.stop);
+                let sampler = Sampler::new(engine, tokenizer, &model.eos_token_ids)
+                    .with_stop(&args.restrictions.stop)
+                    .with_report(report);
                 let groups =
                     sampler.sample(&questions[first..last], first, sampling, |answered| grading.grade(answered))?;
                 let scored = !matches!(grading, Grading::Ungraded);
