@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::args::LensArgs;
 use crate::backend::{Job, resolve, run_on};
-use crate::chat::{encode, warn_of_template};
+use crate::chat::TextInput;
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::CliError;
 use crate::files::check_writable;
@@ -32,7 +32,8 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let tokenizer = TextTokenizer::load(&files)?;
-    let encoded = encode(&args.chat, &files, &tokenizer, std::slice::from_ref(&args.text))?;
+    let input = TextInput::open(&args.chat, &files)?;
+    let encoded = input.encode(&tokenizer, std::slice::from_ref(&args.text))?;
     let ids = encoded.into_iter().next().map(|encoded| encoded.tokens).unwrap_or_default();
     if ids.is_empty() {
         return Err(CliError::Message("the text has no tokens; give at least one character".into()));
@@ -40,7 +41,7 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     let config = load_config(&files)?;
     let options = request::options(args, &config, &tokenizer, ids.len())?;
     warn_of_positions(&config, ids.len());
-    warn_of_template(&args.chat, &files)?;
+    input.warn()?;
     let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, options: &options };
     let grid = grid(&ids, &run_on(device, job)?, &options, &tokenizer)?;
     if let Some(path) = &args.json {
