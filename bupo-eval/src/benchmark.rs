@@ -175,7 +175,10 @@ pub fn run_benchmarks(
 pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>, EvalError> {
     let mut lines = read_lines(path)?;
     if lines.is_empty() {
-        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "the file has no completions".into() });
+        return Err(EvalError::NoData {
+            path: path.to_path_buf(),
+            reason: "the file has no completions; give the completions.jsonl of an evaluation".into(),
+        });
     }
     let items: Vec<Item<'_>> = lines
         .iter()

@@ -22,7 +22,7 @@ use self::prompts::read;
 use crate::args::GenerateArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::chat::TextInput;
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::files::{check_overwrite, check_writable};
 use crate::interrupt::stop_on_interrupt;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
@@ -64,9 +64,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
 
 fn check(args: &GenerateArgs) -> Result<(), CliError> {
     args.sampling.check()?;
-    if args.batch == 0 {
-        return Err(CliError::Message("--batch is 0; it must be at least 1".into()));
-    }
+    at_least_one(&[("--batch", Some(args.batch))])?;
     if args.tokens.is_some() && args.chat.is_active() {
         let message =
             "--chat, --system and --thinking are of texts, and --tokens has token ids; give --prompt or --prompts";

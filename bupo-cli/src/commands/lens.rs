@@ -18,14 +18,12 @@ use crate::args::LensArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::chat::TextInput;
 use crate::embedded::EMBEDDED_NAME;
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::files::check_writable;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
-    if args.top == Some(0) {
-        return Err(CliError::Message("--top is 0; it must be at least 1".into()));
-    }
+    at_least_one(&[("--top", args.top)])?;
     for path in args.json.iter().chain(&args.html) {
         check_writable(path)?;
     }

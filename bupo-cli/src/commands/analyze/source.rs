@@ -19,6 +19,10 @@ use crate::error::CliError;
 use crate::files::read_prompts;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
 
+/// What to do about a model that has no tokenizer.
+const NO_TOKENIZER: &str =
+    "sampling needs the model's tokenizer.json; add it to the model's folder, or give token ids by --completions";
+
 pub enum Source {
     /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
     Recorded { responses: Vec<ScoredSequence>, empty: usize, skipped: usize },
@@ -172,7 +176,7 @@ impl Source {
         let batch = args.engine.batch(args.batch, args.samples);
         match (self, tokenizer) {
             (Self::Recorded { responses, .. }, _) => Ok(responses[done..(done + batch).min(responses.len())].to_vec()),
-            (Self::Sampled { .. }, None) => Err(CliError::Message("sampling needs the model's tokenizer.json".into())),
+            (Self::Sampled { .. }, None) => Err(CliError::Message(NO_TOKENIZER.into())),
             (Self::Sampled { questions, grading, sampling, .. }, Some(tokenizer)) => {
                 let first = done / args.samples;
                 let last = (first + (batch / args.samples).max(1)).min(questions.len());
@@ -248,7 +252,7 @@ fn questions(
     }
     if prepared.questions.is_empty() {
         return Err(CliError::Message(format!(
-            "no prompt has at most {} tokens (--max-prompt-tokens)",
+            "no prompt has at most {} tokens (--max-prompt-tokens); raise it, or give --overlong truncate-left",
             options.max_prompt_tokens
         )));
     }
@@ -258,7 +262,7 @@ fn questions(
 
 /// Problems of the embedded arithmetic task.
 fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(Vec<Question>, Grading), CliError> {
-    let tokenizer = tokenizer.ok_or_else(|| CliError::Message("sampling needs the model's tokenizer.json".into()))?;
+    let tokenizer = tokenizer.ok_or_else(|| CliError::Message(NO_TOKENIZER.into()))?;
     let arithmetic = ArithmeticQuestions {
         task: TaskConfig::default().task(),
         tokenizer: tokenizer.clone(),
