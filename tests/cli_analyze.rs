@@ -5,9 +5,11 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use program::{check_page, fail, fixture, lines, succeed, text};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 const SMALL: [&str; 6] = ["--limit", "4", "--samples", "2", "--max-new-tokens", "24"];
@@ -18,6 +20,10 @@ fn analyze(out: &Path, more: &[&str]) -> String {
 
 fn refuse(out: &Path, more: &[&str]) -> String {
     fail(&[&["analyze", "--out", text(out)], more].concat())
+}
+
+fn embedded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/arithmetic-1m")
 }
 
 fn summary(folder: &Path) -> Value {
@@ -124,6 +130,56 @@ fn models_are_compared_on_the_same_responses() {
         assert_eq!((of("kl"), of("agreement")), (Some(0.0), Some(1.0)));
     }
     check_page(&out.join("report.html"));
+}
+
+/// A copy of the embedded model with its first `layers` layers, the last of which contributes nothing.
+fn other_model(folder: &Path, layers: usize) -> PathBuf {
+    let (from, to) = (embedded(), folder.join(format!("layers-{layers}")));
+    fs::create_dir(&to).unwrap();
+    for entry in fs::read_dir(&from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+    let mut config: Value = serde_json::from_slice(&fs::read(from.join("config.json")).unwrap()).unwrap();
+    config["num_hidden_layers"] = layers.into();
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    let bytes = fs::read(from.join("model.safetensors")).unwrap();
+    let zeros = vec![0; bytes.len()];
+    let is_of = |name: &str, layer: usize| name.contains(&format!("layers.{layer}."));
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let kept = tensors.tensors().into_iter().filter(|(name, _)| (layers..6).all(|layer| !is_of(name, layer)));
+    let changed = kept.map(|(name, tensor)| {
+        let is_zero = is_of(&name, layers - 1) && (name.contains("o_proj") || name.contains("down_proj"));
+        let data = if is_zero { &zeros[..tensor.data().len()] } else { tensor.data() };
+        let changed = TensorView::new(tensor.dtype(), tensor.shape().to_vec(), data).unwrap();
+        (name, changed)
+    });
+    safetensors::serialize_to_file(changed, None, &to.join("model.safetensors")).unwrap();
+    to
+}
+
+#[test]
+fn maps_of_two_models_are_shown_with_their_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let (same, other) = (other_model(folder.path(), 6), other_model(folder.path(), 5));
+    let responses = folder.path().join("responses.jsonl");
+    fs::write(&responses, "{\"prompt\": \"7+5=\", \"response\": \"12\"}\n").unwrap();
+    let compare = |name: &str, with: &Path| {
+        let out = folder.path().join(name);
+        let model = embedded();
+        let models = ["--model", text(&model), "--model", text(with)];
+        analyze(&out, &[&models[..], &["--completions", text(&responses), "--norm", "final"]].concat());
+        (check_page(&out.join("report.html")), out.join("pictures/response-difference-1.svg"))
+    };
+    let (page, difference) = compare("compared", &same);
+    assert!(difference.is_file() && page.contains("id=\"response-ffn-difference-1\""));
+    assert!(page.contains("more in A \u{2190} entropy (nats) \u{2192} more in B"));
+    assert!(page.contains("A is arithmetic-1m, B is layers-6."));
+    assert!(page.contains("\"more\":[\"arithmetic-1m\",\"layers-6\"]"));
+    // The layers below the changed one are the same.
+    assert!(page.contains("layer:1 +0.00, layer:6 "), "{}", page.len());
+    let (page, difference) = compare("not-compared", &other);
+    assert!(!difference.exists() && page.contains("No difference is drawn: A has 6 layers and B has 5."));
 }
 
 #[test]
@@ -252,8 +308,7 @@ fn bad_input_is_an_error_and_nothing_is_overwritten() {
     for name in ["config.json", "model.safetensors"] {
         fs::copy(fixture("qwen3-tied").join(name), mixed.join(name)).unwrap();
     }
-    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/arithmetic-1m/tokenizer.json");
-    fs::copy(embedded, mixed.join("tokenizer.json")).unwrap();
+    fs::copy(embedded().join("tokenizer.json"), mixed.join("tokenizer.json")).unwrap();
     let message = refuse(&out, &["--model", text(&mixed)]);
     assert!(message.contains("not this model's tokenizer"), "{message}");
 

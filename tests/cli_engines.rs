@@ -9,7 +9,13 @@ mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
 
+use bupo_core::{Norm, PolicySite, SamplingParams};
+use bupo_engine::{Engine, EngineKind, RemoteEngine, RemoteSettings, SampleRequest};
+use bupo_models::pretrained::load_config;
+use bupo_models::{GenerateOptions, ModelFiles};
 use contract_server::{ContractServer, Fault, Loading};
 use program::{fail, lines, rows, succeed, text};
 use safetensors::SafeTensors;
@@ -163,6 +169,35 @@ fn an_analysis_measures_the_responses_of_servers() {
     succeed(&[&args[..], &["--engine", "vllm", "--url", &server.url]].concat());
     assert_eq!(server.requests(), 3);
     assert!(out.join("summary.json").exists());
+}
+
+#[test]
+fn the_responses_to_a_prompt_are_reported_once() {
+    let server = start();
+    let settings = RemoteSettings {
+        kind: EngineKind::Vllm,
+        urls: vec![server.url.clone()],
+        timeout: Duration::from_secs(5),
+        concurrency: 2,
+    };
+    let config = load_config(&ModelFiles::folder(&model()).unwrap()).unwrap();
+    let engine = RemoteEngine::connect(&settings, &config, 16).unwrap();
+    let options = GenerateOptions {
+        site: PolicySite::Full,
+        norm: Norm::None,
+        temperature: 1.0,
+        sampling: SamplingParams::default(),
+        max_new_tokens: 4,
+        eos_token_ids: vec![256],
+        seed: 0,
+        first_row: 0,
+        batch: 1,
+    };
+    let request = SampleRequest { prompts: vec![vec![1, 2]; 3], samples: 2, options, stop: Vec::new() };
+    let reported = Mutex::new(Vec::new());
+    server.fail_next(&[Fault::Status(500)]);
+    let rollouts = engine.sample(&request, &|done| reported.lock().unwrap().push(done)).unwrap();
+    assert_eq!((rollouts.responses.len(), reported.into_inner().unwrap()), (6, vec![2; 3]));
 }
 
 #[test]

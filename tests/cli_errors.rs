@@ -296,7 +296,7 @@ fn errors_have_no_number_of_the_system() {
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && !message.contains("os error"), "{args:?}: {message}");
     }
-    assert!(fail(&["config", "check", "no-such-file.toml"]).ends_with("No such file or directory\n"));
+    assert!(fail(&["config", "check", "no-such-file.toml"]).ends_with("No such file or directory; check the path\n"));
 }
 
 #[test]

@@ -155,6 +155,49 @@ fn a_terminal_shows_the_time_left_from_the_second_step_on() {
     assert!(bars(&quiet).is_empty() && !quiet.contains("step "), "{quiet:?}");
 }
 
+/// The states in which some of the steps are done.
+#[cfg(target_os = "linux")]
+fn in_between(shown: &str, all: usize) -> Vec<usize> {
+    let states = bars(shown);
+    let done = states.iter().filter_map(|state| state.split_once(&format!("/{all}"))?.0.parse::<usize>().ok());
+    done.filter(|done| 0 < *done && *done < all).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn responses_are_counted_within_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, eval, analysis) =
+        (folder.path().join("sums.jsonl"), folder.path().join("eval"), folder.path().join("analysis"));
+    program::rows::arithmetic(&data, 100);
+    let sizes = ["--samples", "4", "--batch", "400", "--max-new-tokens", "24", "--rule", "numeric"];
+    let args = [&["eval", "--data", text(&data), "--out", text(&eval)], &sizes[..]].concat();
+    let Some(shown) = in_terminal(&args) else { return };
+    assert!(!in_between(&shown, 400).is_empty(), "{:?}", bars(&shown));
+    assert!(bars(&shown).iter().any(|state| state.ends_with("left")), "{:?}", bars(&shown));
+    // Half of a response's work is done when it is sampled.
+    let args = ["analyze", "--limit", "50", "--batch", "200", "--max-new-tokens", "24", "--out", text(&analysis)];
+    let shown = in_terminal(&args).unwrap();
+    assert!(in_between(&shown, 200).iter().any(|done| *done < 100), "{:?}", bars(&shown));
+    let completions = analysis.join("completions.jsonl");
+    let given = ["analyze", "--completions", text(&completions), "--limit", "64"];
+    let again = folder.path().join("again");
+    let shown = in_terminal(&[&given[..], &["--out", text(&again)]].concat()).unwrap();
+    assert!(bars(&shown).iter().all(|state| state.contains("/64")), "{:?}", bars(&shown));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_counts_the_responses_of_an_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let Some(shown) = in_terminal(&short(&out, &[])) else { return };
+    let noted =
+        |state: &String| state.starts_with("0/2  ") && state.contains(" of 8 responses of the evaluation sampled");
+    assert!(bars(&shown).iter().any(noted), "{:?}", bars(&shown));
+    assert!(bars(&shown).iter().any(|state| state.starts_with("1/2  00:0")), "{:?}", bars(&shown));
+}
+
 /// A child that is stopped early still says what it has to.
 #[cfg(unix)]
 #[test]

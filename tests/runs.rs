@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use bupo::analysis::Boundary;
@@ -24,6 +25,7 @@ struct Screen {
     questions: String,
     steps: Vec<StepMetrics>,
     warnings: Vec<String>,
+    sampled: Mutex<Vec<(usize, usize)>>,
 }
 
 impl Progress for Screen {
@@ -31,6 +33,9 @@ impl Progress for Screen {
         self.questions.clone_from(&header.questions);
     }
     fn evaluating(&mut self, _: &str) {}
+    fn sampled(&self, done: usize, all: usize) {
+        self.sampled.lock().unwrap().push((done, all));
+    }
     fn evaluated(&mut self, _: &str, _: &Evaluation) {}
     fn boundary(&mut self, _: &Boundary) {}
     fn skipped_damaged(&mut self, _: &[bupo::rl::Damaged]) {}
@@ -99,6 +104,15 @@ fn metrics(folder: &Path) -> Vec<Value> {
 
 fn kinds(metrics: &StepMetrics) -> Vec<WarningKind> {
     metrics.warnings.iter().map(|warning| warning.kind).collect()
+}
+
+#[test]
+fn each_response_of_an_evaluation_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, screen) = start(&config(&["evaluation.samples=2"]), &folder.path().join("run"));
+    // Before and after training.
+    let once = (1..=12).map(|done| (done, 12));
+    assert_eq!(*screen.sampled.lock().unwrap(), once.clone().chain(once).collect::<Vec<_>>());
 }
 
 #[test]

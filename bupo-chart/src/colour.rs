@@ -36,6 +36,14 @@ pub(crate) fn of_level(level: usize, scale: ColourScale) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
+/// The attributes of a group of cells. On a dark page, zero is dark on the diverging scale, and the hues stay.
+pub(crate) fn group(scale: ColourScale) -> &'static str {
+    match scale {
+        ColourScale::Sequential => "shape-rendering=\"crispEdges\"",
+        ColourScale::Diverging => "class=\"chart-diverging\" shape-rendering=\"crispEdges\"",
+    }
+}
+
 fn between(from: Lab, to: Lab, share: f64) -> Lab {
     std::array::from_fn(|i| from[i] + (to[i] - from[i]) * share)
 }

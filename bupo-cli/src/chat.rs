@@ -8,55 +8,64 @@ use bupo_models::{ModelFiles, TextTokenizer};
 use crate::args::ChatArgs;
 use crate::error::CliError;
 
+/// How a model gets texts.
+pub struct TextInput<'a> {
+    args: &'a ChatArgs,
+    files: &'a ModelFiles,
+    /// `None` if texts go in as they are.
+    renderer: Option<PromptRenderer>,
+}
+
 /// A text and its tokens.
 pub struct Encoded {
     pub text: String,
     pub tokens: Vec<u32>,
 }
 
-/// Encodes texts, each as a message of the user or as it is.
-///
-/// # Errors
-/// If the template fails, or a text cannot be encoded.
-pub fn encode(
-    args: &ChatArgs,
-    files: &ModelFiles,
-    tokenizer: &TextTokenizer,
-    texts: &[String],
-) -> Result<Vec<Encoded>, CliError> {
-    if !args.is_active() {
-        let encoded = |text: &String| Ok(Encoded { text: text.clone(), tokens: tokenizer.encode(text)? });
-        return texts.iter().map(encoded).collect();
+impl<'a> TextInput<'a> {
+    /// # Errors
+    /// If texts are messages and the model's template or tokenizer cannot be read.
+    pub fn open(args: &'a ChatArgs, files: &'a ModelFiles) -> Result<Self, CliError> {
+        let renderer = || PromptRenderer::new(files, &ChatChoice::Auto, args.thinking);
+        Ok(Self { args, files, renderer: args.is_active().then(renderer).transpose()? })
     }
-    let renderer = PromptRenderer::new(files, &ChatChoice::Auto, args.thinking)?;
-    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-    let rendered = |text: &String| {
-        let system = args.system.iter().map(|system| message("system", system));
-        let messages: Vec<Message> = system.chain([message("user", text)]).collect();
-        let (text, tokens) = renderer.render(&Prompt::Chat(messages))?;
-        Ok(Encoded { text, tokens })
-    };
-    texts.iter().map(rendered).collect()
-}
 
-/// Says on standard error what a reader may not expect of the input: that a chat model gets no chat template, that there is
-/// none, or that it does not end a response.
-///
-/// # Errors
-/// If the model's files cannot be read.
-pub fn warn_of_template(args: &ChatArgs, files: &ModelFiles) -> Result<(), CliError> {
-    if !args.is_active() {
-        // A template that cannot be read is of no concern here.
-        if has_chat_template(files).unwrap_or(false) {
-            eprintln!("the text goes in as it is; --chat applies the model's chat template");
+    /// Encodes texts, each as a message of the user or as it is.
+    ///
+    /// # Errors
+    /// If the template fails, or a text cannot be encoded.
+    pub fn encode(&self, tokenizer: &TextTokenizer, texts: &[String]) -> Result<Vec<Encoded>, CliError> {
+        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let encoded = |text: &String| match &self.renderer {
+            None => Ok(Encoded { text: text.clone(), tokens: tokenizer.encode(text)? }),
+            Some(renderer) => {
+                let system = self.args.system.iter().map(|system| message("system", system));
+                let messages = system.chain([message("user", text)]).collect();
+                let (text, tokens) = renderer.render(&Prompt::Chat(messages))?;
+                Ok(Encoded { text, tokens })
+            }
+        };
+        texts.iter().map(encoded).collect()
+    }
+
+    /// Says on standard error what a reader may not expect of the input: that a chat model gets no chat template, that there
+    /// is none, or that it does not end a response.
+    ///
+    /// # Errors
+    /// If the model's files cannot be read.
+    pub fn warn(&self) -> Result<(), CliError> {
+        let Some(renderer) = &self.renderer else {
+            // A template that cannot be read is of no concern here.
+            if has_chat_template(self.files).unwrap_or(false) {
+                eprintln!("the text goes in as it is; --chat applies the model's chat template");
+            }
+            return Ok(());
+        };
+        if !has_chat_template(self.files)? {
+            eprintln!("warning: the model has no chat template; the texts of the messages go in, each on a line");
         }
-        return Ok(());
+        let warning = renderer.end_of_turn_warning(&load_eos_token_ids(self.files, &load_config(self.files)?)?);
+        warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        Ok(())
     }
-    if !has_chat_template(files)? {
-        eprintln!("warning: the model has no chat template; the texts of the messages go in, each on a line");
-    }
-    let eos_token_ids = load_eos_token_ids(files, &load_config(files)?)?;
-    let warning = PromptRenderer::new(files, &ChatChoice::Auto, args.thinking)?.end_of_turn_warning(&eos_token_ids);
-    warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    Ok(())
 }

@@ -50,7 +50,7 @@ fn shown(paths: &[PathBuf]) -> String {
 pub fn read_tokens(path: &Path) -> Result<Vec<Vec<u32>>, CliError> {
     let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
     serde_json::from_str(&text).map_err(|error| {
-        CliError::Message(format!("{}: not rows of token ids, [[id, ...], ...]: {error}", path.display()))
+        CliError::Message(format!("{} has not rows of token ids: {error}; write [[id, ...], ...]", path.display()))
     })
 }
 
@@ -78,7 +78,11 @@ pub fn check_writable(path: &Path) -> Result<(), CliError> {
         return Err(CliError::Message(format!("{} is not a regular file; give the path of a file", path.display())));
     }
     if !parent.is_dir() {
-        return Err(CliError::Message(format!("{}: there is no folder {}", path.display(), parent.display())));
+        return Err(CliError::Message(format!(
+            "{}: there is no folder {}; create it",
+            path.display(),
+            parent.display()
+        )));
     }
     tempfile::NamedTempFile::new_in(parent).map(drop).map_err(CliError::io("write", path))
 }

@@ -59,7 +59,7 @@ pub enum DataError {
         what: String,
     },
     /// A line is not valid JSON, or not a row of problems.
-    #[error("{file}: line {line}: {reason}")]
+    #[error("{file}: line {line}: {reason}; correct or delete the line")]
     Json {
         /// The file.
         file: String,
@@ -69,7 +69,7 @@ pub enum DataError {
         reason: String,
     },
     /// A named column does not exist.
-    #[error("{file} has no column `{name}` for the {role}; it has {available}")]
+    #[error("{file} has no column `{name}` for the {role}; it has {available}: name one of them by {}", setting(role))]
     NoColumn {
         /// The file.
         file: String,
@@ -81,7 +81,10 @@ pub enum DataError {
         available: String,
     },
     /// No column was named, and none has a default name.
-    #[error("cannot tell which column of {file} holds the {role}: name one of {available}")]
+    #[error(
+        "cannot tell which column of {file} holds the {role}; it has {available}: name one of them by {}",
+        setting(role)
+    )]
     NoDefault {
         /// The file.
         file: String,
@@ -91,7 +94,10 @@ pub enum DataError {
         available: String,
     },
     /// A column has a type that its role does not allow.
-    #[error("column `{column}` of {file} is {found}, but the {role} must be {allowed}; name another column")]
+    #[error(
+        "column `{column}` of {file} is {found}, but the {role} must be {allowed}; name another column by {}",
+        setting(role)
+    )]
     ColumnType {
         /// The file.
         file: String,
@@ -105,7 +111,7 @@ pub enum DataError {
         allowed: &'static str,
     },
     /// A row has a missing or invalid value.
-    #[error("{file}: row {row}: {reason}")]
+    #[error("{file}: row {row}: {reason}; correct or delete the row")]
     Row {
         /// The file.
         file: String,
@@ -136,4 +142,13 @@ pub enum DataError {
         /// The number of problems.
         rows: usize,
     },
+}
+
+/// The setting and the option that name the column of a role.
+fn setting(role: &str) -> &'static str {
+    match role {
+        "prompt" => "data.prompt_column or --prompt-column",
+        "answer" => "data.answer_column or --answer-column",
+        _ => "data.source_column or --source-column",
+    }
 }

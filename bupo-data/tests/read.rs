@@ -91,7 +91,10 @@ fn text_prompts_are_read() {
 #[test]
 fn lists_of_several_lengths_stay_in_their_rows() {
     let error_of_empty = error("lengths.parquet", &Columns::default());
-    assert_eq!(error_of_empty, "lengths.parquet: row 3: it has no prompt: its list of messages is null or empty");
+    assert_eq!(
+        error_of_empty,
+        "lengths.parquet: row 3: it has no prompt: its list of messages is null or empty; correct or delete the row"
+    );
     let bytes = std::fs::read(fixture("full_lengths.parquet")).unwrap();
     let problems = read_parquet_bytes(&bytes, &Columns::default(), "full_lengths").unwrap();
     let expected: Vec<_> = [1, 4, 2, 3]
@@ -140,12 +143,12 @@ fn columns_of_other_types_are_no_answers() {
     ] {
         let expected = format!(
             "column `{column}` of kinds.parquet is {found}, but the answer must be text, a number or a boolean; \
-             name another column"
+             name another column by data.answer_column or --answer-column"
         );
         assert_eq!(answer(column), expected);
     }
-    assert_eq!(answer("nothing"), "kinds.parquet: row 1: it has no answer");
-    assert_eq!(answer("bytes"), "kinds.parquet: row 2: a value is not UTF-8");
+    assert_eq!(answer("nothing"), "kinds.parquet: row 1: it has no answer; correct or delete the row");
+    assert_eq!(answer("bytes"), "kinds.parquet: row 2: a value is not UTF-8; correct or delete the row");
     let prompt = Columns { prompt: Some("int8".to_owned()), answer: Some("text".to_owned()), data_source: None };
     assert!(error("kinds.parquet", &prompt).contains("is int8, but the prompt must be text or a list of messages"));
 }
@@ -159,7 +162,7 @@ fn errors_of_missing_values_name_the_row() {
         ("null_content.parquet", "row 1: message 1 of its prompt has no role or no content"),
         ("null_struct.parquet", "row 2: it has no answer"),
     ] {
-        assert_eq!(error(file, &Columns::default()), format!("{file}: {expected}"));
+        assert_eq!(error(file, &Columns::default()), format!("{file}: {expected}; correct or delete the row"));
     }
     let sources: Vec<_> = read("null_source.parquet").into_iter().map(|problem| problem.data_source).collect();
     assert_eq!(sources, ["sums", ""]);
@@ -170,10 +173,11 @@ fn errors_of_missing_values_name_the_row() {
 fn errors_of_missing_columns_list_the_columns() {
     let columns = Columns { answer: Some("reward_model.truth".to_owned()), ..Columns::default() };
     let expected = "has no column `reward_model.truth` for the answer; it has `data_source`, `prompt`, `ability`, \
-                    `reward_model.ground_truth`, `reward_model.style`, `extra_info.index`, `extra_info.split`";
+                    `reward_model.ground_truth`, `reward_model.style`, `extra_info.index`, `extra_info.split`: name one of them by data.answer_column or --answer-column";
     assert_eq!(error("verl_snappy.parquet", &columns), format!("verl_snappy.parquet {expected}"));
     let columns = Columns { prompt: Some("question".to_owned()), ..Columns::default() };
-    let expected = "problems.jsonl has no column `question` for the prompt; it has `problem`, `answer`";
+    let expected = "problems.jsonl has no column `question` for the prompt; it has `problem`, `answer`: name one of them by \
+                    data.prompt_column or --prompt-column";
     assert_eq!(error("problems.jsonl", &columns), expected);
 }
 

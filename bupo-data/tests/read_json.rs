@@ -27,7 +27,7 @@ fn json_columns_are_found_by_dotted_paths() {
         data_source: Some("a.source".to_owned()),
     };
     let error = read_jsonl_bytes(text.as_bytes(), &columns, "f").unwrap_err().to_string();
-    assert_eq!(error, "f: line 1: `a.b` must be text, a number or a boolean");
+    assert_eq!(error, "f: line 1: `a.b` must be text, a number or a boolean; correct or delete the line");
     let columns = Columns { answer: Some("a.b.x".to_owned()), ..columns };
     let problems = read_jsonl_bytes(text.as_bytes(), &columns, "f").unwrap();
     let expected =
@@ -64,14 +64,26 @@ fn errors_of_json_name_the_line() {
             "`prompt` is not a list of messages: missing field `content`",
         ),
     ] {
-        assert_eq!(json(&format!("{good}\n\n{bad}\n")).unwrap_err(), format!("f: line 3: {expected}"));
+        assert_eq!(
+            json(&format!("{good}\n\n{bad}\n")).unwrap_err(),
+            format!("f: line 3: {expected}; correct or delete the line")
+        );
     }
     let list = format!("[{good},\n{{\"prompt\": \"p\"}}]");
-    assert_eq!(json(&list).unwrap_err(), "f: row 2: it has no answer: `answer` is null or missing");
-    assert_eq!(json(&format!("[{good},\n{good}")).unwrap_err(), "f: line 2: EOF while parsing a list (column 30)");
-    assert_eq!(json(&format!("[{good}]\n7")).unwrap_err(), "f: line 2: trailing characters (column 1)");
+    assert_eq!(
+        json(&list).unwrap_err(),
+        "f: row 2: it has no answer: `answer` is null or missing; correct or delete the row"
+    );
+    assert_eq!(
+        json(&format!("[{good},\n{good}")).unwrap_err(),
+        "f: line 2: EOF while parsing a list (column 30); correct or delete the line"
+    );
+    assert_eq!(
+        json(&format!("[{good}]\n7")).unwrap_err(),
+        "f: line 2: trailing characters (column 1); correct or delete the line"
+    );
     let error = read_jsonl_bytes(b"{\"prompt\": \"\xff\"}", &Columns::default(), "f").unwrap_err().to_string();
-    assert_eq!(error, "f: line 1: byte 13 is not UTF-8");
+    assert_eq!(error, "f: line 1: byte 13 is not UTF-8; correct or delete the line");
     for empty in ["", "\n\n", "[]", "\u{feff}"] {
         assert_eq!(json(empty).unwrap_err(), "f holds no problems; leave it out", "{empty:?}");
     }
@@ -93,7 +105,7 @@ fn nan_and_infinity_are_read() {
     assert_eq!((problems[0].answer.as_str(), problems[1].answer.as_str()), ("inf", "-inf"));
     assert_eq!(problems[1].prompt, Prompt::Text("NaN".to_owned()));
     let error = json(r#"[{"input": "a", "target": NaN}]"#).unwrap_err();
-    assert_eq!(error, "f: row 1: it has no answer: `target` is null or missing");
+    assert_eq!(error, "f: row 1: it has no answer: `target` is null or missing; correct or delete the row");
 }
 
 /// A file of this name with these bytes, in a folder of its own.

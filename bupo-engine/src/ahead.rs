@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::{Engine, EngineError, RemoteEngine, Rollouts, SampleRequest, Weights};
+use crate::{Engine, EngineError, RemoteEngine, Report, Rollouts, SampleRequest, Weights};
 
 /// Servers that sample a request before its responses are needed.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl AheadEngine {
     /// request is sampled.
     pub fn start(&self, request: SampleRequest) {
         let (engine, sampled) = (Arc::clone(&self.engine), request.clone());
-        let thread = thread::spawn(move || engine.sample(&sampled));
+        let thread = thread::spawn(move || engine.sample(&sampled, &|_| ()));
         *self.lock() = Some((request, Pending::Running(thread)));
     }
 
@@ -50,13 +50,14 @@ impl AheadEngine {
 }
 
 impl Engine for AheadEngine {
-    fn sample(&self, request: &SampleRequest) -> Result<Rollouts, EngineError> {
+    /// Responses that were sampled ahead are reported at once.
+    fn sample(&self, request: &SampleRequest, report: &Report<'_>) -> Result<Rollouts, EngineError> {
         let started = self.lock().take_if(|(started, _)| started == request);
         match started {
-            Some((_, pending)) => pending.join(),
+            Some((_, pending)) => pending.join().inspect(|rollouts| report(rollouts.responses.len())),
             None => {
                 self.wait();
-                self.engine.sample(request)
+                self.engine.sample(request, report)
             }
         }
     }

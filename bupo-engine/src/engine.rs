@@ -64,13 +64,16 @@ pub struct Weights {
     pub changed: Option<PathBuf>,
 }
 
+/// Called with the number of responses that are complete since its last call.
+pub type Report<'a> = dyn Fn(usize) + Sync + 'a;
+
 /// Samples responses, and takes new weights.
 pub trait Engine {
     /// Samples `request.samples` responses to each prompt.
     ///
     /// # Errors
     /// If the request cannot be met, or an engine's answers stay wrong or missing after all tries.
-    fn sample(&self, request: &SampleRequest) -> Result<Rollouts, EngineError>;
+    fn sample(&self, request: &SampleRequest, report: &Report<'_>) -> Result<Rollouts, EngineError>;
 
     /// Samples later requests from these weights.
     ///
@@ -80,8 +83,8 @@ pub trait Engine {
 }
 
 impl<E: Engine + ?Sized> Engine for &E {
-    fn sample(&self, request: &SampleRequest) -> Result<Rollouts, EngineError> {
-        (**self).sample(request)
+    fn sample(&self, request: &SampleRequest, report: &Report<'_>) -> Result<Rollouts, EngineError> {
+        (**self).sample(request, report)
     }
 
     fn load_weights(&self, weights: &Weights) -> Result<(), EngineError> {

@@ -1,9 +1,11 @@
 //! The project's own generation as an engine.
 
-use bupo_models::{Decoder, StopStrings, TextTokenizer, generate_until};
+use std::ops::ControlFlow;
+
+use bupo_models::{Decoder, StopStrings, TextTokenizer, generate_with};
 use burn::tensor::backend::Backend;
 
-use crate::{Engine, EngineError, Rollouts, SampleRequest, Weights};
+use crate::{Engine, EngineError, Report, Rollouts, SampleRequest, Weights};
 
 /// Generates in this process, from a decoder whose weights are always the present ones.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +22,17 @@ impl<'a, B: Backend> OwnEngine<'a, B> {
 }
 
 impl<B: Backend> Engine for OwnEngine<'_, B> {
-    fn sample(&self, request: &SampleRequest) -> Result<Rollouts, EngineError> {
+    fn sample(&self, request: &SampleRequest, report: &Report<'_>) -> Result<Rollouts, EngineError> {
         let rows: Vec<Vec<u32>> =
             request.prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), request.samples)).collect();
         let stop = StopStrings::new(self.tokenizer, &request.stop)?;
-        let responses =
-            generate_until(self.decoder, &rows, &request.options, (!request.stop.is_empty()).then_some(stop))?;
+        let stop = (!request.stop.is_empty()).then_some(stop);
+        let responses = generate_with(self.decoder, &rows, &request.options, stop, &mut |progress| {
+            if progress.done {
+                report(1);
+            }
+            ControlFlow::Continue(())
+        })?;
         Ok(Rollouts { responses, version: None })
     }
 

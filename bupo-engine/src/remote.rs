@@ -12,7 +12,7 @@ use crate::check;
 use crate::http::{CallError, Http};
 use crate::protocol::protocol;
 use crate::server::{Calls, Server};
-use crate::{Engine, EngineError, EngineKind, Rollouts, SampleRequest, Weights};
+use crate::{Engine, EngineError, EngineKind, Report, Rollouts, SampleRequest, Weights};
 
 /// How often a prompt is sent before the request fails.
 const ATTEMPTS: usize = 3;
@@ -111,7 +111,8 @@ impl RemoteEngine {
 }
 
 impl Engine for RemoteEngine {
-    fn sample(&self, request: &SampleRequest) -> Result<Rollouts, EngineError> {
+    /// The responses to a prompt are complete at the same time.
+    fn sample(&self, request: &SampleRequest, report: &Report<'_>) -> Result<Rollouts, EngineError> {
         if request.options.site != PolicySite::Full {
             return Err(EngineError::Unsupported(format!(
                 "a server samples the full policy only, not {}; use the own generation",
@@ -122,6 +123,7 @@ impl Engine for RemoteEngine {
         let share = Share {
             engine: self,
             request,
+            report,
             weights: weights.as_ref(),
             queue: Mutex::new((0..request.prompts.len()).map(|index| (index, 0)).collect()),
             done: Mutex::new(vec![None; request.prompts.len()]),
@@ -181,6 +183,7 @@ fn check_sizes(url: &str, served: &ModelConfig, here: &ModelConfig) -> Result<()
 struct Share<'a> {
     engine: &'a RemoteEngine,
     request: &'a SampleRequest,
+    report: &'a Report<'a>,
     weights: Option<&'a Weights>,
     /// Indices of prompts, each with the number of failures so far.
     queue: Mutex<VecDeque<(usize, usize)>>,
@@ -195,6 +198,7 @@ impl Share<'_> {
             let recoveries = server.recoveries();
             let failure = match self.sample(server, index) {
                 Ok(responses) => {
+                    (self.report)(responses.len());
                     lock(&self.done)[index] = Some(responses);
                     continue;
                 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bupo_data::chat::TemplateDate;
@@ -128,8 +127,8 @@ pub fn recorded_template_date(folder: &Path) -> Option<TemplateDate> {
 }
 
 /// Samples and grades the problems that an evaluation's folder does not have yet, about `sampling.batch` responses at a time, and
-/// returns the result of each benchmark. `report` gets the number of problems done since its last call, and may end the evaluation:
-/// then there are no results yet, and the folder has the problems that are done.
+/// returns the result of each benchmark. `stops` is asked whether to end the evaluation after each batch: then there are no
+/// results yet, and the folder has the problems that are done.
 ///
 /// # Errors
 /// If the policy's logits are not finite, servers fail, or a file cannot be written.
@@ -139,7 +138,7 @@ pub fn run_benchmarks(
     sampling: &Sampling,
     grader: &Grader,
     folder: &mut EvaluationFolder,
-    mut report: impl FnMut(usize) -> ControlFlow<()>,
+    stops: impl Fn() -> bool,
 ) -> Result<Option<Vec<BenchmarkResult>>, EvalError> {
     let at_once = (sampling.batch / sampling.samples.max(1)).max(1);
     let mut first = 0;
@@ -160,7 +159,7 @@ pub fn run_benchmarks(
                     folder.done.push(line);
                 }
             }
-            if report(questions.len()).is_break() {
+            if stops() {
                 return Ok(None);
             }
         }
@@ -176,7 +175,10 @@ pub fn run_benchmarks(
 pub fn grade_again(path: &Path, grader: &Grader) -> Result<Vec<BenchmarkResult>, EvalError> {
     let mut lines = read_lines(path)?;
     if lines.is_empty() {
-        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "the file has no completions".into() });
+        return Err(EvalError::NoData {
+            path: path.to_path_buf(),
+            reason: "the file has no completions; give the completions.jsonl of an evaluation".into(),
+        });
     }
     let items: Vec<Item<'_>> = lines
         .iter()

@@ -140,7 +140,7 @@ impl Evaluated {
             (answered.answer, answered.prompt) = (completion.answer, completion.prompt);
         }
         if benchmarks.is_empty() {
-            return Err(no_data("completions.jsonl has no completions"));
+            return Err(no_data("its completions.jsonl has no completions; finish the evaluation first"));
         }
         let settings = fs::read_to_string(settings).ok().and_then(|text| serde_json::from_str(&text).ok());
         Ok(Self { benchmarks, settings: settings.unwrap_or_default() })

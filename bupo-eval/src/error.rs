@@ -45,7 +45,7 @@ pub enum EvalError {
         reason: String,
     },
     /// Two evaluations to compare are of other problems.
-    #[error("the evaluations are of other problems and cannot be compared: {0}")]
+    #[error("the evaluations are of other problems and cannot be compared: {0}; run both on the same data")]
     OtherProblems(String),
     /// The output folder is not empty.
     #[error("{} exists and is not empty; choose another --out, or remove it", .0.display())]

@@ -37,7 +37,8 @@ pub fn read_questions(
     if prepared.questions.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(EvalError::Config(format!(
-            "all {rows} prompts of {} are longer than data.max_prompt_tokens {}; raise it, or set data.overlong = \"truncate-left\"",
+            "all {rows} prompts of {} are longer than {} tokens (data.max_prompt_tokens, --max-prompt-tokens); raise it, or truncate them \
+             on the left (data.overlong, --overlong)",
             names.join(", "),
             options.max_prompt_tokens
         )));

@@ -193,7 +193,7 @@ impl PromptRenderer {
             })?;
             if tokens.is_empty() {
                 return Err(EvalError::Config(format!(
-                    "the prompt of problem {} has no tokens; a model needs at least one",
+                    "the prompt of problem {} has no tokens; give it a text, or remove the problem",
                     index + 1
                 )));
             }

@@ -67,17 +67,20 @@ pub fn read_responses(
             continue;
         }
         check_tokens(std::slice::from_ref(prompt), vocab_size)
-            .map_err(|_| at("the prompt has no tokens; a model needs at least one".into()))?;
+            .map_err(|_| at("the prompt has no tokens; give at least one character".into()))?;
         recorded.responses.push(response);
     }
     if recorded.responses.is_empty() {
-        return Err(EvalError::NoData { path: path.to_path_buf(), reason: "the file has no responses".into() });
+        return Err(EvalError::NoData {
+            path: path.to_path_buf(),
+            reason: "the file has no responses; write {\"prompt\": ..., \"response\": ...} on each line".into(),
+        });
     }
     Ok(recorded)
 }
 
 fn tokenize(line: Line, tokenizer: Option<&TextTokenizer>, eos: &[u32]) -> Result<ScoredSequence, String> {
-    let tokenizer = tokenizer.ok_or("the model has no tokenizer.json, so responses must be token ids");
+    let tokenizer = tokenizer.ok_or("the model has no tokenizer.json; give prompt and response as token ids");
     let encode_rendered = |text: &str| tokenizer?.encode_rendered(text).map_err(|error| error.to_string());
     // A rendered prompt may already start with the special token that the tokenizer would add.
     let encode_prompt = |text: &str| -> Result<Vec<u32>, String> {

@@ -1,7 +1,7 @@
 //! Responses sampled from a policy and graded, in groups by prompt.
 
 use bupo_core::{Norm, PolicySite, SamplingParams};
-use bupo_engine::{Engine, Rollouts, SampleRequest};
+use bupo_engine::{Engine, Report, Rollouts, SampleRequest};
 use bupo_grade::{Graded, GradedItem};
 use bupo_models::{GenerateOptions, Response, ScoredSequence, Sequence, StopStrings, TextTokenizer};
 use serde::{Deserialize, Serialize};
@@ -136,17 +136,24 @@ pub struct Sampler<'a> {
     pub eos_token_ids: &'a [u32],
     /// Texts that end a response, and that its text does not include.
     pub stop: &'a [String],
+    /// Gets the number of responses that are sampled since its last call.
+    pub report: &'a Report<'a>,
 }
 
 impl<'a> Sampler<'a> {
-    /// A sampler without stop strings.
+    /// A sampler without stop strings that reports nothing.
     pub fn new(engine: &'a dyn Engine, tokenizer: &'a TextTokenizer, eos_token_ids: &'a [u32]) -> Self {
-        Self { engine, tokenizer, eos_token_ids, stop: &[] }
+        Self { engine, tokenizer, eos_token_ids, stop: &[], report: &|_| () }
     }
 
     /// The same sampler with stop strings.
     pub fn with_stop(self, stop: &'a [String]) -> Self {
         Self { stop, ..self }
+    }
+
+    /// The same sampler, which reports the responses that are sampled.
+    pub fn with_report(self, report: &'a Report<'a>) -> Self {
+        Self { report, ..self }
     }
 
     /// The request for responses to questions, of which the first has the index `first` in the whole.
@@ -181,7 +188,8 @@ impl<'a> Sampler<'a> {
         sampling: &Sampling,
         grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<GradedItem>,
     ) -> Result<Vec<Group>, EvalError> {
-        let Rollouts { responses, version } = self.engine.sample(&self.request(questions, first, sampling))?;
+        let Rollouts { responses, version } =
+            self.engine.sample(&self.request(questions, first, sampling), self.report)?;
         let stop = StopStrings::new(self.tokenizer, self.stop)?;
         let text = |response: &Response| -> Result<String, EvalError> {
             Ok(stop.truncate(&self.tokenizer.decode(&response.tokens)?).to_string())

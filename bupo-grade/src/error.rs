@@ -7,7 +7,10 @@ pub enum GradeError {
     #[error("`{0}` is not a rule; use strict, equivalent, exact, numeric or command:PROGRAM")]
     UnknownRule(String),
     /// The weights of a reward cannot be used.
-    #[error("the reward of {source_name} has weights {weights:?}; give some from 0 to 1,000,000, not all of them 0")]
+    #[error(
+        "the reward of {source_name} has the weights {}; give some from 0 to 1,000,000, not all of them 0",
+        list(weights)
+    )]
     Weights {
         /// Which reward: `rule`, or a key of `by_source`.
         source_name: String,
@@ -27,4 +30,8 @@ pub enum GradeError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+}
+
+fn list(weights: &[f64]) -> String {
+    weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", ")
 }

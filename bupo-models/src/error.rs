@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bupo_core::CoreError;
+use serde_json::error::Category;
 
 use crate::pretrained::hub::HubError;
 
@@ -56,7 +57,7 @@ pub enum ModelError {
     #[error("config.json: {0}")]
     Config(String),
     /// A safetensors file is damaged.
-    #[error("{}: damaged safetensors file: {reason}", path.display())]
+    #[error("{}: damaged safetensors file: {reason}; download or copy it again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -121,6 +122,15 @@ impl ModelError {
     /// A JSON error in a file.
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         let path = path.to_path_buf();
-        move |error| Self::Json { path, reason: error.to_string() }
+        move |error| Self::Json { path, reason: json_reason(&error) }
     }
+}
+
+/// What is wrong with a model's JSON, and the mend.
+pub(crate) fn json_reason(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        Category::Eof => format!("it ends early, in line {}", error.line().max(1)),
+        _ => error.to_string(),
+    };
+    format!("{what}; correct it, or fetch the model again")
 }

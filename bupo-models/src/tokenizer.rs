@@ -26,7 +26,10 @@ impl TextTokenizer {
             let reason = "the file is missing; text needs a tokenizer (token ids can be given with --tokens)";
             return Err(ModelError::Tokenizer { place, reason: reason.into() });
         }
-        let failed = |error: tokenizers::Error| ModelError::Tokenizer { place, reason: error.to_string() };
+        let failed = |error: tokenizers::Error| ModelError::Tokenizer {
+            place,
+            reason: format!("no tokenizer can be read from it: {error}; fetch the model again"),
+        };
         let read = |text: String| -> tokenizers::Result<Tokenizer> {
             let mut inner: Tokenizer = text.parse()?;
             inner.with_truncation(None)?.with_padding(None);

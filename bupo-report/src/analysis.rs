@@ -2,16 +2,16 @@
 
 mod captions;
 mod findings;
+mod maps;
 mod pictures;
 
 use bupo_analysis::{Analysis, ResponseMap, Slice, Statistic};
 use bupo_core::Norm;
 
 use crate::page::{Part, Report, Section};
-use crate::response_picture::response_pictures;
 use pictures::Pictures;
 
-/// The report of the internal policies of some models. `maps` are shown token by token. `complete` is whether all requested
+/// The report of the internal policies of some models. `maps`, in the order of the models, are shown token by token. `complete` is whether all requested
 /// responses were measured.
 pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bool) -> Report {
     let names: Vec<&str> = analyses.iter().map(|analysis| analysis.info.title.as_str()).collect();
@@ -40,17 +40,7 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
             ),
             parts: vec![Part::Pictures(pictures.entropy_change())],
         },
-        Section {
-            title: "Entropy by token".into(),
-            text: "Entropy of the policies of layers, attention and feed-forward at each token of some responses. Each column is the \
-                   position that predicts the token below it. Hover over a cell of a layer for the policy's most probable tokens."
-                .into(),
-            parts: maps
-                .iter()
-                .enumerate()
-                .map(|(index, map)| Part::Pictures(response_pictures(map, index + 1)))
-                .collect(),
-        },
+        maps::section(maps),
         Section {
             title: "Divergence from the full policy".into(),
             text: "Kullback-Leibler divergence in both directions, Jensen-Shannon divergence (at most ln 2), and the fraction of tokens \

@@ -1,13 +1,11 @@
 //! The page of a lens: the next tokens of every layer's policy at every position of a text.
 
 use bupo_analysis::visible;
-use bupo_chart::PAGE_CSS;
 use bupo_core::{PolicySite, TokenRank};
-use minijinja::{AutoEscape, Environment};
 use serde_json::{Value, json};
 
 use crate::ReportError;
-use crate::page::embedded_json;
+use crate::frame::Frame;
 
 const TEMPLATE: &str = include_str!("lens/page.html");
 const STYLE: &str = include_str!("lens/page.css");
@@ -69,9 +67,6 @@ pub struct LensToken {
 /// # Errors
 /// [`ReportError::Page`] if the template fails.
 pub fn lens_page(title: &str, subtitle: &str, grid: &LensGrid) -> Result<String, ReportError> {
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.add_template("lens", TEMPLATE)?;
     let positions: Vec<Value> = grid
         .positions
         .iter()
@@ -81,15 +76,16 @@ pub fn lens_page(title: &str, subtitle: &str, grid: &LensGrid) -> Result<String,
     let cells = |row: &LensRow| row.cells.iter().map(top).collect::<Vec<_>>();
     let rows: Vec<Value> =
         grid.rows.iter().map(|row| json!({"name": row.site.to_string(), "cells": cells(row)})).collect();
-    Ok(environment.get_template("lens")?.render(minijinja::value::Serde(json!({
-        "title": title,
-        "subtitle": subtitle,
-        "positions": positions,
-        "rows": rows,
-        "style": format!("{STYLE}{PAGE_CSS}"),
-        "script": SCRIPT,
-        "cells": embedded_json(&Value::from(grid.rows.iter().map(hover).collect::<Vec<_>>())),
-    })))?)
+    let frame = Frame {
+        title,
+        subtitle,
+        template: TEMPLATE,
+        values: json!({"positions": positions, "rows": rows}),
+        style: STYLE,
+        script: SCRIPT,
+        data: grid.rows.iter().map(hover).collect(),
+    };
+    frame.html()
 }
 
 /// What the page's script shows of each cell of a row.

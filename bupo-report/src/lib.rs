@@ -6,6 +6,7 @@
 
 mod analysis;
 mod error;
+mod frame;
 mod lens;
 mod page;
 mod response_picture;

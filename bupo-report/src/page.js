@@ -1,6 +1,5 @@
-"use strict";
 (() => {
-  const hover = JSON.parse(document.getElementById("hover").textContent);
+  const hover = JSON.parse(document.getElementById("data").textContent);
   const tip = document.getElementById("tip");
 
   // Formats a number with three decimal places, or in exponential notation.
@@ -39,7 +38,9 @@
       const frame = [chart.plot.x + column * width, chart.plot.y + chart.plot.height - (row + 1) * height, width, height];
       if (!cells) return { index, text: "", frame };
       const value = cells.values[row]?.[column];
-      const text = [`${cells.columns[column]}, ${cells.rows[row]}`, value == null ? "not measured" : `${cells.value}: ${show(value)}`];
+      const more = (value) => (value === 0 ? "equal" : `${show(Math.abs(value))} more in ${cells.more[value < 0 ? 0 : 1]}`);
+      const text = [`${cells.columns[column]}, ${cells.rows[row]}`, value == null ? "not measured"
+        : `${cells.value}: ${cells.more ? more(value) : show(value)}`];
       for (const [token, probability] of cells.top?.[row]?.[column] ?? []) text.push(`${probability.toFixed(3)}  ${token}`);
       return { index, text: text.join("\n"), frame };
     },
@@ -61,10 +62,8 @@
       svg.append(cursor);
       if (tip.textContent !== found.text) tip.textContent = found.text;
       tip.hidden = found.text === "";
-      const [x, y] = near ?? (() => { const box = cursor.getBoundingClientRect(); return [box.right, box.top]; })();
-      const box = tip.getBoundingClientRect();
-      tip.style.left = `${Math.max(4, x + 16 + box.width > innerWidth ? x - 16 - box.width : x + 16)}px`;
-      tip.style.top = `${Math.max(4, Math.min(y + 16, innerHeight - box.height - 4))}px`;
+      const box = cursor.getBoundingClientRect();
+      placeTip(tip, near ?? [box.right, box.top]);
     };
     plot.addEventListener("pointermove", (event) => {
       const box = svg.getBoundingClientRect();
@@ -85,11 +84,5 @@
       event.preventDefault();
       mark({ index: index === null ? 0 : Math.max(0, index + step) });
     });
-  });
-
-  document.getElementById("theme").addEventListener("click", () => {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
   });
 })();

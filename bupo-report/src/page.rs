@@ -1,11 +1,11 @@
 //! The page: sections of text, tables and charts in one HTML file.
 
-use bupo_chart::{Chart, PAGE_CSS};
-use minijinja::{AutoEscape, Environment};
+use bupo_chart::Chart;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::ReportError;
+use crate::frame::Frame;
 
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -44,6 +44,8 @@ pub(crate) struct Section {
 pub(crate) enum Part {
     /// Charts, side by side if the page is wide enough.
     Pictures(Vec<Picture>),
+    /// Charts to compare, all in a row if the page is wide enough.
+    Compared(Vec<Picture>),
     Table(Table),
     /// A prompt with responses to it, as texts of different roles.
     Texts(Vec<Role>),
@@ -100,7 +102,7 @@ impl Report {
     /// All charts, in the order of the page.
     pub fn pictures(&self) -> impl Iterator<Item = &Picture> {
         self.sections.iter().flat_map(|section| &section.parts).flat_map(|part| match part {
-            Part::Pictures(pictures) => &pictures[..],
+            Part::Pictures(pictures) | Part::Compared(pictures) => &pictures[..],
             _ => &[],
         })
     }
@@ -110,38 +112,35 @@ impl Report {
     /// # Errors
     /// [`ReportError::Page`] if the template fails.
     pub fn html(&self) -> Result<String, ReportError> {
-        let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        environment.add_template("page", TEMPLATE)?;
-        let hover: Vec<Value> = self.pictures().map(Picture::hover).collect();
-        let sections: Vec<Value> = self.sections.iter().map(section).collect();
-        Ok(environment.get_template("page")?.render(minijinja::value::Serde(json!({
-            "title": self.title,
-            "subtitle": self.subtitle,
-            "sections": sections,
-            "style": format!("{STYLE}{PAGE_CSS}"),
-            "script": SCRIPT,
-            "hover": embedded_json(&Value::from(hover)),
-        })))?)
+        let frame = Frame {
+            title: &self.title,
+            subtitle: &self.subtitle,
+            template: TEMPLATE,
+            values: json!({"sections": self.sections.iter().map(section).collect::<Vec<_>>()}),
+            style: STYLE,
+            script: SCRIPT,
+            data: self.pictures().map(Picture::hover).collect(),
+        };
+        frame.html()
     }
 }
 
-/// JSON in a script element, of which only `<` can begin the end tag.
-pub(crate) fn embedded_json(value: &Value) -> String {
-    value.to_string().replace('<', "\\u003c")
-}
-
 fn section(section: &Section) -> Value {
+    let picture = |picture: &Picture| {
+        json!({
+            "name": picture.name,
+            "wide": picture.chart.is_wide(),
+            "svg": picture.chart.inline_svg(&picture.name),
+            "caption": picture.full_caption(),
+        })
+    };
+    let pictures = |pictures: &[Picture]| pictures.iter().map(picture).collect::<Vec<_>>();
     let parts: Vec<Value> = section
         .parts
         .iter()
         .map(|part| match part {
-            Part::Pictures(pictures) => json!({"pictures": pictures.iter().map(|picture| json!({
-                "name": picture.name,
-                "wide": picture.chart.is_wide(),
-                "svg": picture.chart.inline_svg(&picture.name),
-                "caption": picture.full_caption(),
-            })).collect::<Vec<_>>()}),
+            Part::Pictures(shown) => json!({"pictures": pictures(shown)}),
+            Part::Compared(shown) => json!({"pictures": pictures(shown), "compared": true}),
             Part::Table(table) => json!({ "table": table }),
             Part::Texts(roles) => json!({ "texts": roles }),
             Part::Listing { name, text, folded } => json!({"listing": {"name": name, "text": text, "folded": folded}}),

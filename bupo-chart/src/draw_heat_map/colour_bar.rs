@@ -47,7 +47,7 @@ impl ColourBar {
     /// Draws the bar; `hatch` is the id of the pattern of missing cells, if there are any.
     pub fn draw(&self, canvas: &mut Canvas, map: &HeatMap, hatch: Option<&str>) {
         let bar = self.bar;
-        canvas.raw("<g shape-rendering=\"crispEdges\">");
+        canvas.raw(&format!("<g {}>", colour::group(map.scale)));
         // Each rectangle reaches down to the lower end of the bar, below those of lower levels, so that no gap shows
         // between two levels.
         for level in (0..colour::LEVELS).rev() {

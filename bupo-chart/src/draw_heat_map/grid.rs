@@ -57,7 +57,8 @@ impl Grid {
         }
         let (x, y) = (plot.x, plot.y);
         canvas.raw(&format!(
-            "<g shape-rendering=\"crispEdges\" transform=\"translate({x} {y}) scale({width} {height})\">"
+            "<g {} transform=\"translate({x} {y}) scale({width} {height})\">",
+            colour::group(self.scale)
         ));
         for (level, d) in self.paths[..MISSING].iter().enumerate() {
             canvas.path(&format!("fill=\"{}\"", colour::of_level(level, self.scale)), d);

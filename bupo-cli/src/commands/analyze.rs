@@ -21,7 +21,7 @@ use self::source::Source;
 use crate::args::AnalyzeArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::embedded::EMBEDDED_NAME;
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::interrupt::stop_on_interrupt;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_analysis};
@@ -78,14 +78,13 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), CliError> {
 
 fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     let message = |text: String| Err(CliError::Message(text));
-    if args.samples == 0
-        || args.max_new_tokens == 0
-        || args.batch == Some(0)
-        || args.limit == 0
-        || args.layers == Some(0)
-    {
-        return message("--samples, --max-new-tokens, --batch, --limit and --layers must be at least 1".into());
-    }
+    at_least_one(&[
+        ("--samples", Some(args.samples)),
+        ("--max-new-tokens", Some(args.max_new_tokens)),
+        ("--batch", args.batch),
+        ("--limit", Some(args.limit)),
+        ("--layers", args.layers),
+    ])?;
     args.sampling.check()?;
     args.engine.check()?;
     if args.engine.has_servers() && (args.completions.is_some() || args.model.len() > 1) {
@@ -96,7 +95,7 @@ fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     }
     let repeated = args.model.iter().enumerate().find(|(index, model)| args.model[..*index].contains(model));
     if let Some((_, model)) = repeated {
-        return message(format!("--model names {model} twice"));
+        return message(format!("--model names {model} twice; remove one"));
     }
     Ok(())
 }
@@ -205,9 +204,11 @@ impl Analyze<'_> {
         outln!("{name}: {}", source.describe(args));
         let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
         let (mut accumulator, mut examples) = (MeasureAccumulator::default(), Vec::new());
-        let bar = StepBar::new("responses", source.len(args));
+        let bar = StepBar::in_parts("responses", source.len(args), source.parts());
         while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
-            let responses = source.next(accumulator.responses(), model, servers.as_ref(), tokenizer, args)?;
+            let done = accumulator.responses();
+            let responses =
+                source.next(done, model, servers.as_ref(), tokenizer, args, &|sampled| bar.advance(sampled))?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
                 accumulator.measure(&model.decoder, part, options)?;
                 for response in part {

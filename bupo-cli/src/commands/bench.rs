@@ -174,7 +174,7 @@ fn shape(name: &str) -> Result<(ModelConfig, Option<ModelFiles>), CliError> {
     if !folder.join("config.json").is_file() {
         let known: Vec<&str> = SHAPES.iter().map(|(known, _)| *known).collect();
         return Err(CliError::Message(format!(
-            "`{name}` is neither a shape ({}) nor a model folder with a config.json",
+            "--shape is `{name}`, which is no folder with a config.json; give one, or one of {}",
             known.join(", ")
         )));
     }

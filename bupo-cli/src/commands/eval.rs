@@ -1,6 +1,5 @@
 //! `bupo eval`
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +19,7 @@ use serde_json::json;
 
 use crate::args::EvalArgs;
 use crate::backend::{Job, resolve, run_on};
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::files::free_folder;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
 use crate::interrupt::stop_on_interrupt;
@@ -28,9 +27,12 @@ use crate::model::{load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_comparison, print_results};
 
 pub fn run(args: &EvalArgs) -> Result<(), CliError> {
-    if args.samples == 0 || args.max_new_tokens == 0 || args.batch == Some(0) || args.limit == Some(0) {
-        return Err(CliError::Message("--samples, --max-new-tokens, --batch and --limit must be at least 1".into()));
-    }
+    at_least_one(&[
+        ("--samples", Some(args.samples)),
+        ("--max-new-tokens", Some(args.max_new_tokens)),
+        ("--batch", args.batch),
+        ("--limit", args.limit),
+    ])?;
     args.sampling.check()?;
     args.engine.check()?;
     if args.engine.has_servers()
@@ -147,12 +149,12 @@ impl Eval<'_> {
         let samples = self.args.samples;
         let done = folder.problems_done(samples);
         let bar = StepBar::resumed("responses", problems(self.benchmarks) * samples, done * samples);
-        let sampler = Sampler::new(engine, &tokenizer, eos_token_ids).with_stop(&self.args.restrictions.stop);
-        let advance = |done| {
-            bar.advance(done * samples);
-            if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let results = run_benchmarks(&sampler, self.benchmarks, &self.sampling, self.grader, &mut folder, advance)?;
+        let report = |sampled| bar.advance(sampled);
+        let sampler = Sampler::new(engine, &tokenizer, eos_token_ids)
+            .with_stop(&self.args.restrictions.stop)
+            .with_report(&report);
+        let stops = || self.stop.load(Ordering::Relaxed);
+        let results = run_benchmarks(&sampler, self.benchmarks, &self.sampling, self.grader, &mut folder, stops)?;
         Ok((folder, results))
     }
 
@@ -192,7 +194,7 @@ fn read_benchmarks(args: &EvalArgs, renderer: &PromptRenderer) -> Result<Vec<Ben
         let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if benchmarks.iter().any(|benchmark| benchmark.name == name) {
             return Err(CliError::Message(format!(
-                "--data has two files with the name {name}; each benchmark needs its own name"
+                "--data has two files with the name {name}; rename one, so that each benchmark has its own name"
             )));
         }
         let options = PromptOptions { extract_answers: extracts_answers(&args.rule), ..args.prompts.options() };

@@ -21,8 +21,8 @@ use self::output::Output;
 use self::prompts::read;
 use crate::args::GenerateArgs;
 use crate::backend::{Job, resolve, run_on};
-use crate::chat::warn_of_template;
-use crate::error::CliError;
+use crate::chat::TextInput;
+use crate::error::{CliError, at_least_one};
 use crate::files::{check_overwrite, check_writable};
 use crate::interrupt::stop_on_interrupt;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
@@ -33,7 +33,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let tokenizer = TextTokenizer::load(&files);
-    let prompts = read(args, &files, tokenizer.as_ref())?;
+    let input = TextInput::open(&args.chat, &files)?;
+    let prompts = read(args, &input, tokenizer.as_ref())?;
     let rows: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let sites = if args.compare.is_empty() { vec![args.policy.policy] } else { args.compare.clone() };
     let options = options(args, &files, &rows)?;
@@ -44,7 +45,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         Err(error) => return Err(CliError::Message(error.to_string())),
     };
     if args.tokens.is_none() {
-        warn_of_template(&args.chat, &files)?;
+        input.warn()?;
     }
     let output = Output::new(args, &prompts, tokenizer.as_ref().ok(), stop);
     let job = Generate { files, dtype: args.model.dtype.dtype, rows, sites, options, stop, output };
@@ -63,9 +64,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
 
 fn check(args: &GenerateArgs) -> Result<(), CliError> {
     args.sampling.check()?;
-    if args.batch == 0 {
-        return Err(CliError::Message("--batch is 0; it must be at least 1".into()));
-    }
+    at_least_one(&[("--batch", Some(args.batch))])?;
     if args.tokens.is_some() && args.chat.is_active() {
         let message =
             "--chat, --system and --thinking are of texts, and --tokens has token ids; give --prompt or --prompts";

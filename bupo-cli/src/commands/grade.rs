@@ -65,7 +65,7 @@ impl Line {
         let text = |name: &str| match fields.get(name) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
-            Some(_) => Err(format!("`{name}` is not text")),
+            Some(_) => Err(format!("`{name}` is not text; write it in quotes")),
             None => Err(format!("there is no `{name}`; a line is {{\"response\": \"...\", \"answer\": \"...\"}}")),
         };
         let (response, answer) = (text("response")?, text("answer")?);

@@ -16,23 +16,22 @@ use serde_json::{Value, json};
 
 use crate::args::LensArgs;
 use crate::backend::{Job, resolve, run_on};
-use crate::chat::{encode, warn_of_template};
+use crate::chat::TextInput;
 use crate::embedded::EMBEDDED_NAME;
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::files::check_writable;
 use crate::model::{load_for_inference, model_files, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
-    if args.top == Some(0) {
-        return Err(CliError::Message("--top is 0; it must be at least 1".into()));
-    }
+    at_least_one(&[("--top", args.top)])?;
     for path in args.json.iter().chain(&args.html) {
         check_writable(path)?;
     }
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let tokenizer = TextTokenizer::load(&files)?;
-    let encoded = encode(&args.chat, &files, &tokenizer, std::slice::from_ref(&args.text))?;
+    let input = TextInput::open(&args.chat, &files)?;
+    let encoded = input.encode(&tokenizer, std::slice::from_ref(&args.text))?;
     let ids = encoded.into_iter().next().map(|encoded| encoded.tokens).unwrap_or_default();
     if ids.is_empty() {
         return Err(CliError::Message("the text has no tokens; give at least one character".into()));
@@ -40,7 +39,7 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     let config = load_config(&files)?;
     let options = request::options(args, &config, &tokenizer, ids.len())?;
     warn_of_positions(&config, ids.len());
-    warn_of_template(&args.chat, &files)?;
+    input.warn()?;
     let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, options: &options };
     let grid = grid(&ids, &run_on(device, job)?, &options, &tokenizer)?;
     if let Some(path) = &args.json {

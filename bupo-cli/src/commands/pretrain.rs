@@ -8,20 +8,27 @@ use burn::tensor::backend::Backend;
 
 use crate::args::PretrainArgs;
 use crate::backend::{Job, run_on};
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::screen::StepBar;
 
 /// Steps between printed lines.
 const LINE_EVERY: usize = 50;
 
 pub fn run(args: &PretrainArgs) -> Result<(), CliError> {
-    if args.steps == 0 || args.batch == 0 || args.max_terms < 2 || args.max_number == 0 {
-        return Err(CliError::Message(
-            "--steps, --batch and --max-number must be at least 1, and --max-terms at least 2".into(),
-        ));
+    at_least_one(&[
+        ("--steps", Some(args.steps)),
+        ("--batch", Some(args.batch)),
+        ("--max-number", Some(args.max_number as usize)),
+    ])?;
+    let refuse = |what: String| Err(CliError::Message(what));
+    if args.max_terms < 2 {
+        return refuse(format!("--max-terms is {}; it must be at least 2", args.max_terms));
     }
-    if !((0.0..=1.0).contains(&args.slip_rate) && args.lr > 0.0 && args.lr <= 1.0) {
-        return Err(CliError::Message("--slip-rate must be from 0 to 1, and --lr above 0 and at most 1".into()));
+    if !(0.0..=1.0).contains(&args.slip_rate) {
+        return refuse(format!("--slip-rate is {}; it must be from 0 to 1", args.slip_rate));
+    }
+    if !(args.lr > 0.0 && args.lr <= 1.0) {
+        return refuse(format!("--lr is {}; it must be above 0 and at most 1", args.lr));
     }
     let config = PretrainConfig {
         seed: args.seed,

@@ -12,16 +12,14 @@ use serde::Serialize;
 
 use crate::args::ReplayArgs;
 use crate::backend::{Job, resolve, run_on};
-use crate::error::CliError;
+use crate::error::{CliError, at_least_one};
 use crate::model::model_files;
 
 pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     if !(args.lr > 0.0 && args.lr <= 1.0) {
         return Err(CliError::Message(format!("--lr is {}; it must be above 0 and at most 1", args.lr)));
     }
-    if args.updates == 0 || args.max_tokens_per_batch == 0 {
-        return Err(CliError::Message("--updates and --max-tokens-per-batch must be at least 1".into()));
-    }
+    at_least_one(&[("--updates", Some(args.updates)), ("--max-tokens-per-batch", Some(args.max_tokens_per_batch))])?;
     let loss = loss_spec(args)?;
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;

@@ -1,5 +1,6 @@
 //! Progress: a bar in a terminal; elsewhere a line with the time every half minute.
 
+use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bupo_models::pretrained::hub::FetchProgress;
 use chrono::Local;
-use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::verbosity::{Verbosity, verbosity};
 
@@ -17,16 +18,21 @@ const LINE_EVERY: Duration = Duration::from_secs(30);
 /// Progress in steps, with the time left from the second step on. Printed lines are above the bar. On standard error, and nothing
 /// with --quiet.
 pub struct StepBar {
+    /// Its positions are parts of steps.
     bar: ProgressBar,
+    /// The parts of a step.
+    parts: u64,
     pace: Arc<Mutex<Pace>>,
     /// Ends the thread that prints lines without a terminal when it is dropped.
     _end_of_lines: Option<Sender<()>>,
 }
 
-/// The steps done in this process, and since when.
+/// The parts of steps done in this process, and since when.
 struct Pace {
     started: Instant,
     done: u32,
+    /// What is done while time does not count.
+    note: Option<String>,
     /// Since when something else is done, whose time does not count.
     paused: Option<Instant>,
 }
@@ -34,28 +40,43 @@ struct Pace {
 impl StepBar {
     /// `what` is counted: steps, responses.
     pub fn new(what: &str, steps: usize) -> Self {
-        Self::resumed(what, steps, 0)
+        Self::start(what, steps, 0, 1)
     }
 
     /// Progress of which `done` steps were done before. They do not count for the time left.
     pub fn resumed(what: &str, steps: usize, done: usize) -> Self {
+        Self::start(what, steps, done, 1)
+    }
+
+    /// Progress in steps that are done in parts of about the same time.
+    pub fn in_parts(what: &str, steps: usize, parts: usize) -> Self {
+        Self::start(what, steps, 0, parts)
+    }
+
+    fn start(what: &str, steps: usize, done: usize, parts: usize) -> Self {
         let is_quiet = verbosity() == Verbosity::Quiet;
-        let bar = if is_quiet { ProgressBar::hidden() } else { ProgressBar::new(steps as u64) };
+        let bar = if is_quiet { ProgressBar::hidden() } else { ProgressBar::new((steps * parts) as u64) };
+        let parts = parts as u64;
         // The template is valid; an invalid one would leave the default style.
-        if let Ok(style) = ProgressStyle::with_template("[{elapsed_precise}] {bar:40} {pos}/{len}  {msg}") {
-            bar.set_style(style);
+        if let Ok(style) = ProgressStyle::with_template("[{elapsed_precise}] {bar:40} {steps}  {msg}") {
+            let steps = move |state: &ProgressState, text: &mut dyn fmt::Write| {
+                // A text that cannot be written is not shown.
+                let _ = write!(text, "{}/{}", state.pos() / parts, state.len().unwrap_or_default() / parts);
+            };
+            bar.set_style(style.with_key("steps", steps));
         }
-        bar.set_position(done as u64);
-        let pace = Arc::new(Mutex::new(Pace { started: Instant::now(), done: 0, paused: None }));
+        bar.set_position(done as u64 * parts);
+        let pace = Arc::new(Mutex::new(Pace { started: Instant::now(), done: 0, note: None, paused: None }));
         let lines = !is_quiet && bar.is_hidden();
-        let end = lines.then(|| print_lines(what.to_string(), bar.clone(), Arc::clone(&pace)));
-        Self { bar, pace, _end_of_lines: end }
+        let end = lines.then(|| print_lines(what.to_string(), bar.clone(), parts, Arc::clone(&pace)));
+        Self { bar, parts, pace, _end_of_lines: end }
     }
 
     pub fn step(&self) {
         self.advance(1);
     }
 
+    /// Counts parts of steps.
     pub fn advance(&self, by: usize) {
         let mut pace = lock(&self.pace);
         pace.done += by as u32;
@@ -66,7 +87,7 @@ impl StepBar {
     }
 
     pub fn set_steps(&self, steps: usize) {
-        self.bar.set_length(steps as u64);
+        self.bar.set_length(steps as u64 * self.parts);
     }
 
     /// Until [`Self::go_on`], time does not count.
@@ -74,11 +95,19 @@ impl StepBar {
         lock(&self.pace).paused.get_or_insert_with(Instant::now);
     }
 
+    /// Shows what is done meanwhile, until [`Self::go_on`].
+    pub fn note(&self, text: String) {
+        self.bar.set_message(text.clone());
+        lock(&self.pace).note = Some(text);
+    }
+
     pub fn go_on(&self) {
         let mut pace = lock(&self.pace);
         if let Some(paused) = pace.paused.take() {
             pace.started += paused.elapsed();
         }
+        pace.note = None;
+        self.bar.set_message(pace.left(&self.bar, self.bar.position()).unwrap_or_default());
     }
 
     /// Prints a line of progress; nothing with --quiet.
@@ -101,23 +130,29 @@ impl Drop for StepBar {
 }
 
 impl Pace {
-    /// The time left, from the second step of this process on.
+    /// The time left, once a part of a step is done in this process.
     fn left(&self, bar: &ProgressBar, position: u64) -> Option<String> {
         let todo = bar.length()?.saturating_sub(position);
         let until = self.paused.unwrap_or_else(Instant::now);
-        let per_step = until.duration_since(self.started).checked_div(self.done)?;
-        Some(format!("{} left", FormattedDuration(per_step.mul_f64(todo as f64))))
+        let per_part = until.duration_since(self.started).checked_div(self.done)?;
+        Some(format!("{} left", FormattedDuration(per_part.mul_f64(todo as f64))))
+    }
+
+    /// What is said after the steps that are done.
+    fn remark(&self, bar: &ProgressBar) -> String {
+        let remarks = [self.left(bar, bar.position()), self.note.clone()];
+        remarks.into_iter().flatten().map(|remark| format!(", {remark}")).collect()
     }
 }
 
 /// Prints a line every half minute until the sender is dropped.
-fn print_lines(what: String, bar: ProgressBar, pace: Arc<Mutex<Pace>>) -> Sender<()> {
+fn print_lines(what: String, bar: ProgressBar, parts: u64, pace: Arc<Mutex<Pace>>) -> Sender<()> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         while receiver.recv_timeout(LINE_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let left = lock(&pace).left(&bar, bar.position()).map_or(String::new(), |left| format!(", {left}"));
+            let (done, all) = (bar.position() / parts, bar.length().unwrap_or_default() / parts);
             let now = Local::now().format("%Y-%m-%d %H:%M:%S");
-            eprintln!("{now}  {} of {} {what} done{left}", bar.position(), bar.length().unwrap_or_default());
+            eprintln!("{now}  {done} of {all} {what} done{}", lock(&pace).remark(&bar));
         }
     });
     sender

@@ -71,6 +71,12 @@ impl Progress for RankLog {
         self.on_screen(|screen| screen.evaluating(when));
     }
 
+    fn sampled(&self, done: usize, all: usize) {
+        if self.is_first() {
+            self.screen.sampled(done, all);
+        }
+    }
+
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
         self.line(&format!("{when}: Avg@{} {:.3}", evaluation.samples, evaluation.avg_at_k));
         self.on_screen(|screen| screen.evaluated(when, evaluation));

@@ -166,6 +166,10 @@ impl Progress for TrainScreen {
         self.bar.iter().for_each(StepBar::pause);
     }
 
+    fn sampled(&self, done: usize, all: usize) {
+        self.bar.iter().for_each(|bar| bar.note(format!("{done} of {all} responses of the evaluation sampled")));
+    }
+
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
         self.bar.iter().for_each(StepBar::go_on);
         self.line(&format!(

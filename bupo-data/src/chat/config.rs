@@ -19,7 +19,8 @@ pub(super) struct Config {
 
 /// Reads a `tokenizer_config.json`.
 pub(super) fn parse(json: &str) -> Result<Config, ChatError> {
-    let file: File = serde_json::from_str(json).map_err(|error| ChatError::Config(error.to_string()))?;
+    let file: File = serde_json::from_str(json)
+        .map_err(|error| ChatError::Config(format!("{error}; correct it, or fetch the model again")))?;
     let template = match file.chat_template {
         None => None,
         Some(Template::One(source)) => Some(source),

@@ -135,9 +135,17 @@ mod tests {
     fn errors_list_the_columns_of_the_file() {
         let columns = Columns { data_source: Some("origin".to_owned()), ..Columns::default() };
         let error = resolve(&columns, &["prompt", "answer"]).unwrap_err().to_string();
-        assert_eq!(error, "f has no column `origin` for the data source; it has `prompt`, `answer`");
+        assert_eq!(
+            error,
+            "f has no column `origin` for the data source; it has `prompt`, `answer`: name one of them by data.source_column or \
+             --source-column"
+        );
         let error = resolve(&Columns::default(), &["prompt", "reply"]).unwrap_err().to_string();
-        assert_eq!(error, "cannot tell which column of f holds the answer: name one of `prompt`, `reply`");
+        assert_eq!(
+            error,
+            "cannot tell which column of f holds the answer; it has `prompt`, `reply`: name one of them by data.answer_column or \
+             --answer-column"
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! A Hugging Face `config.json`, checked before any weight is read.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::raw_rope::{OuterFields, rope_config};
 use super::rope::RopeConfig;
 use crate::ModelError;
+use crate::error::json_reason;
 
 /// The decoder family, `model_type` of the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,17 @@ pub enum Family {
     Llama,
     /// Mistral without a sliding window.
     Mistral,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Qwen3 => "Qwen3",
+            Self::Qwen2 => "Qwen2",
+            Self::Llama => "Llama",
+            Self::Mistral => "Mistral",
+        })
+    }
 }
 
 /// The fields of a `config.json` that the decoder needs.
@@ -63,7 +77,7 @@ impl ModelConfig {
     /// # Errors
     /// If the text cannot be parsed, contradicts itself, or asks for a feature that the decoder does not have.
     pub fn from_json(text: &str) -> Result<Self, ModelError> {
-        let raw: RawConfig = serde_json::from_str(text).map_err(|error| ModelError::Config(error.to_string()))?;
+        let raw: RawConfig = serde_json::from_str(text).map_err(|error| ModelError::Config(json_reason(&error)))?;
         raw.check_supported()?;
         let config = raw.resolve()?;
         config.check_sizes()?;
@@ -90,13 +104,13 @@ impl ModelConfig {
             )));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(ModelError::Config(format!("head_dim {} is odd; rotary positions need pairs", self.head_dim)));
+            return Err(ModelError::Config(format!("head_dim is {}; it must be even", self.head_dim)));
         }
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
             return Err(ModelError::Config(format!("rms_norm_eps is {}; it must not be negative", self.rms_norm_eps)));
         }
         if self.max_position_embeddings == Some(0) {
-            return Err(ModelError::Config("max_position_embeddings is 0".into()));
+            return Err(ModelError::Config("max_position_embeddings is 0; it must be at least 1".into()));
         }
         check_eos_token_ids(&self.eos_token_ids, self.vocab_size).map_err(ModelError::Config)
     }
@@ -365,7 +379,7 @@ mod tests {
         for (extra, expected) in [
             (r#", "num_key_value_heads": 3"#, "not a multiple"),
             (r#", "num_key_value_heads": 0"#, "num_key_value_heads is 0"),
-            (r#", "head_dim": 3"#, "head_dim 3 is odd"),
+            (r#", "head_dim": 3"#, "head_dim is 3; it must be even"),
             (r#", "rope_theta": -1.0"#, "rope_theta"),
             (r#", "rope_scaling": {"rope_type": "default", "type": "llama3"}"#, "rope_type is `default`"),
             (r#", "eos_token_id": -1"#, "a token id or a list of token ids"),

@@ -62,7 +62,7 @@ pub(super) fn rope_config(
     if let (Some(new), Some(old)) = (&raw.rope_type, &raw.older_type)
         && new != old
     {
-        return Err(ModelError::Config(format!("the rope's rope_type is `{new}` and its type `{old}`")));
+        return Err(ModelError::Config(format!("the rope's rope_type is `{new}` and its type `{old}`; remove one")));
     }
     let scaling = match raw.rope_type.as_deref().or(raw.older_type.as_deref()) {
         None | Some("default") => RopeScaling::Default,

@@ -57,5 +57,10 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
 /// # Errors
 /// If it is missing or not supported.
 pub fn load_config(files: &ModelFiles) -> Result<ModelConfig, ModelError> {
-    ModelConfig::from_json(&files.text("config.json")?)
+    let name = "config.json";
+    ModelConfig::from_json(&files.text(name)?).map_err(|error| match error {
+        // With the folder, of which there may be several.
+        ModelError::Config(reason) => ModelError::Json { path: files.path(name), reason },
+        other => other,
+    })
 }

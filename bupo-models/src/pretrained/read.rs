@@ -105,7 +105,8 @@ impl<B: Backend> WeightSource<B> {
         };
         match self.places.keys().find(|name| !known(name)) {
             Some(name) => Err(self.wrong(format!(
-                "surplus tensor `{name}`: the {:?} model of {} layers that config.json describes has none of that name",
+                "surplus tensor `{name}`: the {} model of {} layers that config.json describes has none of that name; give the \
+                 config.json that belongs to these weights",
                 config.family, config.num_hidden_layers
             ))),
             None => Ok(()),
@@ -143,13 +144,16 @@ impl<B: Backend> WeightSource<B> {
     fn checked_info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo, ModelError> {
         let info = self
             .info(name)
-            .ok_or_else(|| self.wrong(format!("tensor `{name}` is missing; by config.json it has shape {shape:?}")))?;
+            .ok_or_else(|| self.wrong(format!("tensor `{name}` is missing; give the weights that belong to config.json, by which it has shape {shape:?}")))?;
         if info.shape != shape {
-            let reason = format!("tensor `{name}` has shape {:?}, but by config.json it has {shape:?}", info.shape);
+            let reason = format!(
+                "tensor `{name}` has shape {:?}, but by config.json it has {shape:?}; give the one that belongs to the other",
+                info.shape
+            );
             return Err(self.wrong(reason));
         }
         if !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-            return Err(self.wrong(format!("tensor `{name}` is {:?}; only F32, BF16 and F16 are read", info.dtype)));
+            return Err(self.wrong(format!("tensor `{name}` is {}; save the model in F32, BF16 or F16", info.dtype)));
         }
         Ok(info)
     }
@@ -216,9 +220,7 @@ impl Shard {
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
         let (wanted, found) = (metadata.data_len() as u64, size - 8 - length);
         if wanted != found {
-            return Err(damaged(format!(
-                "its header describes {wanted} bytes of tensors, but the file has {found}; download or copy it again"
-            )));
+            return Err(damaged(format!("its header describes {wanted} bytes of tensors, but the file has {found}")));
         }
         Ok(Self { path, reader, metadata, data_start: 8 + length })
     }

@@ -1,6 +1,5 @@
-"use strict";
 (() => {
-  const cells = JSON.parse(document.getElementById("cells").textContent);
+  const cells = JSON.parse(document.getElementById("data").textContent);
   const grid = document.getElementById("grid");
   const tip = document.getElementById("tip");
   const [head, ...rows] = [...grid.querySelectorAll("tr")];
@@ -21,10 +20,7 @@
       tip.textContent = lines.join("\n");
       tip.hidden = false;
     }
-    const box = tip.getBoundingClientRect();
-    const [x, y] = near;
-    tip.style.left = `${Math.max(4, x + 16 + box.width > innerWidth ? x - 16 - box.width : x + 16)}px`;
-    tip.style.top = `${Math.max(4, Math.min(y + 16, innerHeight - box.height - 4))}px`;
+    placeTip(tip, near);
   };
 
   grid.addEventListener("pointermove", (event) => {
@@ -46,11 +42,5 @@
     cell.scrollIntoView({ block: "nearest", inline: "nearest" });
     const box = cell.getBoundingClientRect();
     show(cell, [box.right, box.top]);
-  });
-
-  document.getElementById("theme").addEventListener("click", () => {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
   });
 })();

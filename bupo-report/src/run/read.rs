@@ -20,7 +20,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ReportError> {
     }
     let settings_text = text(&settings_path)?;
     let settings = settings_text.parse().map_err(|error: toml::de::Error| {
-        wrong(&settings_path, error.to_string().lines().next().unwrap_or_default())
+        wrong(&settings_path, &format!("{}; correct it, or give another run", error.message()))
     })?;
     Ok(Run {
         name: name(folder),
@@ -52,7 +52,9 @@ fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> 
     if !path.is_file() {
         return Ok(None);
     }
-    serde_json::from_str(&text(path)?).map(Some).map_err(|error| wrong(path, &error.to_string()))
+    serde_json::from_str(&text(path)?)
+        .map(Some)
+        .map_err(|error| wrong(path, &format!("{error}; restore it, or give another run")))
 }
 
 /// The lines of a log; empty if there is no such file. The last line of a running run can be incomplete.

@@ -100,7 +100,7 @@ impl TrainConfig {
         }
         if !self.rollout.prompts.is_multiple_of(self.update.mini_batch_prompts) {
             return Err(RlError::Config(format!(
-                "update.mini_batch_prompts {} does not divide rollout.prompts {}",
+                "update.mini_batch_prompts {} does not divide rollout.prompts {}; set one to a multiple of the other",
                 self.update.mini_batch_prompts, self.rollout.prompts
             )));
         }

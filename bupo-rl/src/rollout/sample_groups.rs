@@ -63,7 +63,7 @@ impl Samplers<'_> {
         sampling: &Sampling,
         grade: impl FnOnce(&[GradingInput<'_>]) -> Vec<GradedItem>,
     ) -> Result<Vec<Group>, RlError> {
-        let own = self.share(asked.len());
+        let own = share(asked.len(), self.first_samples_all, self.processes);
         let sampled = if own.is_empty() {
             Ok(Vec::new())
         } else {
@@ -71,14 +71,14 @@ impl Samplers<'_> {
         };
         Ok(self.processes.agreed(sampled.map_err(RlError::from))?.concat())
     }
+}
 
-    /// The questions of this process.
-    fn share(&self, count: usize) -> Range<usize> {
-        match (self.first_samples_all, self.processes.is_first()) {
-            (true, true) => 0..count,
-            (true, false) => 0..0,
-            (false, _) => self.processes.slice(count),
-        }
+/// The questions of this process.
+pub(crate) fn share(count: usize, first_samples_all: bool, processes: &Processes) -> Range<usize> {
+    match (first_samples_all, processes.is_first()) {
+        (true, true) => 0..count,
+        (true, false) => 0..0,
+        (false, _) => processes.slice(count),
     }
 }
 

@@ -113,7 +113,7 @@ fn write_config_and_tokenizer(config: &PretrainConfig, folder: &Path) -> Result<
     let heads = config.hidden_size / HEAD_DIM;
     if heads == 0 || !config.hidden_size.is_multiple_of(2 * HEAD_DIM) || config.num_layers == 0 {
         return Err(RlError::Config(format!(
-            "hidden size {} and {} layers: the first must be a multiple of {}, the second at least 1",
+            "--hidden is {} and --layers {}; the first must be a multiple of {}, the second at least 1",
             config.hidden_size,
             config.num_layers,
             2 * HEAD_DIM

@@ -86,7 +86,7 @@ pub fn read_rollouts(path: &Path, vocab: usize) -> Result<Vec<RecordedRollout>, 
         rollouts.push(rollout);
     }
     if rollouts.is_empty() {
-        return Err(RlError::NoData { path: path.to_path_buf(), reason: "the file has no rollouts".into() });
+        return Err(RlError::NoData { path: path.to_path_buf(), reason: "the file has no rollouts; write {\"group\": ..., \"prompt\": ..., \"response\": ..., \"reward\": ...} on each line".into() });
     }
     Ok(rollouts)
 }
@@ -109,7 +109,7 @@ impl LossSpec {
         }
         if !(policy.temperature.is_finite() && policy.temperature > 0.0) {
             return Err(RlError::Config(format!(
-                "the temperature is {}; it must be a positive number",
+                "--temperature is {}; it must be a positive number",
                 policy.temperature
             )));
         }

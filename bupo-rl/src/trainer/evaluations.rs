@@ -1,5 +1,7 @@
 //! Evaluations before, during and after training, and measurements of the internal policies.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bupo_analysis::Boundary;
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_eval::{BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
@@ -14,7 +16,7 @@ use crate::RlError;
 use crate::agree::Agree;
 use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
-use crate::rollout::Samplers;
+use crate::rollout::{Samplers, share};
 
 /// Completions kept per evaluation or step.
 const COMPLETIONS_KEPT: usize = 4;
@@ -52,7 +54,7 @@ impl<B: Backend> Trainer<'_, B> {
     pub(super) fn evaluate_during(&mut self, step: usize, progress: &mut dyn Progress) -> Result<(), RlError> {
         let when = format!("step {step}");
         progress.evaluating(&when);
-        let evaluation = self.evaluate(step)?;
+        let evaluation = self.evaluate(step, progress)?;
         progress.evaluated(&when, &evaluation.mean);
         self.record_evaluation(step, evaluation);
         Ok(())
@@ -70,7 +72,7 @@ impl<B: Backend> Trainer<'_, B> {
     }
 
     /// Evaluates on the same problems with the same random numbers each time.
-    pub(super) fn evaluate(&mut self, step: usize) -> Result<Evaluated, RlError> {
+    pub(super) fn evaluate(&mut self, step: usize, progress: &dyn Progress) -> Result<Evaluated, RlError> {
         let settings = self.config.evaluation.clone();
         let sampling = Sampling {
             site: PolicySite::Full,
@@ -87,11 +89,15 @@ impl<B: Backend> Trainer<'_, B> {
         processes.agreed_first(|| self.hand_over())?;
         let benchmarks = self.questions.held_out()?;
         let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
+        let first_samples_all = self.config.rollout.has_servers();
+        let own = share(questions.len(), first_samples_all, processes).len() * settings.samples;
+        let done = AtomicUsize::new(0);
+        let report = |sampled| progress.sampled(done.fetch_add(sampled, Ordering::Relaxed) + sampled, own);
         let groups = {
             let engine = self.engine();
-            let own = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
-            let samplers = Samplers { own, processes, first_samples_all: self.config.rollout.has_servers() };
-            samplers.sample(&questions, &sampling, |answered| self.questions.grade(answered))?
+            let own = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids).with_report(&report);
+            Samplers { own, processes, first_samples_all }
+                .sample(&questions, &sampling, |answered| self.questions.grade(answered))?
         };
         processes.agreed_first(|| self.check_evaluation(&groups))?;
         self.keep_completions(&groups, step, true)?;

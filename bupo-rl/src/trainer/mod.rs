@@ -168,7 +168,7 @@ impl<B: Backend> Trainer<'_, B> {
         if self.state.before.is_none() {
             progress.evaluating("before");
             // In a fork with other evaluation settings, after the parent's steps.
-            let before = self.evaluate(self.state.step)?;
+            let before = self.evaluate(self.state.step, progress)?;
             progress.evaluated("before", &before.mean);
             self.state.best = Some((self.state.step, before.mean.avg_at_k));
             self.state.before = Some(before);
@@ -204,7 +204,7 @@ impl<B: Backend> Trainer<'_, B> {
             Some((step, evaluation)) if step == last => evaluation,
             _ => {
                 progress.evaluating("after");
-                self.evaluate(last)?
+                self.evaluate(last, progress)?
             }
         };
         progress.evaluated("after", &after.mean);

@@ -11,11 +11,13 @@ use crate::config::TrainConfig;
 use crate::phases::Phase;
 
 /// Receives the events of a run.
-pub trait Progress {
+pub trait Progress: Sync {
     /// The model is loaded and everything is checked.
     fn ready(&mut self, plan: &RunHeader<'_>);
     /// An evaluation is about to start.
     fn evaluating(&mut self, when: &str);
+    /// `done` of `all` responses of an evaluation are sampled.
+    fn sampled(&self, _done: usize, _all: usize) {}
     /// An evaluation is done.
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation);
     /// The layer of phases with `layer = "auto"` was chosen.

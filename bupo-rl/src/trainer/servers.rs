@@ -172,7 +172,7 @@ impl<B: Backend> Trainer<'_, B> {
         let mut few = SampleRequest { samples: 1, ..request.clone() };
         few.prompts.truncate(CHECKED);
         few.options.max_new_tokens = few.options.max_new_tokens.min(CHECKED_TOKENS);
-        let responses = self.engine().sample(&few)?.responses;
+        let responses = self.engine().sample(&few, &|_| ())?.responses;
         let (sequences, sampled): (Vec<_>, Vec<_>) = few
             .prompts
             .into_iter()

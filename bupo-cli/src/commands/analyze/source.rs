@@ -3,7 +3,7 @@
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_data::chat::TemplateDate;
 use bupo_data::{Problem, Prompt};
-use bupo_engine::{Engine, OwnEngine, RemoteEngine};
+use bupo_engine::{Engine, OwnEngine, RemoteEngine, Report};
 use bupo_eval::{
     GradingInput, Group, PromptOptions, PromptRenderer, Question, Sampler, Sampling, grade_all, read_questions,
     read_responses,
@@ -18,6 +18,10 @@ use crate::args::AnalyzeArgs;
 use crate::error::CliError;
 use crate::files::read_prompts;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
+
+/// What to do about a model that has no tokenizer.
+const NO_TOKENIZER: &str =
+    "sampling needs the model's tokenizer.json; add it to the model's folder, or give token ids by --completions";
 
 pub enum Source {
     /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
@@ -65,6 +69,14 @@ impl Source {
         match self {
             Self::Recorded { responses, .. } => responses.len(),
             Self::Sampled { questions, .. } => questions.len() * args.samples,
+        }
+    }
+
+    /// The parts of the work on a response: it is measured, and sampled before if it is not given.
+    pub fn parts(&self) -> usize {
+        match self {
+            Self::Recorded { .. } => 1,
+            Self::Sampled { .. } => 2,
         }
     }
 
@@ -151,7 +163,7 @@ impl Source {
         }
     }
 
-    /// The responses after the first `done`, about `--batch` of them.
+    /// The responses after the first `done`, about `--batch` of them. `report` gets the number of those that are sampled.
     pub fn next<B: Backend>(
         &self,
         done: usize,
@@ -159,17 +171,20 @@ impl Source {
         servers: Option<&RemoteEngine>,
         tokenizer: Option<&TextTokenizer>,
         args: &AnalyzeArgs,
+        report: &Report<'_>,
     ) -> Result<Vec<ScoredSequence>, CliError> {
         let batch = args.engine.batch(args.batch, args.samples);
         match (self, tokenizer) {
             (Self::Recorded { responses, .. }, _) => Ok(responses[done..(done + batch).min(responses.len())].to_vec()),
-            (Self::Sampled { .. }, None) => Err(CliError::Message("sampling needs the model's tokenizer.json".into())),
+            (Self::Sampled { .. }, None) => Err(CliError::Message(NO_TOKENIZER.into())),
             (Self::Sampled { questions, grading, sampling, .. }, Some(tokenizer)) => {
                 let first = done / args.samples;
                 let last = (first + (batch / args.samples).max(1)).min(questions.len());
                 let own = OwnEngine::new(&model.decoder, tokenizer);
                 let engine: &dyn Engine = servers.map_or(&own, |servers| servers as &dyn Engine);
-                let sampler = Sampler::new(engine, tokenizer, &model.eos_token_ids).with_stop(&args.restrictions.stop);
+                let sampler = Sampler::new(engine, tokenizer, &model.eos_token_ids)
+                    .with_stop(&args.restrictions.stop)
+                    .with_report(report);
                 let groups =
                     sampler.sample(&questions[first..last], first, sampling, |answered| grading.grade(answered))?;
                 let scored = !matches!(grading, Grading::Ungraded);
@@ -237,7 +252,7 @@ fn questions(
     }
     if prepared.questions.is_empty() {
         return Err(CliError::Message(format!(
-            "no prompt has at most {} tokens (--max-prompt-tokens)",
+            "no prompt has at most {} tokens (--max-prompt-tokens); raise it, or give --overlong truncate-left",
             options.max_prompt_tokens
         )));
     }
@@ -247,7 +262,7 @@ fn questions(
 
 /// Problems of the embedded arithmetic task.
 fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(Vec<Question>, Grading), CliError> {
-    let tokenizer = tokenizer.ok_or_else(|| CliError::Message("sampling needs the model's tokenizer.json".into()))?;
+    let tokenizer = tokenizer.ok_or_else(|| CliError::Message(NO_TOKENIZER.into()))?;
     let arithmetic = ArithmeticQuestions {
         task: TaskConfig::default().task(),
         tokenizer: tokenizer.clone(),

@@ -1,9 +1,9 @@
 //! The prompts of `bupo generate`.
 
-use bupo_models::{ModelError, ModelFiles, TextTokenizer};
+use bupo_models::{ModelError, TextTokenizer};
 
 use crate::args::GenerateArgs;
-use crate::chat::encode;
+use crate::chat::TextInput;
 use crate::error::CliError;
 use crate::files::{read_prompts, read_tokens};
 
@@ -21,7 +21,7 @@ pub struct GivenPrompt {
 /// If a file cannot be read, there is no prompt, or a text cannot be rendered and encoded.
 pub fn read(
     args: &GenerateArgs,
-    files: &ModelFiles,
+    input: &TextInput<'_>,
     tokenizer: Result<&TextTokenizer, &ModelError>,
 ) -> Result<Vec<GivenPrompt>, CliError> {
     if let Some(path) = &args.tokens {
@@ -36,7 +36,7 @@ pub fn read(
         Some(path) => read_prompts(path)?,
         None => args.prompt.iter().cloned().collect(),
     };
-    let encoded = encode(&args.chat, files, tokenizer, &texts)?;
+    let encoded = input.encode(tokenizer, &texts)?;
     if encoded.iter().any(|encoded| encoded.tokens.is_empty()) {
         return Err(CliError::Message("the prompt has no tokens; give at least one character".into()));
     }

@@ -107,13 +107,20 @@ pub fn random_decoder<B: Backend>(config: &ModelConfig, device: &B::Device) -> R
 /// # Errors
 /// If a size is 0, or the layer is outside the model.
 pub fn bench<B: Backend>(decoder: Decoder<B>, config: &ModelConfig, spec: &BenchSpec) -> Result<BenchResult, RlError> {
-    let sizes = [spec.batch, spec.seq, spec.new, spec.group, spec.runs, spec.max_tokens_per_batch];
-    if sizes.contains(&0) {
-        return Err(RlError::Config("every size of a benchmark must be at least 1".into()));
+    let sizes = [
+        ("batch", spec.batch),
+        ("seq", spec.seq),
+        ("new", spec.new),
+        ("group", spec.group),
+        ("runs", spec.runs),
+        ("max-tokens-per-batch", spec.max_tokens_per_batch),
+    ];
+    if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        return Err(RlError::Config(format!("the benchmark's {name} is 0; it must be at least 1")));
     }
     if spec.layer == 0 || spec.layer > config.num_hidden_layers {
         return Err(RlError::Config(format!(
-            "layer {} is outside a model of {} layers",
+            "the benchmark's layer is {}; it must be from 1 to {}",
             spec.layer, config.num_hidden_layers
         )));
     }
