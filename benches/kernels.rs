@@ -93,7 +93,7 @@ fn decoding(criterion: &mut Criterion) {
         cache.admit(&[(random([1, 4, seen - 1, 64]), random([1, 4, seen - 1, 64]))], &sources);
         let (q, k, v) = (random([ROWS, 8, 1, 64]), random([ROWS, 4, 1, 64]), random([ROWS, 4, 1, 64]));
         group.bench_function(BenchmarkId::new("attention", seen), |b| {
-            b.iter(|| cache.attend(1, q.clone(), k.clone(), v.clone(), 0.125));
+            b.iter(|| cache.attend_rotated(1, q.clone(), k.clone(), v.clone(), 0.125));
         });
     }
     for vocab in [8_192, 151_936] {

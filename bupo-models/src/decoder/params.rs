@@ -1,5 +1,6 @@
 //! A decoder's parameters by their Hugging Face names.
 
+use bupo_core::kernels::runs_on_gpu;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -42,6 +43,36 @@ impl<B: Backend> Decoder<B> {
         self.with_projections(|linear| Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear })
     }
 
+    /// The same decoder with the maps of one input joined, where the kernels of GPUs run, for generation only: each joined map
+    /// is one product, and its parts are dropped.
+    pub(crate) fn joined(self) -> Self {
+        if !runs_on_gpu::<B>() {
+            return self;
+        }
+        let layer = |layer: DecoderLayer<B>| {
+            let (attention, mlp) = (layer.self_attn, layer.mlp);
+            let qkv = Linear::joined([&attention.q_proj, &attention.k_proj, &attention.v_proj]);
+            let gate_up = Linear::joined([&mlp.gate_proj, &mlp.up_proj]);
+            DecoderLayer {
+                self_attn: Attention {
+                    q_proj: attention.q_proj.dropped(),
+                    k_proj: attention.k_proj.dropped(),
+                    v_proj: attention.v_proj.dropped(),
+                    qkv: Some(qkv),
+                    ..attention
+                },
+                mlp: FeedForward {
+                    gate_proj: mlp.gate_proj.dropped(),
+                    up_proj: mlp.up_proj.dropped(),
+                    gate_up: Some(gate_up),
+                    ..mlp
+                },
+                ..layer
+            }
+        };
+        Self { layers: self.layers.into_iter().map(layer).collect(), ..self }
+    }
+
     /// The same decoder with every linear map of its layers changed by `f`.
     pub(super) fn with_projections(self, f: impl Fn(Linear<B>) -> Linear<B>) -> Self {
         let layer = |layer: DecoderLayer<B>| {
@@ -54,7 +85,12 @@ impl<B: Backend> Decoder<B> {
                     o_proj: f(attention.o_proj),
                     ..attention
                 },
-                mlp: FeedForward { gate_proj: f(mlp.gate_proj), up_proj: f(mlp.up_proj), down_proj: f(mlp.down_proj) },
+                mlp: FeedForward {
+                    gate_proj: f(mlp.gate_proj),
+                    up_proj: f(mlp.up_proj),
+                    down_proj: f(mlp.down_proj),
+                    ..mlp
+                },
                 ..layer
             }
         };
