@@ -3,7 +3,8 @@
 
 use bupo::core::InternalPolicy;
 use bupo::core::kernels::{
-    AdamWStep, adamw, attention, attention_backward, causal_tiles, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
+    AdamWStep, RopeTable, adamw, attention, attention_backward, causal_tiles, rms_norm, rms_norm_backward, swiglu,
+    swiglu_backward,
 };
 use bupo::core::kv_cache::{CacheRoom, KvCache};
 use burn::backend::Flex;
@@ -91,9 +92,10 @@ fn decoding(criterion: &mut Criterion) {
         let mut cache = KvCache::<Flex>::new(1, CacheRoom { rows: ROWS, slots: seen });
         let sources: Vec<(usize, usize)> = vec![(0, seen - 1); ROWS];
         cache.admit(&[(random([1, 4, seen - 1, 64]), random([1, 4, seen - 1, 64]))], &sources);
-        let (q, k, v) = (random([ROWS, 8, 1, 64]), random([ROWS, 4, 1, 64]), random([ROWS, 4, 1, 64]));
+        let (q, k, v) = (random([ROWS, 8 * 64]), random([ROWS, 4 * 64]), random([ROWS, 4 * 64]));
+        let table = RopeTable::new(&[0.1; ROWS * 32], 1.0, 64, 1, DType::F32, &Default::default());
         group.bench_function(BenchmarkId::new("attention", seen), |b| {
-            b.iter(|| cache.attend(1, q.clone(), k.clone(), v.clone(), 0.125));
+            b.iter(|| cache.attend(1, q.clone(), Some([k.clone(), v.clone()]), None, &table, 0.125));
         });
     }
     for vocab in [8_192, 151_936] {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bupo_core::kernels::{KernelDifference, check_kernels};
 use bupo_models::{ComputeDtype, DtypeChoice};
 use bupo_rl::{DeviceNumbers, Difference, Machine};
 use burn::tensor::backend::Backend;
@@ -38,7 +39,9 @@ pub fn check() -> Result<(), CliError> {
             Ok(runs) => {
                 for run in &runs {
                     print_run(run);
-                    if !compare(run, reference.get_or_insert_with(|| (device.choice, run.first.clone()))) {
+                    if !compare_kernels(run) {
+                        failures.push(format!("{} in {} (or set BUPO_KERNELS=off)", device.choice, run.dtype));
+                    } else if !compare(run, reference.get_or_insert_with(|| (device.choice, run.first.clone()))) {
                         failures.push(format!("{} in {}", device.choice, run.dtype));
                     }
                 }
@@ -82,6 +85,8 @@ struct Run {
     second_seconds: f64,
     machine: Machine,
     products: Products,
+    /// Each kernel of its own beside its composition.
+    kernels: Vec<KernelDifference>,
 }
 
 impl Job for Compute {
@@ -100,7 +105,8 @@ impl Job for Compute {
             let (second, second_seconds) = timed()?;
             let machine = Machine::measure::<B>(COPIED, dtype, device);
             let products = Products::of::<B>(dtype, device);
-            runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine, products });
+            let kernels = check_kernels::<B>(dtype.dtype(), device);
+            runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine, products, kernels });
         }
         Ok(runs)
     }
@@ -113,6 +119,25 @@ fn print_run(run: &Run) {
     );
     let Machine { gflops, memory_gb_per_second } = machine;
     outln!("         {dtype}: matrix product in {products} {gflops:.0} GFLOP/s, memory {memory_gb_per_second:.1} GB/s");
+}
+
+/// Prints how the kernels' results differ from those of their compositions. Returns whether all are within rounding.
+fn compare_kernels(run: &Run) -> bool {
+    let Run { dtype, kernels, .. } = run;
+    let (right, wrong): (Vec<_>, Vec<_>) = kernels.iter().partition(|found| found.is_rounding());
+    for found in &wrong {
+        outln!(
+            "         {dtype}: the kernel of {} is wrong: difference from its composition {:.1e}, rounding allows {:.0e}",
+            found.kernel,
+            found.largest,
+            found.allowed
+        );
+    }
+    if !right.is_empty() && wrong.is_empty() {
+        let largest = right.iter().map(|found| found.largest).fold(0.0, f64::max);
+        outln!("         {dtype}: {} kernels, largest difference from their compositions {largest:.1e}", right.len());
+    }
+    wrong.is_empty()
 }
 
 /// Prints how a run's results differ from the reference. Returns whether the differences are within rounding.

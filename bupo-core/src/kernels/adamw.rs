@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, HostView, is_host_f32, vectorized};
+use super::on_gpu;
 
 const TASK: usize = 1 << 13;
 
@@ -39,6 +40,20 @@ pub fn adamw<B: Backend, const D: usize>(
     let root_correction = (1.0 - step.beta2.powi(steps)).sqrt();
     let kept = 1.0 - step.learning_rate * step.weight_decay;
     if !is_host_f32(&weights) {
+        on_gpu!(B, {
+            let numbers = bupo_gpu::AdamWNumbers {
+                scale: step.scale as f32,
+                beta1: step.beta1 as f32,
+                rest1: (1.0 - step.beta1) as f32,
+                beta2: step.beta2 as f32,
+                rest2: (1.0 - step.beta2) as f32,
+                size: size as f32,
+                root_factor: (1.0 / root_correction) as f32,
+                epsilon: step.epsilon as f32,
+                kept: kept as f32,
+            };
+            bupo_gpu::adamw(weights, gradient, first, second, &numbers)
+        });
         let gradient = gradient * step.scale;
         let first = first * step.beta1 + gradient.clone() * (1.0 - step.beta1);
         let second = second * step.beta2 + gradient.square() * (1.0 - step.beta2);

@@ -1,10 +1,14 @@
 //! The operations of a decoder and its policies, forward and backward, except attention over a KV cache.
 //!
 //! On the CPU backend (f32 in host memory) a kernel is a loop over rows on all cores, one pass over memory. On every
-//! other backend it is a composition of tensor operations. Both agree to rounding.
+//! other backend it is a composition of tensor operations, and on CUDA and WGPU a launch or two of `bupo-gpu`, unless
+//! `BUPO_KERNELS=off` is in the environment. All agree to rounding.
 
 mod adamw;
 mod attention;
+mod check;
+mod embedding;
+mod heads;
 pub(crate) mod host;
 mod linear;
 mod norm;
@@ -13,25 +17,46 @@ mod rope;
 mod sum_of_squares;
 mod swiglu;
 
+/// Returns the result of a GPU's kernel where those run on a backend.
+macro_rules! on_gpu {
+    ($B:ty, $call:expr) => {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if bupo_gpu::runs::<$B>() {
+            return $call;
+        }
+    };
+}
+pub(crate) use on_gpu;
+
+/// Whether the kernels of GPUs run on a backend.
+pub fn runs_on_gpu<B: burn::tensor::backend::Backend>() -> bool {
+    on_gpu!(B, true);
+    false
+}
+
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{
     ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
 };
 pub use bupo_gemm::{Bf16Unit, vector_units};
+pub use check::{KernelDifference, check_kernels};
+pub use embedding::add_rows;
+pub use heads::{HeadNorms, head_backward, rotated_heads};
 pub use host::activation_dtype;
 pub(crate) use linear::add;
 pub use linear::{linear, linears};
-pub use norm::{rms_norm, rms_norm_backward};
+pub use norm::{add_rms_norm, rms_norm, rms_norm_backward};
 pub use packed::{PackedWeight, bf16_unit, bf16_weight_gradient, product_dtype};
-pub use rope::{RopeTable, apply_rope, apply_rope_backward};
-pub use sum_of_squares::sum_of_squares;
-pub use swiglu::{SwigluGradient, swiglu, swiglu_backward};
+pub use rope::RopeTable;
+pub use sum_of_squares::{sum_of_all_squares, sum_of_squares};
+pub use swiglu::{SwigluGradient, swiglu, swiglu_backward, swiglu_joined};
 
 #[cfg(test)]
 mod tests {
     use burn::backend::{Flex, NdArray};
     use burn::tensor::{DType, Tensor, TensorData};
 
+    use super::rope::{apply_rope, apply_rope_backward};
     use super::*;
     use crate::kv_cache::{CacheRoom, KvCache};
 
@@ -172,7 +197,9 @@ mod tests {
                 let seed = seed + layer as f64 / 10.0;
                 let ((q, nq), (k, nk), (v, nv)) =
                     (both([rows, 4, 1, 6], seed), both([rows, 2, 1, 6], seed + 3.0), both([rows, 2, 1, 6], seed + 5.0));
-                near("attention", ours.attend(layer, q, k, v, 0.4), theirs.attend(layer, nq, nk, nv, 0.4));
+                let (ours, theirs) =
+                    (ours.attend_rotated(layer, q, k, v, 0.4), theirs.attend_rotated(layer, nq, nk, nv, 0.4));
+                near("attention", ours, theirs);
             }
             ours.advance();
             theirs.advance();

@@ -4,10 +4,12 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, HostView, each_row, is_host_f32, sum, sum3, task_rows, vectorized};
+use super::on_gpu;
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` for each row of `x` `[rows, width]`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> Tensor<B, 2> {
     if !is_host_f32(&x) {
+        on_gpu!(B, bupo_gpu::rms_norm(x, weight, eps));
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
@@ -17,6 +19,18 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> 
     let (mut x, weight) = (Host::take(x), HostView::of(weight));
     normalize(x.values_mut(), weight.values(), width, eps as f32);
     x.give(&device)
+}
+
+/// `x + y` `[rows, width]`, and its [`rms_norm`].
+pub fn add_rms_norm<B: Backend>(
+    x: Tensor<B, 2>,
+    y: Tensor<B, 2>,
+    weight: Tensor<B, 1>,
+    eps: f64,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    on_gpu!(B, bupo_gpu::add_rms_norm(x, y, weight, eps));
+    let sum = x + y;
+    (sum.clone(), rms_norm(sum, weight, eps))
 }
 
 fn normalize(x: &mut [f32], weight: &[f32], width: usize, eps: f32) {
@@ -37,6 +51,7 @@ pub fn rms_norm_backward<B: Backend>(
     dy: Tensor<B, 2>,
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
     if !is_host_f32(&x) {
+        on_gpu!(B, bupo_gpu::rms_norm_backward(x, weight, eps, dy));
         let dtype = x.dtype();
         let (x, dy) = (x.cast(DType::F32), dy.cast(DType::F32));
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();

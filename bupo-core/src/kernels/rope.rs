@@ -4,6 +4,7 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use super::host::{Host, HostView, each_row, hosts};
+use super::runs_on_gpu;
 
 /// Cosines and sines of positions, shared by all sequences or of each sequence.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct RopeTable<B: Backend> {
     sin: Vec<f32>,
     pairs: usize,
     seq: usize,
+    /// `[places, head_dim]` in f32 where the kernels of GPUs run: the cosines of a place, then its sines.
+    packed: Option<Tensor<B, 2>>,
     /// The same as tensors `[1 or batch, 1, seq, head_dim]` for backends other than the CPU's, each angle for both
     /// halves of a head, its sine negated for the first half.
     tensors: Option<[Tensor<B, 4>; 2]>,
@@ -24,8 +27,14 @@ impl<B: Backend> RopeTable<B> {
     pub fn new(angles: &[f32], factor: f64, head_dim: usize, seq: usize, dtype: DType, device: &B::Device) -> Self {
         let factor = factor as f32;
         let (sin, cos) = angles.iter().map(|angle| (angle.sin() * factor, angle.cos() * factor)).unzip();
-        let mut table = Self { cos, sin, pairs: head_dim / 2, seq, tensors: None };
-        if !hosts::<B>(dtype, device) {
+        let mut table = Self { cos, sin, pairs: head_dim / 2, seq, packed: None, tensors: None };
+        if runs_on_gpu::<B>() {
+            let pairs = table.pairs.max(1);
+            let places = table.cos.chunks_exact(pairs).zip(table.sin.chunks_exact(pairs));
+            let packed: Vec<f32> = places.flat_map(|(cos, sin)| cos.iter().chain(sin).copied()).collect();
+            let rows = packed.len() / (2 * pairs);
+            table.packed = Some(Tensor::from_data(TensorData::new(packed, [rows, 2 * pairs]), (device, DType::F32)));
+        } else if !hosts::<B>(dtype, device) {
             let [cos, sin] = [(&table.cos, 1.0), (&table.sin, -1.0)].map(|(values, sign)| {
                 let halves = |angles: &[f32]| angles.iter().map(|x| x * sign).chain(angles.iter().copied()).collect();
                 let twice: Vec<f32> =
@@ -36,6 +45,17 @@ impl<B: Backend> RopeTable<B> {
             table.tensors = Some([cos, sin]);
         }
         table
+    }
+
+    /// The width of a head.
+    pub(crate) fn head_dim(&self) -> usize {
+        2 * self.pairs
+    }
+
+    /// The table of the kernels of GPUs, where they run.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    pub(crate) fn packed(&self) -> Option<Tensor<B, 2>> {
+        self.packed.clone()
     }
 
     fn angles(&self) -> Angles<'_> {
@@ -52,7 +72,12 @@ struct Angles<'a> {
 }
 
 /// Rotates the heads of `x` `[batch * seq, heads * head_dim]`; the result is `[batch, heads, seq, head_dim]`.
-pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usize, head_dim: usize) -> Tensor<B, 4> {
+pub(super) fn apply_rope<B: Backend>(
+    x: Tensor<B, 2>,
+    table: &RopeTable<B>,
+    batch: usize,
+    head_dim: usize,
+) -> Tensor<B, 4> {
     let ([_, width], seq, device) = (x.dims(), table.seq, x.device());
     let heads = width / head_dim;
     if let Some([cos, sin]) = &table.tensors {
@@ -65,7 +90,7 @@ pub fn apply_rope<B: Backend>(x: Tensor<B, 2>, table: &RopeTable<B>, batch: usiz
 }
 
 /// The gradient with respect to `x` of [`apply_rope`], the inverse rotation, in the layout of `x`.
-pub fn apply_rope_backward<B: Backend>(dy: Tensor<B, 4>, table: &RopeTable<B>) -> Tensor<B, 2> {
+pub(super) fn apply_rope_backward<B: Backend>(dy: Tensor<B, 4>, table: &RopeTable<B>) -> Tensor<B, 2> {
     let ([batch, heads, seq, head_dim], device) = (dy.dims(), dy.device());
     let width = heads * head_dim;
     if let Some([cos, sin]) = &table.tensors {

@@ -4,9 +4,20 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{HostView, is_host_f32, sum, vectorized};
+use super::on_gpu;
 
 /// Values of one partial sum.
 const BLOCK: usize = 1 << 14;
+
+/// The sum of the squares of all `tensors`, added in f64 in their order.
+pub fn sum_of_all_squares<B: Backend>(tensors: Vec<Tensor<B, 1>>) -> f64 {
+    on_gpu!(B, bupo_gpu::sum_of_squares(tensors));
+    if tensors.is_empty() {
+        return 0.0;
+    }
+    let squares = tensors.into_iter().map(sum_of_squares).collect();
+    Tensor::cat(squares, 0).into_data().iter::<f64>().sum()
+}
 
 /// The sum of the squares of `values`, `[1]`.
 ///

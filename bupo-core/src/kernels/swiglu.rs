@@ -5,18 +5,27 @@ use burn::tensor::{DType, Tensor, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, HostView, each_row, exp, is_host_f32, vectorized};
+use super::on_gpu;
 
 const TASK: usize = 1 << 13;
 
 /// `silu(gate) * up`, all `[rows, width]`.
 pub fn swiglu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     if !is_host_f32(&gate) {
+        on_gpu!(B, bupo_gpu::swiglu(gate, Some(up)));
         return silu(gate) * up;
     }
     let device = gate.device();
     let (mut gate, up) = (Host::take(gate), HostView::of(up));
     gated(gate.values_mut(), up.values());
     gate.give(&device)
+}
+
+/// [`swiglu`] of `[rows, 2 * width]`: a row's gate, then its `up`.
+pub fn swiglu_joined<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
+    on_gpu!(B, bupo_gpu::swiglu(gate_up, None));
+    let width = gate_up.dims()[1] / 2;
+    swiglu(gate_up.clone().narrow(1, 0, width), gate_up.narrow(1, width, width))
 }
 
 fn gated(gate: &mut [f32], up: &[f32]) {
@@ -41,6 +50,10 @@ pub struct SwigluGradient<B: Backend> {
 /// The backward pass of [`swiglu`], from the gradient with respect to its result.
 pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidden: Tensor<B, 2>) -> SwigluGradient<B> {
     if !is_host_f32(&gate) {
+        on_gpu!(B, {
+            let [hidden, d_gate, d_up] = bupo_gpu::swiglu_backward(gate, up, d_hidden);
+            SwigluGradient { hidden, d_gate, d_up }
+        });
         let dtype = gate.dtype();
         let gate = gate.cast(DType::F32);
         let open = sigmoid(gate.clone());

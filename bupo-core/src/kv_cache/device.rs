@@ -21,6 +21,9 @@ pub(super) struct TensorKv<B: Backend> {
     slots: usize,
     /// The mask of the current step, shared by all layers, `[rows, 1, 1, slots]`.
     mask: Option<Tensor<B, 4>>,
+    /// The slot of each row's first token, for the kernels of GPUs.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    starts: Option<Tensor<B, 1, burn::tensor::Int>>,
 }
 
 impl<B: Backend> TensorKv<B> {
@@ -29,7 +32,14 @@ impl<B: Backend> TensorKv<B> {
         let slots = slots_for(end);
         let layers = ending_at(layers, sources, end).into_iter();
         let layers = layers.map(|layer| layer.map(|rows| relaid(rows, 0, end, 0, slots))).collect();
-        Self { layers, end, slots, mask: None }
+        Self {
+            layers,
+            end,
+            slots,
+            mask: None,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            starts: None,
+        }
     }
 
     pub(super) fn admit(
@@ -45,6 +55,7 @@ impl<B: Backend> TensorKv<B> {
             let [keys, values] = new.map(|rows| relaid(rows, 0, self.end, 0, self.slots));
             *old = [Tensor::cat(vec![old_keys, keys], 0), Tensor::cat(vec![old_values, values], 0)];
         }
+        self.rows_changed();
     }
 
     pub(super) fn keep(&mut self, rows: &[usize]) {
@@ -54,6 +65,7 @@ impl<B: Backend> TensorKv<B> {
         for layer in &mut self.layers {
             *layer = layer.clone().map(|all| all.select(0, index.clone()));
         }
+        self.rows_changed();
     }
 
     pub(super) fn attend(
@@ -100,7 +112,48 @@ impl<B: Backend> TensorKv<B> {
             let from = self.end - used;
             *layer = layer.clone().map(|all| relaid(all, from, used, end - used, slots));
         }
-        (self.end, self.slots, self.mask) = (end, slots, None);
+        (self.end, self.slots) = (end, slots);
+        self.rows_changed();
+    }
+
+    /// Forgets what was computed of the rows' places.
+    fn rows_changed(&mut self) {
+        self.mask = None;
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        {
+            self.starts = None;
+        }
+    }
+
+    /// Writes a token of each row and attends, from heads before norm and rotation, in two launches.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    #[allow(clippy::too_many_arguments)] // A token's heads and what they are turned by.
+    pub(super) fn attend_heads(
+        &mut self,
+        layer: usize,
+        q: Tensor<B, 2>,
+        kv: Option<[Tensor<B, 2>; 2]>,
+        norms: Option<&bupo_gpu::HeadNorms<B>>,
+        table: Tensor<B, 2>,
+        positions: &[usize],
+        scale: f64,
+    ) -> Tensor<B, 2> {
+        if self.end == self.slots {
+            self.relay(positions, 0);
+        }
+        let starts = self.starts.get_or_insert_with(|| {
+            let starts: Vec<u32> = positions.iter().map(|position| (self.end - position) as u32).collect();
+            token_tensor(&starts, &q.device())
+        });
+        let starts = starts.clone();
+        // Taken out, so that they are written in place.
+        let Some(cached) = self.layers.get_mut(layer - 1) else { panic!("the cache has the layers that run") };
+        let cached = std::mem::replace(cached, [(); 2].map(|()| Tensor::empty([0; 4], &q.device())));
+        let (q, cached) = bupo_gpu::rotate_into_cache(q, kv, norms, table, starts.clone(), self.end, cached);
+        self.layers[layer - 1] = cached.clone();
+        let [keys, values] = cached;
+        let rows = bupo_gpu::CacheRows { keys, values, starts, end: self.end + 1 };
+        bupo_gpu::attend_cached(q, rows, scale)
     }
 
     fn unseen(&self, positions: &[usize], device: &B::Device) -> Tensor<B, 4> {

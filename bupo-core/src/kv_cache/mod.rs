@@ -6,6 +6,8 @@ mod host;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use crate::kernels::host::{HostView, is_host_f32};
+use crate::kernels::{HeadNorms, RopeTable, rotated_heads, runs_on_gpu};
+use crate::profile::{Part, timed};
 use device::TensorKv;
 use host::HostKv;
 
@@ -17,6 +19,8 @@ pub struct KvCache<B: Backend> {
     kind: Kind<B>,
     /// Tokens of each row so far: the position of its next one.
     positions: Vec<usize>,
+    /// The rotations of all positions below a number of them, where the kernels of GPUs run.
+    rotations: Option<(usize, RopeTable<B>)>,
 }
 
 #[derive(Debug)]
@@ -36,10 +40,13 @@ pub struct CacheRoom {
     pub slots: usize,
 }
 
+/// The positions whose rotations are computed at least, on a GPU.
+const FEW_POSITIONS: usize = 512;
+
 impl<B: Backend> KvCache<B> {
     /// An empty cache for `depth` layers. Memory is allocated when rows are admitted.
     pub fn new(depth: usize, room: CacheRoom) -> Self {
-        Self { depth, room, kind: Kind::Empty, positions: Vec::new() }
+        Self { depth, room, kind: Kind::Empty, positions: Vec::new(), rotations: None }
     }
 
     /// Appends rows: each `(i, len)` of `sources` becomes a row of the first `len` tokens of row `i` of the keys and
@@ -86,12 +93,56 @@ impl<B: Backend> KvCache<B> {
         !matches!(self.kind, Kind::Tensors(_))
     }
 
+    /// The rotations of each row's next token. `make` computes those of some positions, shared by all rows or of each row: the
+    /// number of positions shared is its second argument, 1 if they are of rows. A table of all positions stays on a GPU.
+    pub fn rotation(&mut self, make: impl FnOnce(&[usize], usize) -> RopeTable<B>) -> RopeTable<B> {
+        if !runs_on_gpu::<B>() {
+            return make(&self.positions, 1);
+        }
+        let longest = self.positions.iter().copied().max().unwrap_or(0);
+        match &self.rotations {
+            Some((count, table)) if longest < *count => table.clone(),
+            _ => {
+                let count = (2 * longest).max(FEW_POSITIONS);
+                let table = make(&(0..count).collect::<Vec<_>>(), count);
+                self.rotations = Some((count, table.clone()));
+                table
+            }
+        }
+    }
+
     /// Appends the keys and values of each row's next token to layer `layer` (from 1) and returns the attention of its
     /// queries over all tokens of the row, `[rows, heads * head_dim]`.
     ///
-    /// `q` is `[rows, heads, 1, head_dim]`, `k` and `v` are `[rows, kv_heads, 1, head_dim]`. Call it once for every
-    /// layer, then [`Self::advance`].
+    /// `q` is `[rows, heads * head_dim]` before norm and rotation, keys and values are `[rows, kv_heads * head_dim]`; where
+    /// [`runs_on_gpu`], `q` can have the three of a row one after another. `table` is that of [`Self::rotation`]. Call it
+    /// once for every layer, then [`Self::advance`].
     pub fn attend(
+        &mut self,
+        layer: usize,
+        q: Tensor<B, 2>,
+        kv: Option<[Tensor<B, 2>; 2]>,
+        norms: Option<&HeadNorms<B>>,
+        table: &RopeTable<B>,
+        scale: f64,
+    ) -> Tensor<B, 2> {
+        let (rows, device) = (q.dims()[0], q.device());
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if let (Kind::Tensors(cache), Some(table)) = (&mut self.kind, table.packed()) {
+            let norms = norms.map(HeadNorms::of_gpu);
+            let attend = || cache.attend_heads(layer, q, kv, norms.as_ref(), table, &self.positions, scale);
+            return timed::<B, _>(Part::Cache, &device, attend);
+        }
+        let Some([k, v]) = kv else { panic!("keys and values are apart but on a GPU") };
+        let values = v.dims()[1] / table.head_dim();
+        let v = v.reshape([rows, 1, values, table.head_dim()]).swap_dims(1, 2);
+        let (q, k) = timed::<B, _>(Part::Norms, &device, || rotated_heads(q, k, norms, table, rows));
+        timed::<B, _>(Part::Cache, &device, || self.attend_rotated(layer, q, k, v, scale))
+    }
+
+    /// [`Self::attend`] of heads after norm and rotation: `q` `[rows, heads, 1, head_dim]`, `k` and `v`
+    /// `[rows, kv_heads, 1, head_dim]`.
+    pub(crate) fn attend_rotated(
         &mut self,
         layer: usize,
         q: Tensor<B, 4>,

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
+use crate::kernels::on_gpu;
+
 /// Weights are summed in blocks of this many tokens, then within the block that a draw falls into.
 const BLOCK: usize = 256;
 /// Numbers per sampled token: its id, its log-prob, the sum of the weights.
@@ -16,6 +18,13 @@ const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 /// uniforms than others are filled up with draws to be ignored.
 pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>]) -> Tensor<B, 2> {
     let ([rows, vocab], device) = (logits.dims(), logits.device());
+    let draws = uniforms.iter().map(Vec::len).max().unwrap_or(0);
+    let uniform =
+        |uniforms: &Vec<f64>, draw: usize| uniforms.get(draw).map_or(0.5, |uniform| (*uniform as f32).min(BELOW_ONE));
+    on_gpu!(B, {
+        let all: Vec<f32> = uniforms.iter().flat_map(|row| (0..draws).map(move |draw| uniform(row, draw))).collect();
+        bupo_gpu::sample_rows(logits, Tensor::from_data(TensorData::new(all, [rows, draws]), &device))
+    });
     let blocks = vocab.div_ceil(BLOCK);
     let max = logits.clone().max_dim(1);
     let padded = match blocks * BLOCK - vocab {
@@ -28,13 +37,9 @@ pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>
     let total = ends.clone().slice([0..rows, blocks - 1..blocks]);
     let log_total = total.clone().log();
 
-    let draws = uniforms.iter().map(Vec::len).max().unwrap_or(0);
     let mut drawn = Vec::with_capacity(draws);
     for draw in 0..draws {
-        let uniforms: Vec<f32> = uniforms
-            .iter()
-            .map(|uniforms| uniforms.get(draw).map_or(0.5, |uniform| (*uniform as f32).min(BELOW_ONE)))
-            .collect();
+        let uniforms: Vec<f32> = uniforms.iter().map(|uniforms| uniform(uniforms, draw)).collect();
         let left = total.clone() * Tensor::from_data(TensorData::new(uniforms, [rows, 1]), &device);
         let block = ends.clone().lower_equal(left.clone()).int().sum_dim(1);
         let before = ends.clone().gather(1, block.clone()) - sums.clone().gather(1, block.clone());
@@ -55,6 +60,7 @@ pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>
 /// [`sample_rows`] gives it.
 pub(super) fn best_tokens<B: Backend>(logits: Tensor<B, 2>) -> Tensor<B, 2> {
     let ([rows, vocab], device) = (logits.dims(), logits.device());
+    on_gpu!(B, bupo_gpu::best_tokens(logits));
     let max = logits.clone().max_dim(1);
     let total = (logits.clone() - max.clone()).exp().sum_dim(1);
     let places = Tensor::<B, 1, Int>::arange(0..vocab as i64, &device).unsqueeze_dim::<2>(0).expand([rows, vocab]);

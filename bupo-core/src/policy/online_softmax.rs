@@ -14,6 +14,8 @@ pub(crate) struct OnlineSoftmax<B: Backend> {
 
 enum Kind<B: Backend> {
     Host(Vec<Row>),
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    Gpu(bupo_gpu::SoftmaxState<B>),
     /// All `[rows, 1]`.
     Tensors {
         max: Tensor<B, 2>,
@@ -50,6 +52,10 @@ impl Row {
 impl<B: Backend> OnlineSoftmax<B> {
     /// For `rows` tokens, before any slice; computed on the device of `like`.
     pub(crate) fn new(rows: usize, temperature: f64, like: &Tensor<B, 2>) -> Self {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if bupo_gpu::runs::<B>() {
+            return Self { temperature, kind: Kind::Gpu(gpu_state(rows, &like.device())) };
+        }
         let kind = if is_host_f32(like) {
             Kind::Host(vec![Row { max: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, target: 0.0 }; rows])
         } else {
@@ -69,6 +75,14 @@ impl<B: Backend> OnlineSoftmax<B> {
                 let logits = Host::take(logits);
                 read_rows(rows, logits.values(), width, scale, targets, start);
                 logits.give(&device)
+            }
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Kind::Gpu(state) => {
+                let targets = targets.map(|targets| token_tensor(targets, &device));
+                // Moved out, so that it is updated in place.
+                let softmax = std::mem::replace(state, gpu_state(0, &device));
+                *state = bupo_gpu::fold_logits(softmax, logits.clone(), targets, start, 1.0 / self.temperature);
+                logits
             }
             Kind::Tensors { max, sum, weighted, target } => {
                 let read = logits.clone();
@@ -94,7 +108,7 @@ impl<B: Backend> OnlineSoftmax<B> {
     pub(crate) fn entropy(&self) -> Vec<f32> {
         match &self.kind {
             Kind::Host(rows) => rows.iter().map(Row::entropy).collect(),
-            Kind::Tensors { .. } => values(self.entropies()),
+            _ => values(self.entropies()),
         }
     }
 
@@ -102,12 +116,19 @@ impl<B: Backend> OnlineSoftmax<B> {
     pub(crate) fn log_probs(&self) -> Vec<f32> {
         match &self.kind {
             Kind::Host(rows) => rows.iter().map(|row| (row.target - row.max) - row.sum.ln()).collect(),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Kind::Gpu(state) => values(state.target.clone() - state.max.clone() - state.sum.clone().log()),
             Kind::Tensors { max, sum, target, .. } => values(target.clone() - max.clone() - sum.clone().log()),
         }
     }
 
     fn entropies(&self) -> Tensor<B, 2> {
-        let Kind::Tensors { sum, weighted, .. } = &self.kind else { unreachable!("only of tensors") };
+        let (sum, weighted) = match &self.kind {
+            Kind::Host(_) => unreachable!("only of tensors"),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Kind::Gpu(state) => (&state.sum, &state.weighted),
+            Kind::Tensors { sum, weighted, .. } => (sum, weighted),
+        };
         (sum.clone().log() - weighted.clone() / sum.clone()).clamp_min(0.0)
     }
 }
@@ -173,6 +194,15 @@ impl<B: Backend> LogitGradient<'_, B> {
                 let scale = (1.0 / self.softmax.temperature) as f32;
                 logit_gradients(logits.values_mut(), rows_read, width, start, &derivatives, scale);
                 logits.give(&device)
+            }
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Kind::Gpu(state) => {
+                let column = |values: &[f32]| {
+                    Tensor::<B, 1>::from_data(TensorData::new(values.to_vec(), [rows]), (&device, DType::F32))
+                };
+                let (log_probs, entropy) = (column(self.log_probs), self.entropy.map(column));
+                let (targets, scale) = (token_tensor(self.targets, &device), 1.0 / self.softmax.temperature);
+                bupo_gpu::logit_gradient(state, logits, targets, log_probs, entropy, start, scale)
             }
             Kind::Tensors { max, sum, .. } => {
                 let temperature = self.softmax.temperature;
@@ -242,6 +272,13 @@ fn logit_gradient(x: &mut [f32], row: &Row, d_log_prob: f32, d_entropy: f32, sca
         let log_prob = *x * scale - log_sum;
         *x = flushed(-exp(log_prob) * scale * (d_log_prob + d_entropy * (log_prob + entropy)));
     }
+}
+
+/// Before any slice.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn gpu_state<B: Backend>(rows: usize, device: &B::Device) -> bupo_gpu::SoftmaxState<B> {
+    let column = |value: f32| Tensor::<B, 2>::from_data(TensorData::new(vec![value; rows], [rows, 1]), device);
+    bupo_gpu::SoftmaxState { max: column(-1e30), sum: column(0.0), weighted: column(0.0), target: column(0.0) }
 }
 
 fn divided<B: Backend>(logits: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {

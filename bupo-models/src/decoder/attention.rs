@@ -1,8 +1,7 @@
 //! Grouped-query attention.
 
 use bupo_core::kernels::{
-    AttentionGradient, AttentionOutput, RopeTable, apply_rope, apply_rope_backward, attention, attention_backward,
-    rms_norm, rms_norm_backward,
+    AttentionGradient, AttentionOutput, HeadNorms, attention, attention_backward, head_backward, rotated_heads,
 };
 use bupo_core::profile::{Part, timed};
 use burn::module::Module;
@@ -27,6 +26,8 @@ pub struct Attention<B: Backend> {
     pub k_norm: Option<RmsNorm<B>>,
     /// Width of a head.
     pub head_dim: usize,
+    /// Queries, keys and values as one map, in place of the three, in a decoder that generates on a GPU.
+    pub(crate) qkv: Option<Linear<B>>,
 }
 
 /// The activations that the backward pass needs besides the input, all `[batch * seq, ..]`.
@@ -42,6 +43,16 @@ pub(crate) struct SavedAttention<B: Backend> {
 
 impl<B: Backend> Attention<B> {
     /// The contribution of layer `layer` (from 1) to the stream, from the normed state `[batch * seq, hidden]`.
+    pub(crate) fn contribution(&self, layer: usize, x: Tensor<B, 2>, context: &mut ForwardContext<B>) -> Tensor<B, 2> {
+        let (Some(qkv), Some(cache)) = (&self.qkv, &mut context.cache) else {
+            return self.forward(layer, x, context).0;
+        };
+        let joined = qkv.forward(x);
+        let norms = self.head_norms();
+        self.o_proj.forward(cache.attend(layer, joined, None, norms.as_ref(), &context.table, self.scale()))
+    }
+
+    /// [`Self::contribution`], with what the backward pass needs.
     pub(crate) fn forward(
         &self,
         layer: usize,
@@ -50,14 +61,18 @@ impl<B: Backend> Attention<B> {
     ) -> (Tensor<B, 2>, SavedAttention<B>) {
         let batch = x.dims()[0] / context.seq;
         let device = x.device();
-        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], x);
-        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &context.table, batch));
-        let scale = self.scale();
+        let [q, k, v] = match &self.qkv {
+            Some(qkv) => self.apart(qkv.forward(x)),
+            None => Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], x),
+        };
+        let (norms, scale) = (self.head_norms(), self.scale());
         let output = if let Some(cache) = &mut context.cache {
-            let values = self.split(v.clone(), batch, context.seq);
-            let attend = || cache.attend(layer, queries, keys, values, scale);
-            AttentionOutput { mixed: timed::<B, _>(Part::Cache, &device, attend), log_sums: None }
+            let kv = Some([k.clone(), v.clone()]);
+            let mixed = cache.attend(layer, q.clone(), kv, norms.as_ref(), &context.table, scale);
+            AttentionOutput { mixed, log_sums: None }
         } else {
+            let rotated = || rotated_heads(q.clone(), k.clone(), norms.as_ref(), &context.table, batch);
+            let (queries, keys) = timed::<B, _>(Part::Norms, &device, rotated);
             if let Some(collected) = &mut context.collected {
                 collected.push((keys.clone(), self.split(v.clone(), batch, context.seq)));
             }
@@ -79,16 +94,19 @@ impl<B: Backend> Attention<B> {
         let batch = x.dims()[0] / context.seq;
         let d_mixed = self.o_proj.backward(output.mixed.clone(), d_output, gradients);
         let device = x.device();
-        let (queries, keys) = timed::<B, _>(Part::Norms, &device, || self.rotated(&q, &k, &context.table, batch));
+        let norms = self.head_norms();
+        let rotated = || rotated_heads(q.clone(), k.clone(), norms.as_ref(), &context.table, batch);
+        let (queries, keys) = timed::<B, _>(Part::Norms, &device, rotated);
         let AttentionGradient { d_q, d_k, d_v } = timed::<B, _>(Part::Attention, &device, || {
             attention_backward(queries, keys, v, output, d_mixed, &context.tiles, self.scale())
         });
         let unrotated = |d: Tensor<B, 4>, norm: Option<&RmsNorm<B>>, raw, gradients: &mut Gradients<B>| {
-            let d = apply_rope_backward(d, &context.table);
-            match norm {
-                Some(norm) => self.head_norm_backward(norm, raw, d, gradients),
-                None => d,
+            let weight = norm.map(|norm| (norm.weight.val(), norm.eps));
+            let (d, d_weight) = head_backward(d, raw, weight, &context.table);
+            if let (Some(norm), Some(d_weight)) = (norm, d_weight) {
+                gradients.add(norm.weight.id, d_weight);
             }
+            d
         };
         let (d_q, d_k) = timed::<B, _>(Part::Norms, &device, || {
             let d_q = unrotated(d_q, self.q_norm.as_ref(), q, gradients);
@@ -103,42 +121,16 @@ impl<B: Backend> Attention<B> {
         (self.head_dim as f64).powf(-0.5)
     }
 
-    /// Queries and keys after the head norms and rotation, `[batch, heads, seq, head_dim]`.
-    fn rotated(
-        &self,
-        q: &Tensor<B, 2>,
-        k: &Tensor<B, 2>,
-        table: &RopeTable<B>,
-        batch: usize,
-    ) -> (Tensor<B, 4>, Tensor<B, 4>) {
-        let rotated = |x: &Tensor<B, 2>, norm: Option<&RmsNorm<B>>| {
-            let x = match norm {
-                Some(norm) => self.by_head(x.clone(), |heads| rms_norm(heads, norm.weight.val(), norm.eps)),
-                None => x.clone(),
-            };
-            apply_rope(x, table, batch, self.head_dim)
-        };
-        (rotated(q, self.q_norm.as_ref()), rotated(k, self.k_norm.as_ref()))
+    /// Queries, keys and values, from rows that have the three one after another.
+    fn apart(&self, joined: Tensor<B, 2>) -> [Tensor<B, 2>; 3] {
+        let (q, all) = (self.o_proj.weight.dims()[1], joined.dims()[1]);
+        let kv = (all - q) / 2;
+        [(0, q), (q, kv), (q + kv, kv)].map(|(start, width)| joined.clone().narrow(1, start, width))
     }
 
-    fn head_norm_backward(
-        &self,
-        norm: &RmsNorm<B>,
-        x: Tensor<B, 2>,
-        d: Tensor<B, 2>,
-        gradients: &mut Gradients<B>,
-    ) -> Tensor<B, 2> {
-        let [rows, width] = x.dims();
-        let heads = [rows * width / self.head_dim, self.head_dim];
-        let (d_x, d_weight) = rms_norm_backward(x.reshape(heads), norm.weight.val(), norm.eps, d.reshape(heads));
-        gradients.add(norm.weight.id, d_weight);
-        d_x.reshape([rows, width])
-    }
-
-    /// Applies `f` to `x` `[rows, heads * head_dim]` with one row per head.
-    fn by_head(&self, x: Tensor<B, 2>, f: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
-        let [rows, width] = x.dims();
-        f(x.reshape([rows * width / self.head_dim, self.head_dim])).reshape([rows, width])
+    fn head_norms(&self) -> Option<HeadNorms<B>> {
+        let (q, k) = (self.q_norm.as_ref()?, self.k_norm.as_ref()?);
+        Some(HeadNorms { q: q.weight.val(), k: k.weight.val(), eps: q.eps })
     }
 
     /// `[batch * seq, heads * head_dim]` as `[batch, heads, seq, head_dim]`.

@@ -95,8 +95,8 @@ impl<B: Backend> Decoder<B> {
         if part == Part::Attention {
             return (attn_out, SavedLayerInner { attention, feed_forward: None });
         }
-        let resid_mid = resid_pre + attn_out;
-        let (mlp_out, saved) = weights.mlp.forward(weights.post_attention_layernorm.forward(resid_mid.clone()));
+        let (resid_mid, input) = weights.post_attention_layernorm.forward_of_sum(resid_pre, attn_out);
+        let (mlp_out, saved) = weights.mlp.forward(input);
         let output = if part == Part::FeedForward { mlp_out } else { resid_mid.clone() + mlp_out };
         (output, SavedLayerInner { attention, feed_forward: Some((resid_mid, saved.cast(self.saved_dtype()))) })
     }

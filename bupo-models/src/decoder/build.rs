@@ -111,6 +111,7 @@ impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
             q_norm: head_norms.then(|| self.norm(&format!("{name}.q_norm"), head_dim)).transpose()?,
             k_norm: head_norms.then(|| self.norm(&format!("{name}.k_norm"), head_dim)).transpose()?,
             head_dim,
+            qkv: None,
         })
     }
 
@@ -121,6 +122,7 @@ impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
             gate_proj: self.linear(&format!("{name}.gate_proj"), inner, hidden, bias)?,
             up_proj: self.linear(&format!("{name}.up_proj"), inner, hidden, bias)?,
             down_proj: self.linear(&format!("{name}.down_proj"), hidden, inner, bias)?,
+            gate_up: None,
         })
     }
 

@@ -37,8 +37,10 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// A pass over one token per row, at the position after the cached tokens of the row.
-    pub(crate) fn decode_context(&self, cache: KvCache<B>) -> ForwardContext<B> {
-        let table = self.rope_table(cache.positions().iter().map(|position| (*position, position + 1)), 1);
+    pub(crate) fn decode_context(&self, mut cache: KvCache<B>) -> ForwardContext<B> {
+        let table = cache.rotation(|positions, seq| {
+            self.rope_table(positions.iter().map(|position| (*position, position + 1)), seq)
+        });
         ForwardContext { seq: 1, table, tiles: Vec::new(), cache: Some(cache), collected: None }
     }
 

@@ -1,6 +1,6 @@
 //! The SwiGLU feed-forward.
 
-use bupo_core::kernels::{swiglu, swiglu_backward};
+use bupo_core::kernels::{swiglu, swiglu_backward, swiglu_joined};
 use bupo_core::profile::{Part, timed};
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, backend::Backend};
@@ -16,6 +16,8 @@ pub struct FeedForward<B: Backend> {
     pub up_proj: Linear<B>,
     /// `[hidden, intermediate]`.
     pub down_proj: Linear<B>,
+    /// Gate and up as one map, in place of the two, in a decoder that generates on a GPU.
+    pub(crate) gate_up: Option<Linear<B>>,
 }
 
 /// The activations that the backward pass needs besides the input, `[tokens, intermediate]`.
@@ -34,6 +36,14 @@ impl<B: Backend> SavedFeedForward<B> {
 
 impl<B: Backend> FeedForward<B> {
     /// The contribution to the stream, from the normed state `[tokens, hidden]`.
+    pub(crate) fn contribution(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Some(gate_up) = &self.gate_up else { return self.forward(x).0 };
+        let device = x.device();
+        let joined = gate_up.forward(x);
+        self.down_proj.forward(timed::<B, _>(Part::Gates, &device, || swiglu_joined(joined)))
+    }
+
+    /// [`Self::contribution`], with what the backward pass needs.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> (Tensor<B, 2>, SavedFeedForward<B>) {
         let [gate, up] = Linear::forward_all([&self.gate_proj, &self.up_proj], x);
         let saved = SavedFeedForward { gate, up };

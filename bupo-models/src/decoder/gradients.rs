@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bupo_core::kernels::sum_of_squares;
+use bupo_core::kernels::sum_of_all_squares;
 use burn::module::ParamId;
 use burn::tensor::{DType, Tensor, backend::Backend};
 
@@ -46,11 +46,7 @@ impl<B: Backend> Gradients<B> {
 
     /// The sum of all squares. Its bits do not depend on the number of threads.
     pub fn sum_of_squares(&self) -> f64 {
-        let squares: Vec<Tensor<B, 1>> = self.by_id.values().cloned().map(sum_of_squares).collect();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        Tensor::cat(squares, 0).into_data().iter::<f64>().sum::<f64>()
+        sum_of_all_squares(self.by_id.values().cloned().collect())
     }
 }
 

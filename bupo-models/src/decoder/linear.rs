@@ -1,9 +1,9 @@
 //! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
-use bupo_core::kernels::{PackedWeight, bf16_weight_gradient, linears};
+use bupo_core::kernels::{PackedWeight, add_rows, bf16_weight_gradient, linears};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
-use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 use super::Gradients;
 use crate::ComputeDtype;
@@ -60,6 +60,24 @@ impl<B: Backend> Linear<B> {
         }
     }
 
+    /// Several maps of one input as one, whose results are one after another.
+    pub(super) fn joined<const N: usize>(maps: [&Self; N]) -> Self {
+        let weight = Tensor::cat(maps.map(Self::compute_weight).to_vec(), 0);
+        let biases: Vec<Tensor<B, 1>> = maps.iter().filter_map(|map| Some(map.bias.as_ref()?.val())).collect();
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: (!biases.is_empty()).then(|| Param::from_tensor(Tensor::cat(biases, 0))),
+            compute_dtype: maps[0].compute_dtype,
+            packed: None,
+        }
+    }
+
+    /// Without its values.
+    pub(super) fn dropped(self) -> Self {
+        let empty = Tensor::empty([0, 0], &self.weight.device());
+        Self { weight: Param::from_tensor(empty), bias: None, compute_dtype: self.compute_dtype, packed: None }
+    }
+
     /// The gradient with respect to `x`, from that with respect to the result; adds the gradients of the parameters.
     pub(crate) fn backward(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) -> Tensor<B, 2> {
         let dx = self.input_gradient(dy.clone());
@@ -108,10 +126,10 @@ impl<B: Backend> Embedding<B> {
 
     /// Adds the gradient of the table, from that with respect to the looked-up rows, `[batch * seq, hidden]`.
     pub(crate) fn add_gradient(&self, tokens: Tensor<B, 2, Int>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
-        let (weight, dy) = (self.weight.val(), dy.cast(DType::F32));
+        let weight = self.weight.val();
         // If the unembedding is tied, the rows are added to its gradient rather than to a second table.
         let table =
             gradients.take(self.weight.id).map_or_else(|| weight.zeros_like(), |sum| sum.reshape(weight.dims()));
-        gradients.add(self.weight.id, table.select_assign(0, tokens.flatten::<1>(0, 1), dy, IndexingUpdateOp::Add));
+        gradients.add(self.weight.id, add_rows(table, tokens.flatten::<1>(0, 1), dy));
     }
 }

@@ -11,7 +11,7 @@ mod norm;
 mod params;
 
 use bupo_core::kernels::{activation_dtype, product_dtype};
-use bupo_core::{AttnContribution, FfnContribution, ResidualDecoder};
+use bupo_core::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
@@ -130,15 +130,27 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
     fn attention(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut ForwardContext<B>) -> AttnContribution<B> {
         let (weights, shape) = (&self.layers[layer - 1], resid_pre.dims());
         let input = weights.input_layernorm.forward(resid_pre.flatten(0, 1));
-        let (output, _) = weights.self_attn.forward(layer, input.clone(), context);
+        let output = weights.self_attn.contribution(layer, input.clone(), context);
         AttnContribution { input: input.reshape(shape), output: output.reshape(shape) }
     }
 
     fn feed_forward(&self, layer: usize, resid_mid: Tensor<B, 3>) -> FfnContribution<B> {
         let (weights, shape) = (&self.layers[layer - 1], resid_mid.dims());
         let input = weights.post_attention_layernorm.forward(resid_mid.flatten(0, 1));
-        let (output, _) = weights.mlp.forward(input.clone());
+        let output = weights.mlp.contribution(input.clone());
         FfnContribution { input: input.reshape(shape), output: output.reshape(shape) }
+    }
+
+    /// The addition before the feed-forward and the norm of its result are one operation.
+    fn layer(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut ForwardContext<B>) -> LayerContributions<B> {
+        let (weights, shape) = (&self.layers[layer - 1], resid_pre.dims());
+        let attn = self.attention(layer, resid_pre.clone(), context);
+        let [before, attn_out] = [&resid_pre, &attn.output].map(|states| states.clone().flatten(0, 1));
+        let (resid_mid, input) = weights.post_attention_layernorm.forward_of_sum(before, attn_out);
+        let output = weights.mlp.contribution(input.clone());
+        let resid_post = (resid_mid.clone() + output.clone()).reshape(shape);
+        let ffn = FfnContribution { input: input.reshape(shape), output: output.reshape(shape) };
+        LayerContributions { layer, resid_pre, attn, resid_mid: resid_mid.reshape(shape), ffn, resid_post }
     }
 
     fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {

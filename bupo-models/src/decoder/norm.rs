@@ -1,6 +1,6 @@
 //! RMS norm, with statistics in f32.
 
-use bupo_core::kernels::{rms_norm, rms_norm_backward};
+use bupo_core::kernels::{add_rms_norm, rms_norm, rms_norm_backward};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
@@ -21,6 +21,12 @@ impl<B: Backend> RmsNorm<B> {
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = x.device();
         timed::<B, _>(Part::Norms, &device, || rms_norm(x, self.weight.val(), self.eps))
+    }
+
+    /// `x + y`, and its norm.
+    pub(crate) fn forward_of_sum(&self, x: Tensor<B, 2>, y: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        let device = x.device();
+        timed::<B, _>(Part::Norms, &device, || add_rms_norm(x, y, self.weight.val(), self.eps))
     }
 
     /// The gradient with respect to `x`, from that with respect to the result; adds the gradient of the weight.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bupo_core::kernels::runs_on_gpu;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -67,6 +68,36 @@ impl<B: Backend> Decoder<B> {
         })
     }
 
+    /// The same decoder with the maps of one input joined, where the kernels of GPUs run, for generation only: each joined map
+    /// is one product, and its parts are dropped.
+    pub(crate) fn joined(self) -> Self {
+        if !runs_on_gpu::<B>() {
+            return self;
+        }
+        let layer = |layer: DecoderLayer<B>| {
+            let (attention, mlp) = (layer.self_attn, layer.mlp);
+            let qkv = Linear::joined([&attention.q_proj, &attention.k_proj, &attention.v_proj]);
+            let gate_up = Linear::joined([&mlp.gate_proj, &mlp.up_proj]);
+            DecoderLayer {
+                self_attn: Attention {
+                    q_proj: attention.q_proj.dropped(),
+                    k_proj: attention.k_proj.dropped(),
+                    v_proj: attention.v_proj.dropped(),
+                    qkv: Some(qkv),
+                    ..attention
+                },
+                mlp: FeedForward {
+                    gate_proj: mlp.gate_proj.dropped(),
+                    up_proj: mlp.up_proj.dropped(),
+                    gate_up: Some(gate_up),
+                    ..mlp
+                },
+                ..layer
+            }
+        };
+        Self { layers: self.layers.into_iter().map(layer).collect(), ..self }
+    }
+
     /// A copy that shares the parameters, with the weights of the first `layers` layers packed once if products in bf16 are computed
     /// by the CPU's unit. It is for passes between two changes of the parameters; without it weights are packed for every product.
     pub fn with_packed_weights(&self, layers: usize) -> Self {
@@ -89,7 +120,12 @@ impl<B: Backend> Decoder<B> {
                     o_proj: f(attention.o_proj),
                     ..attention
                 },
-                mlp: FeedForward { gate_proj: f(mlp.gate_proj), up_proj: f(mlp.up_proj), down_proj: f(mlp.down_proj) },
+                mlp: FeedForward {
+                    gate_proj: f(mlp.gate_proj),
+                    up_proj: f(mlp.up_proj),
+                    down_proj: f(mlp.down_proj),
+                    ..mlp
+                },
                 ..layer
             }
         };

@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::{DType, Int, Tensor, activation::softmax, backend::Backend};
 
 use crate::kernels::host::hosts;
+use crate::kernels::{on_gpu, runs_on_gpu};
 
 /// Queries whose scores are held at a time. A tile uses the keys up to its last query, so little above the diagonal is
 /// computed.
@@ -17,8 +18,8 @@ const MASKED: f64 = -1e9;
 pub struct CausalTile<B: Backend> {
     /// Positions of the queries.
     queries: Range<usize>,
-    /// Added to the scores, `[queries, keys]`.
-    mask: Tensor<B, 2>,
+    /// Added to the scores, `[queries, keys]`; none where the kernels of GPUs run.
+    mask: Option<Tensor<B, 2>>,
 }
 
 /// The tiles of sequences of `seq` tokens, for scores of a dtype; none on the CPU backend, which has its own.
@@ -32,13 +33,16 @@ pub fn causal_tiles<B: Backend>(seq: usize, dtype: DType, device: &B::Device) ->
 
 impl<B: Backend> CausalTile<B> {
     fn new(queries: Range<usize>, device: &B::Device) -> Self {
+        if runs_on_gpu::<B>() {
+            return Self { queries, mask: None };
+        }
         let positions = |range: Range<usize>| {
             Tensor::<B, 1, Int>::arange(range.start as i64..range.end as i64, device).float().cast(DType::F32)
         };
         let keys: Tensor<B, 2> = positions(0..queries.end).unsqueeze_dim(0);
         // How far a key is after a query.
         let later = keys - positions(queries.clone()).unsqueeze_dim(1);
-        Self { queries, mask: later.clamp(0.0, 1.0) * MASKED }
+        Self { queries, mask: Some(later.clamp(0.0, 1.0) * MASKED) }
     }
 }
 
@@ -79,7 +83,7 @@ pub(super) fn attend_backward<B: Backend>(
         let weights = causal_softmax(of(tile, &q).matmul(seen(&k).transpose()), tile, scale);
         let d_weights = of(tile, &d_mixed).matmul(seen(&v).transpose());
         add_to(&mut d_v, weights.clone().transpose().matmul(of(tile, &d_mixed)).sum_dim(2));
-        let d_scores = softmax_backward(weights, d_weights, scale);
+        let d_scores = softmax_backward(weights, d_weights, tile, scale);
         d_q.push(d_scores.clone().matmul(seen(&k)));
         add_to(&mut d_k, d_scores.transpose().matmul(of(tile, &q)).sum_dim(2));
     }
@@ -116,12 +120,24 @@ fn add_to<B: Backend>(sum: &mut Option<Tensor<B, 5>>, part: Tensor<B, 5>) {
 
 /// `softmax(scale * scores)` over the keys of `[.., queries, keys]`; keys after a query have weight 0.
 fn causal_softmax<B: Backend>(scores: Tensor<B, 5>, tile: &CausalTile<B>, scale: f64) -> Tensor<B, 5> {
+    on_gpu!(B, bupo_gpu::causal_softmax(scores, tile.queries.start, scale));
     let dtype = scores.dtype();
-    softmax(scores.cast(DType::F32) * scale + tile.mask.clone().unsqueeze(), 4).cast(dtype)
+    let mut scores = scores.cast(DType::F32) * scale;
+    if let Some(mask) = &tile.mask {
+        scores = scores + mask.clone().unsqueeze();
+    }
+    softmax(scores, 4).cast(dtype)
 }
 
 /// The gradient with respect to the unscaled scores, from the softmax's result and the gradient with respect to that.
-fn softmax_backward<B: Backend>(weights: Tensor<B, 5>, d_weights: Tensor<B, 5>, scale: f64) -> Tensor<B, 5> {
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), expect(unused_variables, reason = "for the kernel of GPUs"))]
+fn softmax_backward<B: Backend>(
+    weights: Tensor<B, 5>,
+    d_weights: Tensor<B, 5>,
+    tile: &CausalTile<B>,
+    scale: f64,
+) -> Tensor<B, 5> {
+    on_gpu!(B, bupo_gpu::softmax_backward(weights, d_weights, tile.queries.start, scale));
     let dtype = weights.dtype();
     let (weights, d_weights) = (weights.cast(DType::F32), d_weights.cast(DType::F32));
     let mean = (weights.clone() * d_weights.clone()).sum_dim(4);
