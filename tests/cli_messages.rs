@@ -5,7 +5,7 @@ mod program;
 
 use std::fs;
 
-use program::{fail, text};
+use program::{fail, fixture, text};
 
 #[test]
 fn messages_say_where_and_what_to_do() {
@@ -58,6 +58,7 @@ fn messages_say_where_and_what_to_do() {
         assert!(message.contains(expected), "{args:?}: {message}");
     }
     // A model's files are named with their folder.
+    let (tokens, trace) = (fixture("qwen3-tied/tokens.json"), text(&folder.path().join("trace")).to_string());
     let model = folder.path().join("model");
     fs::create_dir(&model).unwrap();
     for (config, expected) in [
@@ -66,7 +67,7 @@ fn messages_say_where_and_what_to_do() {
         (b"{\"model_type\": \"qwen3\", \"vocab_size\": \"x\"}", "expected a whole number at line 1"),
     ] {
         fs::write(model.join("config.json"), config).unwrap();
-        let message = fail(&["generate", "--model", text(&model), "--prompt", "1+1="]);
+        let message = fail(&["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", &trace]);
         assert!(message.contains(expected), "{message}");
     }
 }
