@@ -273,7 +273,7 @@ fn bench_reports_throughput_roofline_and_profile() {
         assert_eq!(seconds("sampling") > 0.0, mode == "rollout", "{mode}");
     }
     assert!(fail(&["bench", "--shape", "nothing"]).contains("small, vocab, qwen3-0.6b"));
-    assert!(fail(&["bench", "--shape", text(&shape), "--layer", "99"]).contains("layer 99"));
+    assert!(fail(&["bench", "--shape", text(&shape), "--layer", "99"]).contains("layer is 99; it must be from 1 to "));
     assert!(fail(&["bench", "--shape", text(&shape), "--batch", "0"]).contains("at least 1"));
 }
 

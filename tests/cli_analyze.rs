@@ -173,7 +173,7 @@ fn maps_of_two_models_are_shown_with_their_difference() {
     };
     let (page, difference) = compare("compared", &same);
     assert!(difference.is_file() && page.contains("id=\"response-ffn-difference-1\""));
-    assert!(page.contains("more in A \u{2190} entropy (nats) \u{2192} more in B"));
+    assert!(page.contains("more in A \u{2190} nats \u{2192} more in B"));
     assert!(page.contains("A is arithmetic-1m, B is layers-6."));
     assert!(page.contains("\"more\":[\"arithmetic-1m\",\"layers-6\"]"));
     // The layers below the changed one are the same.

@@ -130,7 +130,8 @@ impl ModelError {
 pub(crate) fn json_reason(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         Category::Eof => format!("it ends early, in line {}", error.line().max(1)),
-        _ => error.to_string(),
+        // Names of types say nothing to a reader.
+        _ => error.to_string().replace("expected usize", "expected a whole number"),
     };
     format!("{what}; correct it, or fetch the model again")
 }

@@ -71,7 +71,7 @@ pub(crate) fn difference_pictures(a: &ResponseMap, b: &ResponseMap, number: usiz
         cells["more"] = json!([a.model, b.model]);
         let chart = HeatMap {
             title: format!("{} minus {}, response {number}: entropy of {}", b.model, a.model, rows.kind),
-            value_label: "more in A \u{2190} entropy (nats) \u{2192} more in B".into(),
+            value_label: "more in A \u{2190} nats \u{2192} more in B".into(),
             range: Some((-most, most)),
             scale: ColourScale::Diverging,
             ..heat_map(a, &rows)

@@ -73,8 +73,10 @@ impl ModelFiles {
     pub fn text(&self, name: &str) -> Result<String, ModelError> {
         let bytes = self.bytes(name)?;
         self.check_lfs_pointer(name, &bytes)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| ModelError::Json { path: self.path(name), reason: format!("not UTF-8: {error}") })?;
+        let text = String::from_utf8(bytes).map_err(|error| ModelError::Json {
+            path: self.path(name),
+            reason: format!("it is not UTF-8: {error}; save it as UTF-8"),
+        })?;
         Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_string).unwrap_or(text))
     }
 
