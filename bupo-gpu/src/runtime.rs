@@ -10,7 +10,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-/// The environment variable that turns the kernels off.
+/// The environment variable that turns the kernels on.
 const SWITCH: &str = "BUPO_KERNELS";
 
 /// A runtime that kernels are compiled for.
@@ -22,22 +22,22 @@ pub(crate) enum Kind {
 }
 
 thread_local! {
-    static OFF: Cell<bool> = const { Cell::new(false) };
+    static CHOICE: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Whether a backend's tensors are those of CUDA or WGPU, without Burn's fusion, and the kernels are not turned off:
-/// by `BUPO_KERNELS=off` in the environment, or by [`without`].
+/// Whether a backend's tensors are those of CUDA or WGPU, without Burn's fusion, and the kernels are turned on: by
+/// `BUPO_KERNELS=on` in the environment, or by [`with_kernels`]. They are off by default until they have run on an NVIDIA card.
 pub fn runs<B: Backend>() -> bool {
-    static ALLOWED: OnceLock<bool> = OnceLock::new();
-    let allowed = *ALLOWED.get_or_init(|| std::env::var(SWITCH).map_or(true, |value| value != "off"));
-    allowed && !OFF.get() && kind_of::<B>().is_some()
+    static ASKED: OnceLock<bool> = OnceLock::new();
+    let asked = || *ASKED.get_or_init(|| std::env::var(SWITCH).is_ok_and(|value| value == "on"));
+    CHOICE.get().unwrap_or_else(asked) && kind_of::<B>().is_some()
 }
 
-/// Calls `f` with the kernels turned off on this thread.
-pub fn without<T>(f: impl FnOnce() -> T) -> T {
-    let before = OFF.replace(true);
+/// Calls `f` with the kernels turned on or off on this thread.
+pub fn with_kernels<T>(on: bool, f: impl FnOnce() -> T) -> T {
+    let before = CHOICE.replace(Some(on));
     let result = f();
-    OFF.set(before);
+    CHOICE.set(before);
     result
 }
 

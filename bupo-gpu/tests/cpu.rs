@@ -49,7 +49,7 @@ fn with_device(check: impl Fn(DType)) {
         println!("no WGPU device: nothing is compared");
         return;
     }
-    [DType::F32, DType::F16].into_iter().for_each(check);
+    bupo_gpu::with_kernels(true, || [DType::F32, DType::F16].into_iter().for_each(check));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn check() -> Result<(), CliError> {
                 for run in &runs {
                     print_run(run);
                     if !compare_kernels(run) {
-                        failures.push(format!("{} in {} (or set BUPO_KERNELS=off)", device.choice, run.dtype));
+                        failures.push(format!("{} in {} (or unset BUPO_KERNELS)", device.choice, run.dtype));
                     } else if !compare(run, reference.get_or_insert_with(|| (device.choice, run.first.clone()))) {
                         failures.push(format!("{} in {}", device.choice, run.dtype));
                     }

@@ -51,7 +51,7 @@ pub fn check_kernels<B: Backend>(dtype: DType, device: &B::Device) -> Vec<Kernel
 /// Calls `f` with the kernels of GPUs turned off on this thread.
 fn without_kernels<T>(f: impl FnOnce() -> T) -> T {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    return bupo_gpu::without(f);
+    return bupo_gpu::with_kernels(false, f);
     #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
     f()
 }

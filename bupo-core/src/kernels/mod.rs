@@ -1,8 +1,8 @@
 //! The operations of a decoder and its policies, forward and backward, except attention over a KV cache.
 //!
 //! On the CPU backend (f32 in host memory) a kernel is a loop over rows on all cores, one pass over memory. On every
-//! other backend it is a composition of tensor operations, and on CUDA and WGPU a launch or two of `bupo-gpu`, unless
-//! `BUPO_KERNELS=off` is in the environment. All agree to rounding.
+//! other backend it is a composition of tensor operations, and on CUDA and WGPU a launch or two of `bupo-gpu`, if
+//! `BUPO_KERNELS=on` is in the environment. All agree to rounding.
 
 mod adamw;
 mod attention;
