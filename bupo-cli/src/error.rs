@@ -68,6 +68,10 @@ const NOT_UTF8: &str = "stream did not contain valid UTF-8";
 /// An error's text without the system's number of an error, `(os error 2)`, and with what to do about it if that is not said.
 pub fn sentence(error: &impl std::fmt::Display) -> String {
     let mut text = error.to_string().replace(NOT_UTF8, "it is not UTF-8; save it as UTF-8");
+    // The name of a temporary file says nothing to a reader.
+    if let Some(start) = text.find(" at path \"").filter(|_| text.ends_with('"')) {
+        text.truncate(start);
+    }
     while let Some(start) = text.find(NUMBER) {
         let Some(length) = text[start..].find(')') else { break };
         let number = text[start + NUMBER.len()..start + length].parse();
@@ -114,6 +118,8 @@ mod tests {
             sentence(&error),
             "cannot start the scorer `x`: No such file or directory; its first word must be an executable program"
         );
+        let error = "cannot write a.json: Read-only file system (os error 30) at path \"/x/.tmpPzl8DU\"";
+        assert_eq!(sentence(&error), "cannot write a.json: Read-only file system; choose a place that can be written");
         let error = CliError::io("read", Path::new("a.txt"))(io::Error::new(ErrorKind::InvalidData, NOT_UTF8));
         assert_eq!(sentence(&error), "cannot read a.txt: it is not UTF-8; save it as UTF-8");
     }

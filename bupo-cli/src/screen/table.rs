@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_table_has_the_same_numbers_in_every_format() {
         let lines = |format| table().render(format);
-        assert_eq!(lines(None)[3], "Avg@2             0.5000 ±0.1000   0.2500 ±0.1000");
+        assert_eq!(lines(None)[3], "Avg@2              0.5000 ±0.1000   0.2500 ±0.1000");
         assert_eq!(
             lines(Some(TableFormat::Markdown))[2..],
             [
