@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 mod common;
+#[allow(dead_code)] // Shared with the tests of the program.
+#[path = "program/contract_server.rs"]
+mod contract_server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,7 @@ use bupo::rl::{
 };
 use bupo_collective::{Processes, threads};
 use common::{B, json, max_difference, tensors};
+use contract_server::{ContractServer, Fault};
 use serde_json::Value;
 
 const MODEL: &str = "models/arithmetic-1m";
@@ -238,4 +242,60 @@ fn the_phase_guard_decides_alike_in_all_processes() {
     assert_eq!(guards(&of_each[0]), guards(&of_each[1]));
     let state: Value = json(&run.join("state.json"));
     assert_eq!(state["status"], "finished", "{state}");
+}
+
+/// Settings of a run whose responses a server samples.
+fn served(server: &ContractServer, more: &[&str]) -> TrainConfig {
+    let urls = format!("rollout.urls=['{}']", server.url);
+    let pairs = ["rollout.engine=vllm", urls.as_str(), "rollout.timeout=5", "checkpoint.every=0"];
+    config(&pairs.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+#[test]
+fn processes_share_a_server_to_which_the_first_hands_weights_over() {
+    let folder = tempfile::tempdir().unwrap();
+    for more in [&[][..], &["rollout.ahead=1", "phases.1.steps=2"]] {
+        let by = |size: usize| {
+            let server = ContractServer::start(Path::new(MODEL));
+            let run = folder.path().join(format!("{size}-{}", more.len()));
+            train(size, &served(&server, more), &run, &Start::New);
+            (run, server.folders(), server.requests())
+        };
+        let (alone, folders, requests) = by(1);
+        for size in [2, 3] {
+            let (run, folders_of_these, requests_of_these) = by(size);
+            assert_eq!(folders_of_these, folders, "one process hands weights over");
+            assert_eq!(requests_of_these, requests, "each response is sampled once");
+            for step in [1, 2] {
+                let sampled = |run: &Path| lines(run, "rollouts.jsonl", step);
+                assert_eq!(sampled(&run), sampled(&alone), "{size} processes, step {step}");
+            }
+            assert_same_weights(&run.join("model"), &alone.join("model"), TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn the_failure_of_a_server_ends_all_processes_after_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ContractServer::start(Path::new(MODEL));
+    let fails = |run: &Path, config: &TrainConfig, start: &Start| {
+        for (rank, (trained, _)) in train_by(2, config, run, start, embedded).into_iter().enumerate() {
+            let error = trained.map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with("process 0 of 2: ") && error.contains(&server.url), "process {rank}: {error}");
+        }
+    };
+    server.fail_always(Some(Fault::Empty));
+    let run = folder.path().join("run");
+    fails(&run, &served(&server, &[]), &Start::New);
+    // A server that fails in the second step loses none before it.
+    server.fail_always(None);
+    let run = folder.path().join("second");
+    train(2, &served(&server, &["phases.1.steps=0"]), &run, &Start::New);
+    server.fail_always(Some(Fault::Empty));
+    fails(&run, &resumed_config(&run, &["phases.1.steps=1".to_string()]).unwrap(), &Start::Resume);
+    server.fail_always(None);
+    let more = resumed_config(&run, &["phases.1.steps=1".to_string()]).unwrap();
+    let steps = train(2, &more, &run, &Start::Resume);
+    assert!(steps.iter().all(|steps| steps.iter().map(|step| step.step).eq([2])), "{steps:?}");
 }

@@ -10,6 +10,7 @@ folder. --cpu sets what vLLM needs on a machine without a GPU. The parts:
     ahead    three steps sampled one step ahead
     restart  the server is killed within a step and started again; the run goes on, no step is lost
     eval     Avg@K of the server and of the own generation, with their intervals and tokens per second
+    processes  the training of `train` by two processes under mpirun; only where named, needs a program with the feature mpi
 """
 import argparse
 import json
@@ -23,6 +24,7 @@ import urllib.request
 from pathlib import Path
 
 PARTS = ["greedy", "train", "ahead", "restart", "eval"]
+PARTS_WITH_MPI = ["processes"]
 
 
 class Server:
@@ -81,8 +83,8 @@ def untied(model, folder):
     return out
 
 
-def bupo(args, *command):
-    done = subprocess.run([args.bupo, *command], capture_output=True, text=True)
+def bupo(args, *command, launcher=()):
+    done = subprocess.run([*launcher, args.bupo, *command], capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -143,7 +145,7 @@ def main():
     parser.add_argument("--port", type=int, default=8123)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--delay", type=float, default=0.6, help="seconds into step 2 at which the server is killed")
-    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS + PARTS_WITH_MPI)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -162,14 +164,13 @@ def run_parts(args, server, folder):
         greedy(args, server, folder, args.model, "before")
     if "train" in args.only:
         print("train, both phases")
-        bupo(args, *settings(args, server.url, (2, 2)), "--out", str(folder / "train"))
-        lines = metrics(folder / "train")
-        show(lines)
-        assert [line["step"] for line in lines] == [1, 2, 3, 4]
-        assert all(line["sampling_logp_difference"] < 1e-3 for line in lines)
-        assert all(line["staleness"] == 0 for line in lines)
+        train(args, server, folder / "train")
         if "greedy" in args.only:
             greedy(args, server, folder, str(folder / "train/model"), "after")
+    if "processes" in args.only:
+        print("train, by two processes")
+        train(args, server, folder / "processes", launcher=["mpirun", "-n", "2"])
+        greedy(args, server, folder, str(folder / "processes/model"), "processes")
     if "ahead" in args.only:
         print("ahead")
         bupo(args, *settings(args, server.url, (0, 3), "rollout.ahead=1"), "--out", str(folder / "ahead"))
@@ -180,6 +181,15 @@ def run_parts(args, server, folder):
         restart(args, server, folder)
     if "eval" in args.only:
         compare_evaluations(args, server, folder)
+
+
+def train(args, server, out, launcher=()):
+    bupo(args, *settings(args, server.url, (2, 2)), "--out", str(out), launcher=launcher)
+    lines = metrics(out)
+    show(lines)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(line["sampling_logp_difference"] < 1e-3 for line in lines)
+    assert all(line["staleness"] == 0 for line in lines)
 
 
 def restart(args, server, folder):

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Training by several processes under mpirun, beside one process, and what happens when one of them fails.
 
-    cargo build --release --features mpi
+    cargo build --release --workspace --bins --examples --features bupo-cli/mpi
     python tests/processes/mpi.py --bupo target/release/bupo [--mpirun mpirun] [--short] [--model DIR]
 
 Needs Python 3.11 and nothing else. --short leaves out the failures that take long. A run on a full disk needs the right to mount a
-small file system; without it that part says so and is left out.
+small file system; without it that part says so and is left out. A panic is that of the example mpi_check, beside the program.
 """
 
 import argparse
@@ -50,6 +50,7 @@ def main():
         check.same_as_one_process()
         check.resumed_by_another_number()
         check.killed()
+        check.panicking()
         check.wrong_input()
         if not args.short:
             check.stopped()
@@ -121,6 +122,16 @@ class Check:
         steps = newest_step(out)
         self.run(2, ["train", "--device", "cpu", "--resume", str(out), "--set", f"phases.1.steps={steps}"])
         print(f"resumed by 2 after step {steps}")
+
+    def panicking(self):
+        """A process that panics ends all, with its number and the reason."""
+        example = pathlib.Path(self.args.bupo).parent / "examples" / "mpi_check"
+        started = time.monotonic()
+        done = subprocess.run([self.args.mpirun, "-n", "3", example, "panic"], capture_output=True, text=True, timeout=60)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0 and "as asked" in said, said
+        assert "process 2 of 3 panicked; all processes end" in said, said
+        print(f"process 2 of 3 panics: all ended after {time.monotonic() - started:.1f} s")
 
     def wrong_input(self):
         out = self.folder / "wrong"
