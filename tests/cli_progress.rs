@@ -74,7 +74,7 @@ fn the_first_rollouts_or_none_are_kept() {
     assert!(!succeed(&short(&none, &[])).contains("rollouts"));
     assert!(!none.join("rollouts.jsonl").exists());
     let message = fail(&["train", "--set", "rollout.keep=0"]);
-    assert!(message.contains("keep is 0; set it to \"none\" or to at least 1"), "{message}");
+    assert!(message.contains("it is 0; set it to \"none\" or to at least 1"), "{message}");
     // What is kept may change when a run goes on.
     let more = ["--set", "phases.1.steps=2", "--set", "rollout.keep=1"];
     succeed(&[&["train", "--resume", text(&none)], &more[..]].concat());

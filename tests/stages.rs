@@ -95,7 +95,7 @@ fn analyze(decoder: &Decoder<Flex>) -> Analysis {
         })
         .collect();
     let mut accumulator = MeasureAccumulator::default();
-    accumulator.measure(decoder, &responses, MeasureOptions::default()).unwrap();
+    accumulator.measure(decoder, &responses, MeasureOptions::default(), &|_| ()).unwrap();
     let info = AnalysisInfo {
         model: "constructed".into(),
         title: "constructed".into(),

@@ -10,7 +10,8 @@ use crate::{AnalysisError, MeasureAccumulator};
 const MAX_BATCH_TOKENS: usize = 2048;
 
 impl MeasureAccumulator {
-    /// Measures responses and adds them. Responses of similar lengths share a batch.
+    /// Measures responses and adds them. Responses of similar lengths share a batch. `report` is told how many were measured, after
+    /// each batch.
     ///
     /// # Errors
     /// Those of [`measure`], and of [`MeasureAccumulator::push`].
@@ -19,6 +20,7 @@ impl MeasureAccumulator {
         decoder: &Decoder<B>,
         responses: &[ScoredSequence],
         options: MeasureOptions,
+        report: &dyn Fn(usize),
     ) -> Result<(), AnalysisError> {
         let decoder = &decoder.with_packed_weights(decoder.num_layers());
         let mut order: Vec<usize> = (0..responses.len()).collect();
@@ -33,6 +35,7 @@ impl MeasureAccumulator {
             for (index, measures) in batch.iter().zip(measure(decoder, &sequences, options)?) {
                 measured[*index] = Some(measures);
             }
+            report(batch.len());
             rest = others;
         }
         // In the given order, so that the intervals do not depend on the batches.

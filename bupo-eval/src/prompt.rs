@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use bupo_data::chat::{ChatTemplate, RenderOptions, TemplateDate};
+use bupo_data::chat::{ChatError, ChatTemplate, RenderOptions, TemplateDate};
 use bupo_data::{Message, Problem, Prompt};
-use bupo_models::{ModelFiles, TextTokenizer};
+use bupo_models::{ModelError, ModelFiles, TextTokenizer};
 use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
@@ -222,8 +222,13 @@ pub fn has_chat_template(files: &ModelFiles) -> Result<bool, EvalError> {
 
 /// The template `source`, or else the one in the tokenizer's config, with the special tokens of that config.
 fn template(files: &ModelFiles, source: Option<String>, origin: String) -> Result<Option<Template>, EvalError> {
-    let config = optional(files, "tokenizer_config.json")?.unwrap_or_else(|| "{}".into());
-    let template = ChatTemplate::from_tokenizer_config(&config, source.as_deref())?;
+    let name = "tokenizer_config.json";
+    let config = optional(files, name)?.unwrap_or_else(|| "{}".into());
+    let template = ChatTemplate::from_tokenizer_config(&config, source.as_deref()).map_err(|error| match error {
+        // With the folder, of which there may be several.
+        ChatError::Config(reason) => EvalError::Model(ModelError::Json { path: files.path(name), reason }),
+        other => EvalError::Chat(other),
+    })?;
     Ok(template.map(|template| Template { template, origin, special_tokens: true }))
 }
 

@@ -210,11 +210,10 @@ impl Analyze<'_> {
             let responses =
                 source.next(done, model, servers.as_ref(), tokenizer, args, &|sampled| bar.advance(sampled))?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
-                accumulator.measure(&model.decoder, part, options)?;
+                accumulator.measure(&model.decoder, part, options, &|measured| bar.advance(measured))?;
                 for response in part {
                     self.output.completion(name, response, tokenizer)?;
                 }
-                bar.advance(part.len());
                 if self.stop.load(Ordering::Relaxed) {
                     break;
                 }

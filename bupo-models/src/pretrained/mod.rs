@@ -58,9 +58,15 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
 /// If it is missing or not supported.
 pub fn load_config(files: &ModelFiles) -> Result<ModelConfig, ModelError> {
     let name = "config.json";
-    ModelConfig::from_json(&files.text(name)?).map_err(|error| match error {
+    ModelConfig::from_json(&files.text(name)?).map_err(|error| {
         // With the folder, of which there may be several.
-        ModelError::Config(reason) => ModelError::Json { path: files.path(name), reason },
-        other => other,
+        let path = files.path(name);
+        match error {
+            ModelError::Config(reason) => ModelError::Json { path, reason },
+            ModelError::Unsupported { what, fix } => {
+                ModelError::Json { path, reason: format!("{what} is not supported; {fix}") }
+            }
+            other => other,
+        }
     })
 }

@@ -28,7 +28,7 @@ impl KeepRollouts {
 
 /// The setting as it is written: a number or a name.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "keep must be \"all\", \"none\" or a number of responses")]
+#[serde(untagged, expecting = "it must be \"all\", \"none\" or a number of responses")]
 enum Setting {
     Count(usize),
     Name(String),
@@ -39,12 +39,12 @@ impl TryFrom<Setting> for KeepRollouts {
 
     fn try_from(setting: Setting) -> Result<Self, String> {
         match setting {
-            Setting::Count(0) => Err("keep is 0; set it to \"none\" or to at least 1".into()),
+            Setting::Count(0) => Err("it is 0; set it to \"none\" or to at least 1".into()),
             Setting::Count(count) => Ok(Self::First(count)),
             Setting::Name(name) => match name.as_str() {
                 "all" => Ok(Self::All),
                 "none" => Ok(Self::None),
-                _ => Err(format!("keep is {name:?}; it must be \"all\", \"none\" or a number of responses")),
+                _ => Err(format!("it is {name:?}; it must be \"all\", \"none\" or a number of responses")),
             },
         }
     }

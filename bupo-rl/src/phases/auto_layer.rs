@@ -18,7 +18,7 @@ pub(crate) fn find_boundary<B: Backend>(decoder: &Decoder<B>, groups: &[Group]) 
     if first.is_empty() {
         return Ok(None);
     }
-    accumulator.measure(decoder, &first, MeasureOptions::default())?;
+    accumulator.measure(decoder, &first, MeasureOptions::default(), &|_| ())?;
     let info = AnalysisInfo {
         model: String::new(),
         title: String::new(),

@@ -44,7 +44,7 @@ impl Probe {
     pub(crate) fn measure<B: Backend>(&self, decoder: &Decoder<B>, step: usize) -> Result<ProbeLine, RlError> {
         let started = Instant::now();
         let mut accumulator = MeasureAccumulator::default();
-        accumulator.measure(decoder, &self.responses, MeasureOptions::default())?;
+        accumulator.measure(decoder, &self.responses, MeasureOptions::default(), &|_| ())?;
         Ok(ProbeLine {
             step,
             means: STATISTICS.into_iter().map(|statistic| (statistic, accumulator.means(statistic))).collect(),
