@@ -62,7 +62,9 @@ fn a_decoding_step_has_few_launches() {
 fn training_has_few_launches() {
     let folder = tempfile::tempdir().unwrap();
     let line = |reward: f64| {
-        format!(r#"{{"group": 0, "prompt": [52, 53, 54, 55], "response": [48, 49, 50, 51, 52, 53], "reward": {reward}}}"#)
+        format!(
+            r#"{{"group": 0, "prompt": [52, 53, 54, 55], "response": [48, 49, 50, 51, 52, 53], "reward": {reward}}}"#
+        )
     };
     fs::write(folder.path().join("rollouts.jsonl"), [line(1.0), line(0.0)].join("\n")).unwrap();
     let args = ["replay", "--rollouts", "rollouts.jsonl", "--out", "replayed"];

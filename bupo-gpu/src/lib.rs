@@ -23,7 +23,7 @@ pub use decode_attention::{CacheRows, attend_cached};
 pub use embedding::add_rows;
 pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 pub use rotation::{HeadGradients, HeadNorms, RotatedHeads, rotate_heads, rotate_heads_backward, rotate_into_cache};
-pub use runtime::{runs, with_kernels};
+pub use runtime::{runs, turned_on, with_kernels};
 pub use sample::{best_tokens, sample_rows};
 pub use softmax::{causal_softmax, softmax_backward};
 pub use squares::sum_of_squares;

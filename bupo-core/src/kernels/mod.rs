@@ -34,6 +34,14 @@ pub fn runs_on_gpu<B: burn::tensor::backend::Backend>() -> bool {
     false
 }
 
+/// Whether the kernels of GPUs are turned on, for backends that they run on.
+pub fn gpu_kernels_are_on() -> bool {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    return bupo_gpu::turned_on();
+    #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+    false
+}
+
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{
     ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
