@@ -16,11 +16,23 @@ fn devices_are_listed_and_missing_ones_have_a_reason() {
     }
 }
 
+/// What `doctor` says. The fewest kernels are tried: on software Vulkan one takes seconds to compile.
+fn doctor(kernels: &str) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bupo"))
+        .arg("doctor")
+        .envs([("CUBECL_AUTOTUNE_LEVEL", "minimal"), ("BUPO_KERNELS", kernels)])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
 /// All available devices compute the same log-probs, entropies, divergences, samples, gradients and updates as the CPU. Devices in
 /// `BUPO_EXPECT` must be available.
 #[test]
 fn every_device_gives_the_same_numbers() {
-    let said = succeed(&["doctor"]);
+    let said = doctor("off");
     println!("{said}");
     assert!(said.contains("all available devices compute the same results"), "{said}");
     let agreeing = said.lines().filter(|line| line.contains("f32: largest difference from cpu")).count();
@@ -30,6 +42,19 @@ fn every_device_gives_the_same_numbers() {
         let line = said.lines().find(|line| line.starts_with(expected)).unwrap_or_default();
         assert!(!line.is_empty() && !line.contains("not usable"), "{expected}: {said}");
     }
+}
+
+/// So do the kernels of GPUs, in training and one by one.
+#[test]
+fn kernels_of_gpus_give_the_same_numbers() {
+    let said = doctor("on");
+    println!("{said}");
+    assert!(said.contains("all available devices compute the same results"), "{said}");
+    let gpus = said.lines().filter(|line| line.starts_with("wgpu") || line.starts_with("cuda"));
+    let usable = gpus.filter(|line| !line.contains("not usable")).count();
+    let compared =
+        said.lines().filter(|line| line.contains("f32: ") && line.contains("from their compositions")).count();
+    assert_eq!(compared, usable, "{said}");
 }
 
 #[test]

@@ -12,6 +12,42 @@ use crate::runtime::{give, on_runtime, take};
 /// The most parts that rows are cut into for the weight's gradient.
 const PARTS: usize = 1024;
 
+/// A unit's part of the sum of the squares of the `width` values of `x` from `base` on.
+#[cube]
+pub(crate) fn row_squares<E: Float>(
+    x: &Array<E>,
+    base: usize,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+) -> f32 {
+    let mut squares = 0.0f32;
+    let mut i = UNIT_POS as usize;
+    while i < width {
+        let value = f32::cast_from(x[base + i]);
+        squares += value * value;
+        i += units;
+    }
+    squares
+}
+
+/// Writes `x * inverse * weight` of the row at `base`.
+#[cube]
+fn write_normed<E: Float, W: Float>(
+    x: &Array<E>,
+    weight: &Array<W>,
+    out: &mut Array<E>,
+    base: usize,
+    inverse: f32,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+) {
+    let mut i = UNIT_POS as usize;
+    while i < width {
+        out[base + i] = E::cast_from(f32::cast_from(x[base + i]) * inverse * f32::cast_from(weight[i]));
+        i += units;
+    }
+}
+
 /// `1 / sqrt(mean(x^2) + eps)` from a unit's sum of squares.
 #[cube]
 pub(crate) fn inverse_root(squares: f32, eps: f32, #[comptime] width: usize, #[comptime] units: usize) -> f32 {
@@ -34,19 +70,8 @@ fn rms_norm_kernel<E: Float, W: Float>(
         terminate!();
     }
     let base = CUBE_POS * width;
-    let mut squares = 0.0f32;
-    let mut i = UNIT_POS as usize;
-    while i < width {
-        let value = f32::cast_from(x[base + i]);
-        squares += value * value;
-        i += units;
-    }
-    let inverse = inverse_root(squares, eps, width, units);
-    let mut j = UNIT_POS as usize;
-    while j < width {
-        out[base + j] = E::cast_from(f32::cast_from(x[base + j]) * inverse * f32::cast_from(weight[j]));
-        j += units;
-    }
+    let inverse = inverse_root(row_squares::<E>(x, base, width, units), eps, width, units);
+    write_normed::<E, W>(x, weight, out, base, inverse, width, units);
 }
 
 #[cube(launch)]
@@ -76,25 +101,23 @@ fn add_rms_norm_kernel<E: Float, W: Float>(
         i += units;
     }
     let inverse = inverse_root(squares, eps, width, units);
-    let mut j = UNIT_POS as usize;
-    while j < width {
-        // Each unit reads what it wrote.
-        out[base + j] = E::cast_from(f32::cast_from(sum[base + j]) * inverse * f32::cast_from(weight[j]));
-        j += units;
-    }
+    // Each unit reads what it wrote.
+    write_normed::<E, W>(sum, weight, out, base, inverse, width, units);
 }
 
-/// A cube goes through the rows `part, part + parts, ...`.
+/// A cube goes through the rows `part, part + parts, ...`. With `add` the gradients `past` are added.
 #[cube(launch)]
 fn rms_norm_backward_kernel<E: Float, W: Float>(
     x: &Array<E>,
     weight: &Array<W>,
     dy: &Array<E>,
+    past: &Array<E>,
     dx: &mut Array<E>,
     d_weight: &mut Array<f32>,
     rows: u32,
     parts: u32,
     eps: f32,
+    #[comptime] add: bool,
     #[comptime] width: usize,
     #[comptime] units: usize,
     #[define(E, W)] _dtypes: [StorageType; 2],
@@ -128,7 +151,11 @@ fn rms_norm_backward_kernel<E: Float, W: Float>(
             let d = f32::cast_from(dy[base + j]);
             // A column belongs to one unit.
             d_weight[part * width + j] += d * value * inverse;
-            dx[base + j] = E::cast_from((d * f32::cast_from(weight[j]) - value * along) * inverse);
+            let mut own = (d * f32::cast_from(weight[j]) - value * along) * inverse;
+            if comptime!(add) {
+                own += f32::cast_from(past[base + j]);
+            }
+            dx[base + j] = E::cast_from(own);
             j += units;
         }
         row += parts as usize;
@@ -226,13 +253,30 @@ pub fn rms_norm_backward<B: Backend>(
     dy: Tensor<B, 2>,
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
     on_runtime!(B, R, {
-        let (dx, d_weight) = backward([x, dy].map(take::<B, R, 2>), take::<B, R, 1>(weight), eps);
+        let (dx, d_weight) = backward([x, dy].map(take::<B, R, 2>), None, take::<B, R, 1>(weight), eps);
+        (give(dx), give(d_weight))
+    })
+}
+
+/// The gradients of [`add_rms_norm`] with respect to either term and, in f32, the weight, from those with respect to the
+/// `sum` as it is and to its norm, `dy`. Two launches.
+pub fn add_rms_norm_backward<B: Backend>(
+    sum: Tensor<B, 2>,
+    weight: Tensor<B, 1>,
+    eps: f64,
+    d_sum: Tensor<B, 2>,
+    dy: Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 1>) {
+    on_runtime!(B, R, {
+        let past = Some(take::<B, R, 2>(d_sum));
+        let (dx, d_weight) = backward([sum, dy].map(take::<B, R, 2>), past, take::<B, R, 1>(weight), eps);
         (give(dx), give(d_weight))
     })
 }
 
 fn backward<R: CubeRuntime>(
     [x, dy]: [CubeTensor<R>; 2],
+    past: Option<CubeTensor<R>>,
     weight: CubeTensor<R>,
     eps: f64,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
@@ -240,6 +284,9 @@ fn backward<R: CubeRuntime>(
     let parts = rows.clamp(1, PARTS);
     let dx = empty(&x, x.meta.shape().clone(), x.dtype);
     let partial = empty(&x, Shape::new([parts, width]), DType::F32);
+    let add = past.is_some();
+    // Without an addition the argument is not read.
+    let past = past.unwrap_or_else(|| dy.clone());
     let (units, dtypes) = (row_units(width), [x.dtype.into(), weight.dtype.into()]);
     rms_norm_backward_kernel::launch::<R>(
         &dx.client,
@@ -248,11 +295,13 @@ fn backward<R: CubeRuntime>(
         x.into_array_arg(),
         weight.into_array_arg(),
         dy.into_array_arg(),
+        past.into_array_arg(),
         dx.clone().into_array_arg(),
         partial.clone().into_array_arg(),
         rows as u32,
         parts as u32,
         eps as f32,
+        add,
         width,
         units,
         dtypes,

@@ -25,12 +25,17 @@ thread_local! {
     static CHOICE: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Whether a backend's tensors are those of CUDA or WGPU, without Burn's fusion, and the kernels are turned on: by
-/// `BUPO_KERNELS=on` in the environment, or by [`with_kernels`]. They are off by default until they have run on an NVIDIA card.
-pub fn runs<B: Backend>() -> bool {
+/// Whether the kernels are turned on: by `BUPO_KERNELS=on` in the environment, or by [`with_kernels`]. They are off by default
+/// until they have run on an NVIDIA card.
+pub fn turned_on() -> bool {
     static ASKED: OnceLock<bool> = OnceLock::new();
     let asked = || *ASKED.get_or_init(|| std::env::var(SWITCH).is_ok_and(|value| value == "on"));
-    CHOICE.get().unwrap_or_else(asked) && kind_of::<B>().is_some()
+    CHOICE.get().unwrap_or_else(asked)
+}
+
+/// Whether the kernels are [`turned_on`], and a backend's tensors are those of CUDA or WGPU, without Burn's fusion.
+pub fn runs<B: Backend>() -> bool {
+    turned_on() && kind_of::<B>().is_some()
 }
 
 /// Calls `f` with the kernels turned on or off on this thread.

@@ -30,8 +30,8 @@ pub use loss::{
 pub use phases::{GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Schedule};
 pub use rollout::{RolloutMetrics, has_reward_variance, overlong_penalty};
 pub use tools::{
-    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, PretrainConfig, RecordedRollout, Roofline,
-    bench, pretrain, random_decoder, read_rollouts, replay,
+    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, MachineSizes, PretrainConfig,
+    RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
     AutoLayer, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress,

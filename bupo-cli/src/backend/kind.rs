@@ -27,6 +27,11 @@ pub trait DeviceKind {
     /// The product name, if known.
     fn name(&self, index: usize) -> Option<String>;
 
+    /// Whether it is a software adapter.
+    fn is_software(&self, _: usize) -> bool {
+        false
+    }
+
     /// The memory, if known.
     fn memory(&self, index: usize) -> Option<Memory>;
 

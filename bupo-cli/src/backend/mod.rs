@@ -87,6 +87,11 @@ pub fn device_name(device: DeviceChoice) -> String {
     }
 }
 
+/// Whether a device is a software adapter, which computes on the processor.
+pub fn is_software(device: DeviceChoice) -> bool {
+    kind_of(device).is_some_and(|(kind, index)| kind.is_software(index))
+}
+
 /// The memory of a device that [`resolve`] returned, if known.
 pub fn memory(device: DeviceChoice) -> Option<Memory> {
     kind_of(device).and_then(|(kind, index)| kind.memory(index))

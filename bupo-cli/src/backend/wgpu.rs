@@ -51,6 +51,10 @@ impl DeviceKind for WgpuGpu {
         adapters().into_iter().nth(index).map(|adapter| adapter.info.name)
     }
 
+    fn is_software(&self, index: usize) -> bool {
+        adapters().get(index).is_some_and(|adapter| adapter.info.device_type == DeviceType::Cpu)
+    }
+
     /// WGPU does not report it.
     fn memory(&self, _: usize) -> Option<Memory> {
         None

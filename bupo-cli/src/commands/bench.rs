@@ -5,12 +5,12 @@ use std::path::Path;
 use bupo_core::kernels::vector_units;
 use bupo_models::pretrained::load_config;
 use bupo_models::{ComputeDtype, ModelConfig, ModelFiles, load_model};
-use bupo_rl::{BenchMode, BenchResult, BenchSpec, bench, random_decoder};
+use bupo_rl::{BenchMode, BenchResult, BenchSpec, MachineSizes, bench, random_decoder};
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
 use crate::args::{BenchArgs, BenchModeArg};
-use crate::backend::{DeviceChoice, Job, device_name, memory, processor, resolve, run_on};
+use crate::backend::{DeviceChoice, Job, device_name, is_software, memory, processor, resolve, run_on};
 use crate::error::CliError;
 use crate::products::Products;
 
@@ -50,7 +50,8 @@ pub fn run(args: &BenchArgs) -> Result<(), CliError> {
     let (config, files) = shape(&args.shape)?;
     let device = resolve(args.device.device)?;
     let free_before = free_gpu_memory(device);
-    let Timed { spec, dtype, products, result } = run_on(device, BenchJob { args, config, files })?;
+    let machine = if is_software(device) { MachineSizes::SOFTWARE } else { MachineSizes::LARGE };
+    let Timed { spec, dtype, products, result } = run_on(device, BenchJob { args, config, files, machine })?;
     let gpu_mb = free_before
         .zip(free_gpu_memory(device))
         .map(|(before, after)| before.saturating_sub(after) as f64 / f64::from(1 << 20));
@@ -73,6 +74,7 @@ struct BenchJob<'a> {
     config: ModelConfig,
     /// The files of a folder with weights.
     files: Option<ModelFiles>,
+    machine: MachineSizes,
 }
 
 struct Timed {
@@ -90,7 +92,7 @@ impl Job for BenchJob<'_> {
             Some(files) => (self.args.dtype.for_model::<B>(files, device)?, load_model::<B>(files, device)?.decoder),
             None => (self.args.dtype.for_new::<B>(device)?, random_decoder::<B>(&self.config, device)?),
         };
-        let spec = spec(self.args, dtype);
+        let spec = spec(self.args, dtype, self.machine);
         let result = bench(decoder, &self.config, &spec)?;
         Ok(Timed { spec, dtype, products: Products::of::<B>(dtype, device), result })
     }
@@ -101,7 +103,7 @@ fn free_gpu_memory(device: DeviceChoice) -> Option<u64> {
     if matches!(device, DeviceChoice::Cuda(_)) { memory(device).map(|memory| memory.free) } else { None }
 }
 
-fn spec(args: &BenchArgs, dtype: ComputeDtype) -> BenchSpec {
+fn spec(args: &BenchArgs, dtype: ComputeDtype, machine: MachineSizes) -> BenchSpec {
     let (mode, default_tokens) = match args.mode {
         BenchModeArg::Train => (BenchMode::Train, SEQUENCE_TOKENS),
         BenchModeArg::Phase1 => (BenchMode::Phase1, SEQUENCE_TOKENS),
@@ -121,6 +123,7 @@ fn spec(args: &BenchArgs, dtype: ComputeDtype) -> BenchSpec {
         recompute: args.recompute,
         runs: args.runs,
         profile: args.profile,
+        machine,
     }
 }
 

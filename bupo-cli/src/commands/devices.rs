@@ -4,15 +4,12 @@ use std::time::Instant;
 
 use bupo_core::kernels::{KernelDifference, check_kernels};
 use bupo_models::{ComputeDtype, DtypeChoice};
-use bupo_rl::{DeviceNumbers, Difference, Machine};
+use bupo_rl::{DeviceNumbers, Difference, Machine, MachineSizes};
 use burn::tensor::backend::Backend;
 
-use crate::backend::{DetectedDevice, DeviceChoice, Job, best_device, detect, run_on};
+use crate::backend::{DetectedDevice, DeviceChoice, Job, best_device, detect, is_software, run_on};
 use crate::error::CliError;
 use crate::products::Products;
-
-/// f32 numbers of the timed copy: few enough for any device.
-const COPIED: usize = 1 << 22;
 
 /// Lists all devices and the one that `auto` selects.
 ///
@@ -35,7 +32,8 @@ pub fn check() -> Result<(), CliError> {
         if device.info.is_err() {
             continue;
         }
-        match run_on(device.choice, Compute) {
+        let sizes = if is_software(device.choice) { MachineSizes::SOFTWARE } else { MachineSizes::CHECK };
+        match run_on(device.choice, Compute { sizes }) {
             Ok(runs) => {
                 for run in &runs {
                     print_run(run);
@@ -73,7 +71,10 @@ fn print(device: &DetectedDevice) {
 }
 
 /// The small training on one device.
-struct Compute;
+struct Compute {
+    /// The sizes of what is timed for the device's rates.
+    sizes: MachineSizes,
+}
 
 /// Its results and times in one compute dtype.
 struct Run {
@@ -103,7 +104,7 @@ impl Job for Compute {
             };
             let (first, first_seconds) = timed()?;
             let (second, second_seconds) = timed()?;
-            let machine = Machine::measure::<B>(COPIED, dtype, device);
+            let machine = Machine::measure::<B>(self.sizes, dtype, device);
             let products = Products::of::<B>(dtype, device);
             let kernels = check_kernels::<B>(dtype.dtype(), device);
             runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine, products, kernels });

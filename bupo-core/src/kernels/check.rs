@@ -3,9 +3,9 @@
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use super::{
-    AdamWStep, HeadNorms, RopeTable, adamw, add_rms_norm, add_rows, attention, attention_backward, causal_tiles,
-    head_backward, rms_norm, rms_norm_backward, rotated_heads, runs_on_gpu, sum_of_all_squares, swiglu,
-    swiglu_backward,
+    AdamWStep, HeadNorms, RopeTable, adamw, add_rms_norm, add_rms_norm_backward, add_rows, attention,
+    attention_backward, causal_tiles, heads_backward, rms_norm, rms_norm_backward, rotated_heads, runs_on_gpu,
+    sum_of_all_squares, swiglu, swiglu_backward,
 };
 use crate::kv_cache::{CacheRoom, KvCache};
 use crate::policy::{InternalPolicy, TokenDerivatives};
@@ -14,8 +14,22 @@ use crate::tokens::token_tensor;
 /// Rows, columns and tokens are odd, and more than a cube has units.
 const ROWS: usize = 37;
 const WIDTH: usize = 301;
-/// More than two blocks of tokens.
-const VOCAB: usize = 613;
+/// More than two blocks of tokens. Three slices of the vocabulary that the device check uses: where kernels of products take
+/// seconds to compile, those of one are used by the other.
+const VOCAB: usize = 3 * SLICE;
+const SLICE: usize = 211;
+const HIDDEN: usize = 48;
+
+/// A step of AdamW with every setting in use.
+pub(super) const STEP: AdamWStep =
+    AdamWStep { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1, scale: 0.5, step: 3 };
+
+/// Irregular numbers between -2 and 2.
+pub(super) fn irregular<const D: usize>(shape: [usize; D], seed: f64) -> TensorData {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| (((i as f64 + seed) * 12.9898).sin() * 2.0) as f32).collect();
+    TensorData::new(values, shape)
+}
 
 /// How far a kernel's results are from its composition's on the same device.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,11 +97,9 @@ impl<B: Backend> Check<B> {
         results
     }
 
-    /// Irregular numbers between -2 and 2, in f32.
+    /// [`irregular`] in f32.
     fn full<const D: usize>(&self, shape: [usize; D], seed: f64) -> Tensor<B, D> {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (((i as f64 + seed) * 12.9898).sin() * 2.0) as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), (&self.device, DType::F32))
+        Tensor::from_data(irregular(shape, seed), (&self.device, DType::F32))
     }
 
     /// The same in the dtype of activations.
@@ -99,21 +111,23 @@ impl<B: Backend> Check<B> {
         let (x, y, weight) = (self.low([ROWS, WIDTH], 0.1), self.low([ROWS, WIDTH], 7.0), self.full([WIDTH], 3.0));
         let (sum, normed) = add_rms_norm(x.clone(), y.clone(), weight.clone(), 1e-6);
         let (dx, d_weight) = rms_norm_backward(x.clone(), weight.clone(), 1e-6, y.clone());
-        let up = self.low([ROWS, WIDTH], 5.0);
+        let (d_sum, up) = (self.low([ROWS, WIDTH], 2.0), self.low([ROWS, WIDTH], 5.0));
+        let (d, d_weight_of_sum) = add_rms_norm_backward(x.clone(), weight.clone(), 1e-6, d_sum, y.clone());
         let back = swiglu_backward(x.clone(), up.clone(), y.clone());
         vec![
             ("norm", numbers(rms_norm(x.clone(), weight, 1e-6))),
             ("addition and norm", [numbers(sum), numbers(normed)].concat()),
             ("norm, backward", numbers(dx)),
             ("norm's weight, backward", numbers(d_weight)),
+            ("addition and norm, backward", [numbers(d), numbers(d_weight_of_sum)].concat()),
             ("SwiGLU", numbers(swiglu(x, up))),
             ("SwiGLU, backward", [back.hidden, back.d_gate, back.d_up].map(numbers).concat()),
         ]
     }
 
-    /// Three sequences of seven tokens, six query heads and two KV heads of ten columns.
+    /// Six query heads and two KV heads.
     fn heads(&self) -> Results {
-        let (batch, seq, heads, kv_heads, head_dim) = (3, 7, 6, 2, 10);
+        let (batch, seq, heads, kv_heads, head_dim) = (2, 11, 6, 2, 16);
         let (q, k) =
             (self.low([batch * seq, heads * head_dim], 1.0), self.low([batch * seq, kv_heads * head_dim], 2.0));
         let (v, d) =
@@ -125,12 +139,13 @@ impl<B: Backend> Check<B> {
             let (queries, keys) = rotated_heads(q.clone(), k.clone(), norms, &table, batch);
             results.push((what, [numbers(queries), numbers(keys)].concat()));
         }
-        let dy = self.low([batch, heads, seq, head_dim], 8.0);
-        let (dx, _) = head_backward(dy.clone(), q.clone(), None, &table);
-        results.push(("rotation, backward", numbers(dx)));
-        let (dx, d_weight) = head_backward(dy, q.clone(), Some((norms.q.clone(), 1e-6)), &table);
-        results.push(("head norm and rotation, backward", numbers(dx)));
-        results.push(("head norm's weight, backward", d_weight.map(numbers).unwrap_or_default()));
+        let (d_q, d_k) =
+            (self.low([batch, heads, seq, head_dim], 8.0), self.low([batch, kv_heads, seq, head_dim], 9.0));
+        for (what, norms) in [("rotation, backward", None), ("head norm and rotation, backward", Some(&norms))] {
+            let back = heads_backward(d_q.clone(), d_k.clone(), q.clone(), k.clone(), norms, &table);
+            let weights = back.weights.map(|weights| weights.map(numbers).concat()).unwrap_or_default();
+            results.push((what, [numbers(back.q), numbers(back.k), weights].concat()));
+        }
         let (queries, keys) = rotated_heads(q, k, Some(&norms), &table, batch);
         let tiles = causal_tiles(seq, self.dtype, &self.device);
         let output = attention(queries.clone(), keys.clone(), v.clone(), &tiles, 0.3);
@@ -175,10 +190,9 @@ impl<B: Backend> Check<B> {
     }
 
     fn policy(&self) -> Results {
-        let (states, unembedding) = (self.full([ROWS, 24], 0.4), self.full([VOCAB, 24], 0.9));
+        let (states, unembedding) = (self.full([ROWS, HIDDEN], 0.4), self.full([VOCAB, HIDDEN], 0.9));
         let mut policy = InternalPolicy::new(states.clone(), unembedding.clone()).with_temperature(0.8);
-        // Three slices of the vocabulary.
-        policy.logits_at_once = ROWS * 250;
+        policy.logits_at_once = ROWS * SLICE;
         let targets: Vec<u32> = (0..ROWS).map(|i| (i * 97 % VOCAB) as u32).collect();
         let derivative = |i: usize| (i as f32 * 0.7).sin();
         let forward = policy.forward(&targets);
@@ -208,17 +222,8 @@ impl<B: Backend> Check<B> {
 
     fn optimizer(&self) -> Results {
         let [weights, gradient, first, second] = [0.5, 8.0, 2.0, 7.0].map(|seed| self.full([ROWS, WIDTH], seed));
-        let step = AdamWStep {
-            learning_rate: 0.1,
-            beta1: 0.9,
-            beta2: 0.99,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            scale: 0.5,
-            step: 3,
-        };
         let kept = weights.clone();
-        let (w, m, v) = adamw(weights, gradient.clone(), first, second.abs(), &step);
+        let (w, m, v) = adamw(weights, gradient.clone(), first, second.abs(), &STEP);
         // Shared weights are not written to.
         let stepped = [w, m, v, kept].map(numbers).concat();
         let squares = sum_of_all_squares(vec![self.full([40_001], 0.3), self.full([5], 0.6), self.full([16_384], 0.9)]);

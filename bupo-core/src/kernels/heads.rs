@@ -47,24 +47,45 @@ pub fn rotated_heads<B: Backend>(
     (rotated(q, norms.map(|norms| &norms.q), eps), rotated(k, norms.map(|norms| &norms.k), eps))
 }
 
-/// The gradient with respect to heads `x` `[batch * seq, heads * head_dim]` before norm and rotation, and that with respect
-/// to the weight of their norm, from the gradient `dy` `[batch, heads, seq, head_dim]`.
-pub fn head_backward<B: Backend>(
-    dy: Tensor<B, 4>,
-    x: Tensor<B, 2>,
-    norm: Option<(Tensor<B, 1>, f64)>,
+/// The results of [`heads_backward`].
+#[derive(Debug)]
+pub struct HeadGradients<B: Backend> {
+    /// With respect to the queries, `[batch * seq, heads * head_dim]`.
+    pub q: Tensor<B, 2>,
+    /// With respect to the keys, `[batch * seq, kv_heads * head_dim]`.
+    pub k: Tensor<B, 2>,
+    /// With respect to the weights of the queries' and the keys' norm, `[head_dim]`, where there are norms.
+    pub weights: Option<[Tensor<B, 1>; 2]>,
+}
+
+/// The gradients of [`rotated_heads`] from those of its results, `d_q` `[batch, heads, seq, head_dim]` and `d_k`
+/// `[batch, kv_heads, seq, head_dim]`.
+pub fn heads_backward<B: Backend>(
+    d_q: Tensor<B, 4>,
+    d_k: Tensor<B, 4>,
+    q: Tensor<B, 2>,
+    k: Tensor<B, 2>,
+    norms: Option<&HeadNorms<B>>,
     table: &RopeTable<B>,
-) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+) -> HeadGradients<B> {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if let Some(table) = table.packed() {
-        return bupo_gpu::rotate_heads_backward(dy, x, norm, table);
+        let norms = norms.map(HeadNorms::of_gpu);
+        let bupo_gpu::HeadGradients { q, k, weights } =
+            bupo_gpu::rotate_heads_backward(d_q, d_k, q, k, norms.as_ref(), table);
+        return HeadGradients { q, k, weights };
     }
-    let d = apply_rope_backward(dy, table);
-    let Some((weight, eps)) = norm else { return (d, None) };
-    let ([rows, width], head_dim) = (x.dims(), table.head_dim());
-    let heads = [rows * width / head_dim, head_dim];
-    let (d_x, d_weight) = rms_norm_backward(x.reshape(heads), weight, eps, d.reshape(heads));
-    (d_x.reshape([rows, width]), Some(d_weight))
+    let [d_q, d_k] = [d_q, d_k].map(|d| apply_rope_backward(d, table));
+    let Some(norms) = norms else { return HeadGradients { q: d_q, k: d_k, weights: None } };
+    let head_dim = table.head_dim();
+    let back = |d: Tensor<B, 2>, x: Tensor<B, 2>, weight: &Tensor<B, 1>| {
+        let [rows, width] = x.dims();
+        let heads = [rows * width / head_dim, head_dim];
+        let (d_x, d_weight) = rms_norm_backward(x.reshape(heads), weight.clone(), norms.eps, d.reshape(heads));
+        (d_x.reshape([rows, width]), d_weight)
+    };
+    let ((q, q_weight), (k, k_weight)) = (back(d_q, q, &norms.q), back(d_k, k, &norms.k));
+    HeadGradients { q, k, weights: Some([q_weight, k_weight]) }
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

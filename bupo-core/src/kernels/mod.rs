@@ -34,6 +34,14 @@ pub fn runs_on_gpu<B: burn::tensor::backend::Backend>() -> bool {
     false
 }
 
+/// Whether the kernels of GPUs are turned on, for backends that they run on.
+pub fn gpu_kernels_are_on() -> bool {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    return bupo_gpu::turned_on();
+    #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+    false
+}
+
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{
     ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
@@ -41,11 +49,11 @@ pub use attention::{
 pub use bupo_gemm::{Bf16Unit, vector_units};
 pub use check::{KernelDifference, check_kernels};
 pub use embedding::add_rows;
-pub use heads::{HeadNorms, head_backward, rotated_heads};
+pub use heads::{HeadGradients, HeadNorms, heads_backward, rotated_heads};
 pub use host::activation_dtype;
 pub(crate) use linear::add;
 pub use linear::{linear, linears};
-pub use norm::{add_rms_norm, rms_norm, rms_norm_backward};
+pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 pub use packed::{PackedWeight, bf16_unit, bf16_weight_gradient, product_dtype};
 pub use rope::RopeTable;
 pub use sum_of_squares::{sum_of_all_squares, sum_of_squares};
@@ -54,17 +62,16 @@ pub use swiglu::{SwigluGradient, swiglu, swiglu_backward, swiglu_joined};
 #[cfg(test)]
 mod tests {
     use burn::backend::{Flex, NdArray};
-    use burn::tensor::{DType, Tensor, TensorData};
+    use burn::tensor::{DType, Tensor};
 
+    use super::check::{STEP, irregular};
     use super::rope::{apply_rope, apply_rope_backward};
     use super::*;
     use crate::kv_cache::{CacheRoom, KvCache};
 
     /// The same irregular numbers on a backend with loops and on one with composed tensor operations.
     fn both<const D: usize>(shape: [usize; D], seed: f64) -> (Tensor<Flex, D>, Tensor<NdArray, D>) {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|i| (((i as f64 + seed) * 12.9898).sin() * 2.0) as f32).collect();
-        let data = TensorData::new(values, shape);
+        let data = irregular(shape, seed);
         (Tensor::from_data(data.clone(), &Default::default()), Tensor::from_data(data, &Default::default()))
     }
 
@@ -110,17 +117,8 @@ mod tests {
 
         let ((p, np), (g, ng)) = (both([4, 5], 0.5), both([4, 5], 8.0));
         let ((m, nm), (v, nv)) = (both([4, 5], 2.0), both([4, 5], 7.0));
-        let step = AdamWStep {
-            learning_rate: 0.1,
-            beta1: 0.9,
-            beta2: 0.99,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            scale: 0.5,
-            step: 3,
-        };
-        let (p, m, v) = adamw(p, g, m, v.abs(), &step);
-        let (np, nm, nv) = adamw(np, ng, nm, nv.abs(), &step);
+        let (p, m, v) = adamw(p, g, m, v.abs(), &STEP);
+        let (np, nm, nv) = adamw(np, ng, nm, nv.abs(), &STEP);
         near("weights", p, np);
         near("first moments", m, nm);
         near("second moments", v, nv);

@@ -67,6 +67,20 @@ pub fn rms_norm_backward<B: Backend>(
     (dy.give(&device), Tensor::from_data(TensorData::new(d_weight, [width]), &device))
 }
 
+/// The gradients of [`add_rms_norm`] with respect to either term `[rows, width]` and the weight `[width]`, from those with
+/// respect to the `sum` as it is and to its norm, `dy`.
+pub fn add_rms_norm_backward<B: Backend>(
+    sum: Tensor<B, 2>,
+    weight: Tensor<B, 1>,
+    eps: f64,
+    d_sum: Tensor<B, 2>,
+    dy: Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 1>) {
+    on_gpu!(B, bupo_gpu::add_rms_norm_backward(sum, weight, eps, d_sum, dy));
+    let (dx, d_weight) = rms_norm_backward(sum, weight, eps, dy);
+    (dx + d_sum, d_weight)
+}
+
 /// Turns `dy` into the gradient with respect to `x`, and returns that with respect to the weight.
 fn normalize_backward(x: &[f32], weight: &[f32], eps: f32, dy: &mut [f32]) -> Vec<f32> {
     let width = weight.len();

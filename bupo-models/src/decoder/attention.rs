@@ -1,7 +1,8 @@
 //! Grouped-query attention.
 
 use bupo_core::kernels::{
-    AttentionGradient, AttentionOutput, HeadNorms, attention, attention_backward, head_backward, rotated_heads,
+    AttentionGradient, AttentionOutput, HeadGradients, HeadNorms, attention, attention_backward, heads_backward,
+    rotated_heads,
 };
 use bupo_core::profile::{Part, timed};
 use burn::module::Module;
@@ -100,18 +101,12 @@ impl<B: Backend> Attention<B> {
         let AttentionGradient { d_q, d_k, d_v } = timed::<B, _>(Part::Attention, &device, || {
             attention_backward(queries, keys, v, output, d_mixed, &context.tiles, self.scale())
         });
-        let unrotated = |d: Tensor<B, 4>, norm: Option<&RmsNorm<B>>, raw, gradients: &mut Gradients<B>| {
-            let weight = norm.map(|norm| (norm.weight.val(), norm.eps));
-            let (d, d_weight) = head_backward(d, raw, weight, &context.table);
-            if let (Some(norm), Some(d_weight)) = (norm, d_weight) {
-                gradients.add(norm.weight.id, d_weight);
-            }
-            d
-        };
-        let (d_q, d_k) = timed::<B, _>(Part::Norms, &device, || {
-            let d_q = unrotated(d_q, self.q_norm.as_ref(), q, gradients);
-            (d_q, unrotated(d_k, self.k_norm.as_ref(), k, gradients))
-        });
+        let back = || heads_backward(d_q, d_k, q, k, norms.as_ref(), &context.table);
+        let HeadGradients { q: d_q, k: d_k, weights } = timed::<B, _>(Part::Norms, &device, back);
+        if let (Some(q_norm), Some(k_norm), Some([d_q_norm, d_k_norm])) = (&self.q_norm, &self.k_norm, weights) {
+            gradients.add(q_norm.weight.id, d_q_norm);
+            gradients.add(k_norm.weight.id, d_k_norm);
+        }
         self.q_proj.backward(x.clone(), d_q, gradients)
             + self.k_proj.backward(x.clone(), d_k, gradients)
             + self.v_proj.backward(x, d_v, gradients)

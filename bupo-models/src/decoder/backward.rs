@@ -138,16 +138,20 @@ impl<B: Backend> Decoder<B> {
             Some((resid_mid, saved)) => {
                 let norm = &weights.post_attention_layernorm;
                 let d_input = weights.mlp.backward(norm.forward(resid_mid.clone()), saved, d_output.clone(), gradients);
-                let d_mid = norm.backward(resid_mid, d_input, gradients);
-                if part == Part::Whole { d_mid + d_output } else { d_mid }
+                match part {
+                    Part::Whole => norm.backward_of_sum(resid_mid, d_output, d_input, gradients),
+                    _ => norm.backward(resid_mid, d_input, gradients),
+                }
             }
         };
         let norm = &weights.input_layernorm;
         let input = norm.forward(resid_pre.clone());
         let d_input = weights.self_attn.backward(input, inside.attention, d_mid.clone(), context, gradients);
-        let d_pre = norm.backward(resid_pre, d_input, gradients);
-        // An attention contribution does not include the residual connection.
-        if part == Part::Attention { d_pre } else { d_pre + d_mid }
+        match part {
+            // An attention contribution does not include the residual connection.
+            Part::Attention => norm.backward(resid_pre, d_input, gradients),
+            _ => norm.backward_of_sum(resid_pre, d_mid, d_input, gradients),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! RMS norm, with statistics in f32.
 
-use bupo_core::kernels::{add_rms_norm, rms_norm, rms_norm_backward};
+use bupo_core::kernels::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
@@ -34,6 +34,21 @@ impl<B: Backend> RmsNorm<B> {
         let device = x.device();
         let (dx, d_weight) =
             timed::<B, _>(Part::Norms, &device, || rms_norm_backward(x, self.weight.val(), self.eps, dy));
+        gradients.add(self.weight.id, d_weight);
+        dx
+    }
+    /// The gradient with respect to either term of [`Self::forward_of_sum`], from those with respect to the `sum` as it is and
+    /// to its norm; adds the gradient of the weight.
+    pub(crate) fn backward_of_sum(
+        &self,
+        sum: Tensor<B, 2>,
+        d_sum: Tensor<B, 2>,
+        dy: Tensor<B, 2>,
+        gradients: &mut Gradients<B>,
+    ) -> Tensor<B, 2> {
+        let device = sum.device();
+        let back = || add_rms_norm_backward(sum, self.weight.val(), self.eps, d_sum, dy);
+        let (dx, d_weight) = timed::<B, _>(Part::Norms, &device, back);
         gradients.add(self.weight.id, d_weight);
         dx
     }

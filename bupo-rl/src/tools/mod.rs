@@ -5,7 +5,7 @@ mod device_check;
 mod pretrain;
 mod replay;
 
-pub use bench::{BenchMode, BenchResult, BenchSpec, Machine, Roofline, bench, random_decoder};
+pub use bench::{BenchMode, BenchResult, BenchSpec, Machine, MachineSizes, Roofline, bench, random_decoder};
 pub use device_check::{DeviceNumbers, Difference};
 pub use pretrain::{PretrainConfig, pretrain};
 pub use replay::{RecordedRollout, read_rollouts, replay};

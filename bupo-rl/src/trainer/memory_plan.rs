@@ -1,6 +1,6 @@
 //! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
-use bupo_core::kernels::{ATTENTION_TILE, Bf16Unit};
+use bupo_core::kernels::{ATTENTION_TILE, Bf16Unit, gpu_kernels_are_on};
 use bupo_core::{LOGITS_AT_ONCE, PolicySite};
 use bupo_models::families::{embedding_params, layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
@@ -64,7 +64,7 @@ pub struct MemoryPlan {
     pub cache: u64,
     /// Activations of one layer during prefill.
     pub prefill: u64,
-    /// The layers' copy in the compute dtype, held while responses are generated.
+    /// The layers' copy in the compute dtype or with joined maps, held while responses are generated.
     pub lowered: u64,
     /// The trained layers' copy for products in bf16 on the CPU's unit, held during an update.
     pub packed: u64,
@@ -229,7 +229,10 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
             let lowered = number * model.num_hidden_layers as u64 * layer_params(model);
             (if on_cpu { F32 } else { number }, lowered)
         }
-        DtypeChoice::F32 | DtypeChoice::Auto => (F32, 0),
+        // The kernels of GPUs generate with joined weights; in bf16 these take the place of the lowered ones.
+        DtypeChoice::F32 | DtypeChoice::Auto => {
+            (F32, if !on_cpu && gpu_kernels_are_on() { F32 * joined_params(model) } else { 0 })
+        }
     };
     let packs = on_cpu && config.dtype == DtypeChoice::Bf16 && Bf16Unit::chosen().is_some();
     let packed = if packs { ComputeDtype::Bf16.bytes() * most_layers * layer_params(model) } else { 0 };
@@ -252,6 +255,13 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         lowered: generates * lowered,
         packed,
     }
+}
+
+/// The weights of queries, keys and values, and of gate and up, of all layers.
+fn joined_params(model: &ModelConfig) -> u64 {
+    let [hidden, inner, heads, head_dim] = widths(model);
+    let keys = model.num_key_value_heads as u64 * head_dim;
+    model.num_hidden_layers as u64 * hidden * (heads * head_dim + 2 * keys + 2 * inner)
 }
 
 /// Numbers saved by `layers` layers for the backward pass of `tokens` tokens, plus the temporaries of one layer.
@@ -325,6 +335,8 @@ mod tests {
         assert_eq!((halved.weights, halved.optimizer), (whole.weights, whole.optimizer));
         assert_eq!((2 * halved.cache, 2 * halved.activations), (whole.cache, whole.activations));
         assert_eq!(halved.lowered, 2 * 36 * 100_930_816);
+        // A layer less its norms and the maps of its two outputs.
+        assert_eq!(joined_params(&model), 36 * (100_930_816 - 2 * 2560 - 2 * 128 - 2560 * (32 * 128) - 2560 * 9728));
         let config = TrainConfig::load(None, &["dtype=bf16".to_string()])?;
         let on_cpu = RunPlan::new(&config, &model, true)?.memory;
         assert_eq!((on_cpu.cache, on_cpu.lowered), (whole.cache, halved.lowered));

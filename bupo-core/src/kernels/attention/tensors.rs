@@ -62,10 +62,11 @@ pub(super) fn attend<B: Backend>(
         let scores = of(tile, &q).matmul(seen(&k).transpose());
         causal_softmax(scores, tile, scale).matmul(seen(&v))
     });
-    Tensor::cat(mixed.collect(), 3).reshape([batch, heads, seq, head_dim])
+    joined(mixed.collect()).reshape([batch, heads, seq, head_dim])
 }
 
-/// The gradients with respect to `q`, `k` and `v` of [`attend`]; attention weights are recomputed tile by tile.
+/// The gradients with respect to `q`, `k` and `v` of [`attend`]; attention weights are recomputed tile by tile. The queries of
+/// a KV head's group are rows of one product, which sums over the group.
 pub(super) fn attend_backward<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
@@ -75,22 +76,33 @@ pub(super) fn attend_backward<B: Backend>(
     scale: f64,
 ) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
     let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
-    let [q, k, v, d_mixed] = [q, k, v, d_mixed].map(|x| grouped(x, kv_heads));
+    let [q, d_mixed] = [q, d_mixed].map(|x| grouped(x, kv_heads));
+    let group = heads / kv_heads;
     let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
     // From the last tile on, so that the sums for keys and values have their full length from the start.
     for tile in tiles.iter().rev() {
-        let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
-        let weights = causal_softmax(of(tile, &q).matmul(seen(&k).transpose()), tile, scale);
-        let d_weights = of(tile, &d_mixed).matmul(seen(&v).transpose());
-        add_to(&mut d_v, weights.clone().transpose().matmul(of(tile, &d_mixed)).sum_dim(2));
-        let d_scores = softmax_backward(weights, d_weights, tile, scale);
-        d_q.push(d_scores.clone().matmul(seen(&k)));
-        add_to(&mut d_k, d_scores.transpose().matmul(of(tile, &q)).sum_dim(2));
+        let (queries, keys) = (tile.queries.len(), tile.queries.end);
+        let seen = |x: &Tensor<B, 4>| x.clone().narrow(2, 0, keys);
+        let rows = |x: &Tensor<B, 5>| of(tile, x).reshape([batch, kv_heads, group * queries, head_dim]);
+        let by_group = |x: Tensor<B, 4>, width| x.reshape([batch, kv_heads, group, queries, width]);
+        let by_row = |x: Tensor<B, 5>| x.reshape([batch, kv_heads, group * queries, keys]);
+        let (q, d_mixed) = (rows(&q), rows(&d_mixed));
+        let weights = causal_softmax(by_group(q.clone().matmul(seen(&k).transpose()), keys), tile, scale);
+        let d_weights = by_group(d_mixed.clone().matmul(seen(&v).transpose()), keys);
+        add_to(&mut d_v, by_row(weights.clone()).transpose().matmul(d_mixed));
+        let d_scores = by_row(softmax_backward(weights, d_weights, tile, scale));
+        d_q.push(by_group(d_scores.clone().matmul(seen(&k)), head_dim));
+        add_to(&mut d_k, d_scores.transpose().matmul(q));
     }
     d_q.reverse();
-    let shared =
-        |d: Option<Tensor<B, 5>>| d.unwrap_or_else(|| k.zeros_like()).reshape([batch, kv_heads, seq, head_dim]);
-    (Tensor::cat(d_q, 3).reshape([batch, heads, seq, head_dim]), shared(d_k), shared(d_v))
+    let d_q = joined(d_q).reshape([batch, heads, seq, head_dim]);
+    (d_q, d_k.unwrap_or_else(|| k.zeros_like()), d_v.unwrap_or_else(|| k.zeros_like()))
+}
+
+/// The tiles of queries `[.., queries, ..]` one after another.
+fn joined<B: Backend>(mut tiles: Vec<Tensor<B, 5>>) -> Tensor<B, 5> {
+    // A concatenation of one would be a copy.
+    if tiles.len() == 1 { tiles.remove(0) } else { Tensor::cat(tiles, 3) }
 }
 
 /// Queries as `[batch, kv_heads, group, seq, head_dim]`, keys or values as `[batch, kv_heads, 1, seq, head_dim]`, so
@@ -105,13 +117,13 @@ fn of<B: Backend>(tile: &CausalTile<B>, x: &Tensor<B, 5>) -> Tensor<B, 5> {
     x.clone().narrow(3, tile.queries.start, tile.queries.len())
 }
 
-/// Adds `part` to the first positions of `sum`.
-fn add_to<B: Backend>(sum: &mut Option<Tensor<B, 5>>, part: Tensor<B, 5>) {
-    let [batch, kv_heads, group, seen, head_dim] = part.dims();
+/// Adds `part` to the first positions of `sum` `[batch, kv_heads, seq, head_dim]`.
+fn add_to<B: Backend>(sum: &mut Option<Tensor<B, 4>>, part: Tensor<B, 4>) {
+    let [batch, kv_heads, seen, head_dim] = part.dims();
     *sum = Some(match sum.take() {
         None => part,
         Some(sum) => {
-            let range = [0..batch, 0..kv_heads, 0..group, 0..seen, 0..head_dim];
+            let range = [0..batch, 0..kv_heads, 0..seen, 0..head_dim];
             let part = part + sum.clone().slice(range.clone());
             sum.slice_assign(range, part)
         }

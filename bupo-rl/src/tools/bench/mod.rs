@@ -16,10 +16,7 @@ use crate::peak_memory::peak_memory;
 use roofline::Cost;
 use work::Work;
 
-pub use roofline::{Machine, Roofline};
-
-/// f32 numbers in the timed copy: more than fit any cache.
-const COPIED: usize = 1 << 26;
+pub use roofline::{Machine, MachineSizes, Roofline};
 
 /// The work to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +61,9 @@ pub struct BenchSpec {
     /// Whether one more run is profiled by part.
     #[serde(skip)]
     pub profile: bool,
+    /// The sizes of what is timed for the roofline.
+    #[serde(skip)]
+    pub machine: MachineSizes,
 }
 
 /// The result of a benchmark.
@@ -142,7 +142,7 @@ pub fn bench<B: Backend>(decoder: Decoder<B>, config: &ModelConfig, spec: &Bench
         profiled.push(("other".into(), rest));
     }
     let peak_mb = peak_memory().map(|bytes| bytes as f64 / f64::from(1 << 20));
-    let machine = Machine::measure::<B>(COPIED, spec.dtype, &device);
+    let machine = Machine::measure::<B>(spec.machine, spec.dtype, &device);
     let roofline = Cost::of(config, spec).roofline(&machine);
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);

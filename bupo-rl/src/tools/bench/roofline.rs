@@ -10,10 +10,26 @@ use serde::Serialize;
 use super::{BenchMode, BenchSpec};
 
 const F32: f64 = 4.0;
-/// The timed product: large enough to be limited by operations, small enough for a laptop.
-const PRODUCT: [usize; 2] = [2048, 1024];
 /// Runs of which the fastest counts: other work on the machine makes the others slower.
 const RUNS: usize = 10;
+
+/// The sizes of what [`Machine::measure`] times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineSizes {
+    /// f32 numbers of the copy.
+    copied: usize,
+    /// Rows and columns of both factors of the product.
+    product: [usize; 2],
+}
+
+impl MachineSizes {
+    /// A copy of more than fits any cache; a product large enough to be limited by operations, small enough for a laptop.
+    pub const LARGE: Self = Self { copied: 1 << 26, product: [2048, 1024] };
+    /// A copy small enough for any device.
+    pub const CHECK: Self = Self { copied: 1 << 22, product: [2048, 1024] };
+    /// For software adapters, where the others take minutes.
+    pub const SOFTWARE: Self = Self { copied: 1 << 20, product: [256, 256] };
+}
 
 /// The machine's measured rates, the best of several runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -41,11 +57,12 @@ pub struct Roofline {
 }
 
 impl Machine {
-    /// Times products of large matrices with weights in `dtype`, and the copying and reading of `copied` f32 numbers.
-    pub fn measure<B: Backend>(copied: usize, dtype: ComputeDtype, device: &B::Device) -> Self {
+    /// Times products of large matrices with weights in `dtype`, and the copying and reading of f32 numbers.
+    pub fn measure<B: Backend>(sizes: MachineSizes, dtype: ComputeDtype, device: &B::Device) -> Self {
+        let MachineSizes { copied, product: factor @ [rows, inner] } = sizes;
         let random = |shape| Tensor::<B, 2>::random(shape, Distribution::Uniform(-1.0, 1.0), device);
-        let x = random(PRODUCT).cast(activation_dtype::<B>(dtype.dtype(), device));
-        let weight = random(PRODUCT);
+        let x = random(factor).cast(activation_dtype::<B>(dtype.dtype(), device));
+        let weight = random(factor);
         let product = match (dtype, PackedWeight::new(weight.clone())) {
             (ComputeDtype::Bf16, Some(packed)) => {
                 best::<B>(device, || drop(PackedWeight::products::<B, 1>([packed.clone()], x.clone())))
@@ -59,12 +76,12 @@ impl Machine {
         // The copy has a single owner, so that every number is read and written once.
         let copy = best::<B>(device, || drop(Tensor::cat(vec![source.clone()], 0).add_scalar(1.0)));
         // A product of one row does little but read its weights.
-        let weights = source.reshape([-1, PRODUCT[1] as i32]);
-        let row = random([1, PRODUCT[1]]);
+        let weights = source.reshape([-1, inner as i32]);
+        let row = random([1, inner]);
         let read = best::<B>(device, || drop(linear(row.clone(), weights.clone())));
         let bytes = F32 * copied as f64;
         Self {
-            gflops: 2.0 * (PRODUCT[0] * PRODUCT[0] * PRODUCT[1]) as f64 / product * 1e-9,
+            gflops: 2.0 * (rows * rows * inner) as f64 / product * 1e-9,
             memory_gb_per_second: (2.0 * bytes / copy).max(bytes / read) * 1e-9,
         }
     }
