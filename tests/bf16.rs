@@ -129,6 +129,7 @@ fn parameters_and_moments_are_f32() {
             old_log_probs: None,
             ref_log_probs: None,
             sampling: None,
+            chosen: Default::default(),
         })
         .collect();
     let loss = LossSpec {

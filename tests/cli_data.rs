@@ -99,6 +99,15 @@ fn train_on_files_supports_every_loss() {
         ("reinforce++", "objective.kl_estimator=k1"),
         ("dapo", "rollout.max_draws=2"),
         ("gspo", "seed=1"),
+        ("psr", "objective.kl_estimator=k3+"),
+        ("nsr", "update.epochs=2"),
+        ("w-reinforce", "seed=1"),
+        ("cispo", "objective.reward_kl.coefficient=0.1"),
+        ("sapo", "objective.scale_rewards=batch"),
+        ("gmpo", "objective.scale_rewards=none"),
+        ("clip-cov", "objective.covariance.low=-9.0"),
+        ("kl-cov", "objective.top_entropy_share=0.5"),
+        ("high-entropy", "rollout.max_draws=2"),
     ] {
         let out = folder.path().join(loss);
         let loss = format!("loss={loss}");
@@ -121,7 +130,13 @@ fn train_on_files_supports_every_loss() {
         assert!(shown.contains("9 rows to train on, 3 held out"), "{shown}");
         let metrics = lines(&out.join("metrics.jsonl"));
         assert_eq!((metrics.len(), &metrics[0]["site"]), (2, &json!("layer:3")), "{loss}");
-        assert_eq!(metrics[0].get("ref_kl").is_some(), more.contains("kl_coefficient"), "{loss}");
+        assert_eq!(
+            metrics[0].get("ref_kl").is_some(),
+            more.contains("kl_coefficient") || more.contains("reward_kl"),
+            "{loss}"
+        );
+        let chooses = ["clip-cov", "kl-cov", "high-entropy"].iter().any(|name| loss.ends_with(name));
+        assert_eq!(metrics[0].get("left_out_ratio").is_some(), chooses && metrics[0]["loss"].is_number(), "{loss}");
         if loss == "loss=grpo" {
             // Two draws of 4 prompts out of 9 rows, of two sources.
             let epochs: Vec<_> = metrics.iter().map(|line| line["epoch"].as_f64().unwrap()).collect();

@@ -161,6 +161,7 @@ impl DeviceNumbers {
                     old_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob - 0.15 * index as f32).collect()),
                     ref_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob + 0.1).collect()),
                     sampling: None,
+                    chosen: Default::default(),
                 })
                 .collect();
             let loss = LossSpec {

@@ -12,7 +12,7 @@ use super::policy_stats::{PolicySpec, policy};
 use crate::RlError;
 use crate::agree::Agree;
 use crate::config::TrainConfig;
-use crate::loss::{BatchSize, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
+use crate::loss::{BatchSize, ChosenTokens, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
 
 /// A response with the inputs of its loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Sample {
     pub ref_log_probs: Option<Vec<f32>>,
     /// Log-probs by which the loss is corrected for the engine that sampled the response, if it is.
     pub sampling: Option<SamplingLogProbs>,
+    /// The tokens chosen by entropy or covariance, if any are.
+    pub chosen: ChosenTokens,
 }
 
 /// Log-probs of a response's tokens under the full policy, in the engine that sampled it and in the trainer.
@@ -89,6 +91,10 @@ pub struct UpdateStats {
     pub kl: f64,
     /// Mean of the estimated KL to the reference; 0 without one.
     pub ref_kl: f64,
+    /// Share of tokens without a surrogate, left out by entropy or covariance.
+    pub left_out_ratio: f64,
+    /// Share of tokens penalised for their covariance.
+    pub penalised_ratio: f64,
     /// Mean entropy of the policy in nats, before the update.
     pub entropy: f64,
     /// The importance ratio furthest from 1.
@@ -131,7 +137,8 @@ pub(crate) fn update_among<B: Backend>(
 ) -> Result<UpdateStats, RlError> {
     let mut gradients = Gradients::<B>::new();
     let own = sums(decoder, &mut gradients, samples, size, loss);
-    let Sums { entropy, loss: total, importance } = processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
+    let Sums { entropy, loss: total, importance, left_out, penalised } =
+        processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
     // The same sum in all processes: none of them or all of them make the step.
     let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients, processes)? } else { f64::NAN };
     let tokens = size.tokens().max(1) as f64;
@@ -144,6 +151,8 @@ pub(crate) fn update_among<B: Backend>(
         dual_clip_ratio: total.dual_clipped as f64 / tokens,
         kl: total.kl_sum / tokens,
         ref_kl: total.ref_kl_sum / tokens,
+        left_out_ratio: left_out as f64 / tokens,
+        penalised_ratio: penalised as f64 / tokens,
         entropy: entropy / tokens,
         extreme_ratio: total.extreme_ratio,
         importance,
@@ -158,11 +167,15 @@ struct Sums {
     entropy: f64,
     loss: ResponseLoss,
     importance: RatioStats,
+    /// Tokens without a surrogate.
+    left_out: usize,
+    /// Tokens penalised for their covariance.
+    penalised: usize,
 }
 
 impl Default for Sums {
     fn default() -> Self {
-        Self { entropy: 0.0, loss: ResponseLoss::NOTHING, importance: RatioStats::default() }
+        Self { entropy: 0.0, loss: ResponseLoss::NOTHING, importance: RatioStats::default(), left_out: 0, penalised: 0 }
     }
 }
 
@@ -171,7 +184,14 @@ impl Sums {
         self.entropy += other.entropy;
         self.loss.add(&other.loss);
         self.importance.add(&other.importance);
+        self.left_out += other.left_out;
+        self.penalised += other.penalised;
         self
+    }
+
+    fn count(&mut self, chosen: &ChosenTokens) {
+        self.left_out += chosen.kept.iter().flatten().filter(|kept| !**kept).count();
+        self.penalised += chosen.penalised.iter().flatten().filter(|penalised| **penalised).count();
     }
 }
 
@@ -200,13 +220,16 @@ fn sums<B: Backend>(
                     correction.weights(sampling.trainer.as_deref().unwrap_or(old_log_probs), &sampling.engine)
                 });
                 sums.importance.add(&weights.as_ref().map(|weights| weights.ratios).unwrap_or_default());
+                sums.count(&sample.chosen);
+                let weights = sample.chosen.weigh(weights.map(|weights| weights.weights));
                 let values = ResponseValues {
                     log_probs,
                     old_log_probs,
                     ref_log_probs: sample.ref_log_probs.as_deref(),
                     entropy,
                     advantage: sample.advantage,
-                    weights: weights.as_ref().map(|weights| weights.weights.as_slice()),
+                    weights: weights.as_deref(),
+                    penalised: sample.chosen.penalised.as_deref(),
                 };
                 let share = loss.objective.response(&values, size);
                 d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));

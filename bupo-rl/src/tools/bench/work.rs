@@ -39,6 +39,7 @@ impl<B: Backend> Work<B> {
                 old_log_probs: None,
                 ref_log_probs: None,
                 sampling: None,
+                chosen: Default::default(),
             })
             .collect();
         let groups = spec.batch.div_ceil(spec.group);
