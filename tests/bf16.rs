@@ -130,6 +130,7 @@ fn parameters_and_moments_are_f32() {
             ref_log_probs: None,
             sampling: None,
             chosen: Default::default(),
+            terms: Vec::new(),
         })
         .collect();
     let loss = LossSpec {
@@ -139,6 +140,7 @@ fn parameters_and_moments_are_f32() {
         max_tokens_per_batch: 64,
         recompute: true,
         correction: None,
+        terms: Vec::new(),
     };
     let settings = AdamWSettings { learning_rate: 1e-6, weight_decay: 0.0, ..AdamWSettings::default() };
     let mut optimizer = DecoderOptimizer::new(settings);

@@ -86,6 +86,42 @@ fn data_takes_the_settings_of_a_run() {
     assert!(message.contains("promt_column"), "{message}");
 }
 
+/// Presets that have phases of their own.
+#[test]
+fn phases_have_further_sites_and_losses_without_the_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |loss: &str, phases: &[&str]| {
+        let out = folder.path().join(loss);
+        let loss = format!("loss={loss}");
+        let small = [
+            loss.as_str(),
+            "rollout.prompts=4",
+            "update.mini_batch_prompts=2",
+            "rollout.group_size=8",
+            "rollout.max_new_tokens=12",
+            "evaluation.problems=3",
+            "evaluation.samples=1",
+        ];
+        let sets: Vec<&str> = small.iter().chain(phases).flat_map(|setting| ["--set", setting]).collect();
+        succeed(&[&["train", "--out", text(&out)], &sets[..]].concat());
+        lines(&out.join("metrics.jsonl"))
+    };
+    let oisd = run("oisd", &["phases.0.steps=2", "phases.0.sites.0.site=layer:4", "phases.0.sites.0.weight=0.1"]);
+    assert_eq!(oisd.len(), 2);
+    assert!(
+        oisd.iter().all(|line| line["site"] == "full" && line["site_divergence"].as_f64().unwrap() > 0.0),
+        "{oisd:?}"
+    );
+    let dsrl = run("dsrl", &["phases.0.steps=1", "phases.1.steps=1"]);
+    assert_eq!((&dsrl[0]["phase"], &dsrl[1]["phase"]), (&json!(1), &json!(2)));
+    assert!(dsrl[0].get("site_divergence").is_none());
+    // Without its prompt a response is less certain.
+    let entropy = |line: &Value| line["entropy"].as_f64().unwrap();
+    assert!(entropy(&dsrl[0]) > 1.5 * entropy(&dsrl[1]), "{dsrl:?}");
+    // Each step's first update has ratios of 1 in both.
+    assert!(dsrl.iter().all(|line| line["first_ratio"] == 1.0));
+}
+
 #[test]
 fn train_on_files_supports_every_loss() {
     let folder = tempfile::tempdir().unwrap();

@@ -216,6 +216,7 @@ fn run_with(
         max_tokens_per_batch,
         recompute,
         correction: None,
+        terms: Vec::new(),
     };
     let mut stats = Vec::new();
     replay(&mut decoder, &mut optimizer, &rollouts, &loss, updates, |_, update| {

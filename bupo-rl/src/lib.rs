@@ -30,7 +30,9 @@ pub use loss::{
     EntropyTarget, KlEstimator, LossPreset, Objective, Ratio, RatioStats, ResponseLoss, ResponseValues, RewardKl,
     RewardedLength, SapoTemperatures, ScaleRewards, Surrogate, TokenValues, TokenWeights, group_advantages,
 };
-pub use phases::{GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Schedule};
+pub use phases::{
+    GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Samples, Schedule, SiteDivergence, SiteTerm,
+};
 pub use rollout::{RolloutMetrics, SourceMetrics, has_reward_variance, overlong_penalty};
 pub use tools::{
     BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, PretrainConfig, RecordedRollout, Roofline,
@@ -43,5 +45,5 @@ pub use trainer::{
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,
-    SamplingLogProbs, UpdateStats, response_stats, update,
+    SamplingLogProbs, TermLogProbs, UpdateStats, response_stats, update,
 };

@@ -63,6 +63,13 @@ impl TrainConfig {
                 "objective.scale_rewards has no effect on this objective.advantage; use it with \"grpo\", \"dr-grpo\" or \"rloo\"".into(),
             );
         }
+        if self.phases.iter().any(|phase| phase.without_prompt) && self.rollout.correction().is_some() {
+            return error(
+                "phases.*.without_prompt has no probabilities to correct: those of the engine are with the prompt; set rollout.correction.mode \
+                 to \"off\", or remove it"
+                    .into(),
+            );
+        }
         if objective.reward_kl.is_on() && self.truncated_reward() == TruncatedReward::Mask {
             return error(
                 "objective.reward_kl needs log-probs of every response, but reward.truncated = \"mask\" leaves the truncated ones out; \

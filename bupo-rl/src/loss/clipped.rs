@@ -163,7 +163,7 @@ impl BatchSize {
     }
 
     /// The weight in the loss of each token of a response of this length.
-    fn token_weight(&self, aggregation: Aggregation, length: usize) -> f64 {
+    pub(crate) fn token_weight(&self, aggregation: Aggregation, length: usize) -> f64 {
         let divisor = match aggregation {
             Aggregation::TokenMean => self.tokens,
             Aggregation::SeqMeanTokenMean => self.sequences * length,

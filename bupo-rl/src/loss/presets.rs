@@ -42,6 +42,10 @@ pub enum LossPreset {
     KlCov,
     /// DAPO on the fifth of tokens of the highest entropy (arXiv 2506.01939).
     HighEntropy,
+    /// GRPO on the full policy, and the Jensen-Shannon divergence of layer 3 from it, weighted by advantages (arXiv 2605.29089).
+    Oisd,
+    /// First wrong responses without their prompts, then GRPO (arXiv 2604.14142).
+    Dsrl,
 }
 
 impl LossPreset {
@@ -79,6 +83,18 @@ impl LossPreset {
             },
             Self::KlCov => toml! {
                 objective = { surrogate = "unclipped", dual_clip = 0.0, covariance = { mode = "kl" } }
+            },
+            Self::Oisd => toml! {
+                phases = [{
+                    site = "full", steps = 80,
+                    sites = [{ site = "layer:3", divergence = "js", advantage_weighted = true, detached = true }]
+                }]
+            },
+            Self::Dsrl => toml! {
+                phases = [
+                    { site = "full", steps = 20, without_prompt = true, samples = "negative" },
+                    { site = "full", steps = 60 }
+                ]
             },
             Self::HighEntropy => {
                 let mut table = Self::Dapo.defaults();

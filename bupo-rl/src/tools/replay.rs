@@ -205,6 +205,7 @@ fn samples<B: Backend>(
             old_log_probs: Some(stats.log_probs),
             sampling: None,
             chosen,
+            terms: Vec::new(),
         })
         .collect())
 }

@@ -10,7 +10,7 @@ use crate::update::LossSpec;
 impl<B: Backend> Trainer<'_, B> {
     /// The loss of a step with these mini-batches: with `objective.entropy_target`, the coefficient that follows it.
     pub(super) fn with_entropy_target(&self, loss: &LossSpec, batches: &[MiniBatch]) -> LossSpec {
-        let mut loss = *loss;
+        let mut loss = loss.clone();
         let target = loss.objective.entropy_target;
         if target.is_on() {
             let sum: f64 = batches.iter().filter_map(|batch| batch.entropy_sum).sum();

@@ -98,6 +98,9 @@ pub struct UpdateMetrics {
     /// The coefficient of the entropy bonus in this step, if it follows `objective.entropy_target`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entropy_coefficient: Option<f64>,
+    /// Mean divergence of the phase's further sites from the full policy, summed over these sites, if they have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_divergence: Option<f64>,
     /// The importance ratio furthest from 1 in the first update, where every ratio is 1 exactly.
     pub first_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in any update.

@@ -13,7 +13,7 @@ use crate::config::TruncatedReward;
 use crate::loss::{BatchSize, ChosenTokens, RewardKl, TokenValues};
 use crate::random::{Purpose, stream_seed};
 use crate::rollout::{StepAdvantages, advantages};
-use crate::update::{LossSpec, PolicySpec, Sample, SamplingLogProbs, response_stats};
+use crate::update::{LossSpec, PolicySpec, Sample, SamplingLogProbs, TermLogProbs, response_stats};
 
 /// The responses of one update.
 pub(super) struct MiniBatch {
@@ -66,12 +66,14 @@ struct Shared {
 }
 
 /// The mini-batches of a step. Old log-probs are those before the step's first update, at the site that `loss` trains. With
-/// `reward.truncated = "mask"`, truncated responses are left out after the advantages are computed.
+/// `reward.truncated = "mask"`, truncated responses are left out after the advantages are computed. `without_prompt`: the first token
+/// of a response takes the place of its prompt.
 pub(super) fn mini_batches<B: Backend>(
     trainer: &Trainer<'_, B>,
     step: usize,
     groups: &[Group],
     loss: &LossSpec,
+    without_prompt: bool,
 ) -> Result<MiniBatches, RlError> {
     let config = &trainer.config;
     let masks = config.truncated_reward() == TruncatedReward::Mask;
@@ -86,6 +88,11 @@ pub(super) fn mini_batches<B: Backend>(
         });
         let rows: Vec<Row<'_>> = responses
             .filter(|(_, (_, response))| response.finished || !masks)
+            .map(|(place, (sequence, response))| {
+                let sequence = if without_prompt { alone(sequence) } else { sequence };
+                (place, (sequence, response))
+            })
+            .filter(|(_, (sequence, _))| !sequence.response.is_empty())
             .enumerate()
             .map(|(index, (place, (sequence, response)))| Row { place, index, sequence, engine: &response.log_probs })
             .collect();
@@ -151,6 +158,13 @@ fn choose_tokens<B: Backend>(
     Ok(())
 }
 
+/// A response without its prompt: its first token, which nothing precedes, is the prompt.
+fn alone(sequence: Sequence) -> Sequence {
+    let mut response = sequence.response;
+    let rest = response.split_off(response.len().min(1));
+    Sequence { prompt: response, response: rest }
+}
+
 fn kl_penalties(measured: &[Measured], reward_kl: &RewardKl) -> Vec<((usize, usize), f64)> {
     let samples = measured.iter().flat_map(|measured| measured.batch.samples.iter().zip(&measured.places));
     let penalty = |(sample, place): (&Sample, &(usize, usize))| {
@@ -195,6 +209,7 @@ fn measured<B: Backend>(
         }
         _ => None,
     };
+    let terms = term_log_probs(trainer, &sequences, loss, needs_old)?;
     let entropy_sum =
         old.as_ref().map(|old| old.iter().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).sum());
     let keeps_entropies = loss.objective.chooses_tokens();
@@ -204,7 +219,8 @@ fn measured<B: Backend>(
     let samples = sequences
         .into_iter()
         .zip(engine)
-        .map(|(sequence, engine)| Sample {
+        .zip(terms)
+        .map(|((sequence, engine), terms)| Sample {
             sequence,
             // Set when the step's are known.
             advantage: 0.0,
@@ -214,9 +230,41 @@ fn measured<B: Backend>(
                 .correction
                 .map(|_| SamplingLogProbs { engine: engine.to_vec(), trainer: full.as_mut().and_then(Iterator::next) }),
             chosen: ChosenTokens::default(),
+            terms,
         })
         .collect();
     Ok(Measured { batch: MiniBatch { samples, size, entropy_sum }, places, indices, entropies })
+}
+
+/// The log-probs of each sequence at the further sites of the loss.
+fn term_log_probs<B: Backend>(
+    trainer: &Trainer<'_, B>,
+    sequences: &[Sequence],
+    loss: &LossSpec,
+    needs_old: bool,
+) -> Result<Vec<Vec<TermLogProbs>>, RlError> {
+    let mut all = vec![Vec::with_capacity(loss.terms.len()); sequences.len()];
+    for term in &loss.terms {
+        let policy = PolicySpec { site: term.site, norm: term.norm, ..loss.policy };
+        let has_policy_loss = term.weight != 0.0;
+        let stats_of = |decoder, is_needed: bool| {
+            let stats = (is_needed && has_policy_loss)
+                .then(|| response_stats(decoder, sequences, &policy, loss.max_tokens_per_batch));
+            stats.transpose().map(log_probs)
+        };
+        let mut old = stats_of(&trainer.model.decoder, needs_old)?;
+        let mut reference = match &trainer.reference {
+            Some(reference) => stats_of(reference, true)?,
+            None => None,
+        };
+        for of_sequence in &mut all {
+            of_sequence.push(TermLogProbs {
+                old: old.as_mut().and_then(Iterator::next),
+                reference: reference.as_mut().and_then(Iterator::next),
+            });
+        }
+    }
+    Ok(all)
 }
 
 fn log_probs(stats: Option<Vec<TokenStats>>) -> Option<impl Iterator<Item = Vec<f32>>> {

@@ -41,7 +41,7 @@ impl<B: Backend> Trainer<'_, B> {
         }
         let (number, phase) = self.enter_phase(step, progress);
         let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature };
-        let loss = LossSpec::from_config(&self.config, policy);
+        let loss = LossSpec::from_config(&self.config, policy).in_phase(&phase);
         let processes = self.processes;
         let policy = processes.agreed_first(|| {
             let policy = self.policy_metrics(&groups, &loss.policy)?;
@@ -58,7 +58,8 @@ impl<B: Backend> Trainer<'_, B> {
         let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
             let started = Instant::now();
             processes.place(&format!("step {step}, old log-probs"));
-            let MiniBatches { batches, advantages_vary } = mini_batches(trainer, step, &groups, &loss)?;
+            let MiniBatches { batches, advantages_vary } =
+                mini_batches(trainer, step, &groups, &loss, phase.without_prompt)?;
             old_log_probs = started.elapsed();
             processes.place(&format!("step {step}, gradients"));
             let updates = trainer.update(step, &batches, &trainer.with_entropy_target(&loss, &batches))?;
@@ -174,6 +175,7 @@ impl<B: Backend> Trainer<'_, B> {
             has_reference: self.reference.is_some(),
             chooses_tokens: loss.objective.chooses_tokens(),
             entropy_coefficient: has_target.then_some(loss.objective.entropy_coefficient),
+            has_divergence: loss.terms.iter().any(|term| term.divergence().is_some()),
         };
         Ok(Updates::new(stats, batches, parts))
     }

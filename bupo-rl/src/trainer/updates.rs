@@ -27,6 +27,8 @@ pub(super) struct LossParts {
     pub(super) chooses_tokens: bool,
     /// The coefficient of the entropy bonus, if it follows a target.
     pub(super) entropy_coefficient: Option<f64>,
+    /// Whether further sites have a divergence from the full policy.
+    pub(super) has_divergence: bool,
 }
 
 impl Updates {
@@ -57,6 +59,7 @@ impl Updates {
             left_out_ratio: self.mean(|update| update.left_out_ratio).filter(|_| self.loss.chooses_tokens),
             penalised_ratio: self.mean(|update| update.penalised_ratio).filter(|_| self.loss.chooses_tokens),
             entropy_coefficient: self.loss.entropy_coefficient,
+            site_divergence: self.mean(|update| update.divergence).filter(|_| self.loss.has_divergence),
             first_ratio: self.stats.first().map(|update| update.extreme_ratio),
             extreme_ratio: self.extreme_ratio(),
             importance_ratio_mean: importance.mean(),

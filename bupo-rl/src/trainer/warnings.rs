@@ -129,6 +129,7 @@ mod tests {
             left_out_ratio: None,
             penalised_ratio: None,
             entropy_coefficient: None,
+            site_divergence: None,
             first_ratio: loss.map(|_| 1.0),
             extreme_ratio: loss.map(|_| 1.0),
             importance_ratio_mean: None,
