@@ -215,7 +215,7 @@ fn sortable(value: f64) -> u64 {
         return 0;
     }
     let bits = (value + 0.0).to_bits();
-    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+    if bits >> 63 == 1 { !bits } else { bits | (1 << 63) }
 }
 
 /// A random number of a token (splitmix64 of its place).

@@ -125,7 +125,7 @@ pub(super) fn mini_batches<B: Backend>(
         }
         if loss.objective.chooses_tokens() {
             // A step has fewer mini-batches than this.
-            let draw = step << 16 | number;
+            let draw = (step << 16) | number;
             choose_tokens(&mut measured, loss, stream_seed(config.seed, Purpose::TokenChoice, draw), trainer)?;
         }
         batches.push(measured.batch);
