@@ -141,6 +141,9 @@ fn scaled_and_signed_advantages_are_those_of_pytorch() {
         for (ours, expected) in ours.iter().flatten().zip(case.expected.iter().flatten()) {
             assert!(close(*ours, *expected, 1e-9), "{case:?}: {ours} for {expected}");
         }
+        if groups.len() == 1 {
+            continue;
+        }
         // The settings that name what an advantage has anyway change no bit of it.
         let named = match (case.advantage, case.scale_rewards) {
             (Advantage::Grpo, Some(ScaleRewards::Group)) => true,
