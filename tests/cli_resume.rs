@@ -67,7 +67,10 @@ fn a_run_that_adapts_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let sums = folder.path().join("sums.jsonl");
     let line = |i: usize| {
-        format!("{}\n", json!({"question": format!("{i}+{i}="), "answer": if i % 3 == 0 { -1 } else { 2 * i }}))
+        format!(
+            "{}\n",
+            json!({"question": format!("{i}+{i}="), "answer": 2 * i + 50 * usize::from(i.is_multiple_of(3))})
+        )
     };
     fs::write(&sums, (1..=14).map(line).collect::<String>()).unwrap();
     let settings = [

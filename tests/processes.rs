@@ -189,8 +189,10 @@ fn what_is_of_the_whole_batch_is_that_of_one_process() {
                 assert_eq!(chosen(step), chosen(expected));
                 assert_eq!(step.update.entropy_coefficient, expected.update.entropy_coefficient);
             }
-            let chosen = steps.iter().map(|step| step.update.left_out_ratio.max(step.update.penalised_ratio));
-            assert!(chosen.flatten().all(|share| share > 0.02), "{steps:?}");
+            let chosen = |step: &StepMetrics| {
+                [step.update.left_out_ratio, step.update.penalised_ratio].into_iter().flatten().sum::<f64>()
+            };
+            assert!(steps.iter().all(|step| chosen(step) > 0.02), "{steps:?}");
             assert_eq!(steps[1].update.entropy_coefficient, Some(0.01));
         }
     }

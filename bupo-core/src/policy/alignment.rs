@@ -76,7 +76,7 @@ impl<B: Backend> InternalPolicy<B> {
     /// policy is a constant in it if it is `detached`. Whole rows of logits are held for a chunk of states at a time.
     ///
     /// # Panics
-    /// If there are not as many weights as states, or the two policies differ in their number of states.
+    /// If there are not as many weights as states, no states, or the two policies differ in their number of states.
     pub fn align(&self, full: &Self, divergence: Divergence, weights: &[f32], detached: bool) -> Alignment<B> {
         let device = self.states.device();
         timed::<B, _>(Part::Unembedding, &device, || self.run_align(full, divergence, weights, detached))
@@ -121,8 +121,6 @@ impl<B: Backend> Sum<B> {
     }
 
     fn gradient(self) -> PolicyGradient<B> {
-        let Self { states, unembedding } = self;
-        let states = if states.is_empty() { unembedding.clone().slice([0..0]) } else { Tensor::cat(states, 0) };
-        PolicyGradient { states, unembedding }
+        PolicyGradient { states: Tensor::cat(self.states, 0), unembedding: self.unembedding }
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn rows_without_variance_are_dropped_at_the_end_of_a_pass() {
         let mut curriculum = Curriculum::default();
-        let seen = |row: usize| (row, row % 2 == 0);
+        let seen = |row: usize| (row, row.is_multiple_of(2));
         curriculum.observe((0..4).map(seen));
         curriculum.end_pass(0, 1, 8, 4, 1);
         assert_eq!((curriculum.dropped(), curriculum.in_pass(2)), (0, (2, 0)), "the pass has another draw");
