@@ -157,6 +157,7 @@ fn check_loss(case: &LossCase, batch: &Batch) {
         kl_coefficient: if case.kl.is_some() { case.beta } else { 0.0 },
         kl_estimator: case.kl.unwrap_or_default(),
         entropy_coefficient: case.entropy_coef,
+        ..Objective::default()
     };
     let size = BatchSize::of(batch.lengths.iter().copied(), case.norm_length);
     let (mut loss, mut ref_kl, mut clipped, mut dual_clipped) = (0.0, 0.0, 0, 0);
@@ -168,6 +169,7 @@ fn check_loss(case: &LossCase, batch: &Batch) {
             entropy: &batch.entropies[row],
             advantage: batch.advantages[row],
             weights: None,
+            penalised: None,
         };
         let share = objective.response(&values, &size);
         loss += share.loss;
@@ -240,6 +242,7 @@ fn corrected_losses_and_their_gradients_are_those_of_pytorch() {
                 entropy: &batch.entropies[row],
                 advantage: batch.advantages[row],
                 weights: Some(&weights.weights),
+                penalised: None,
             };
             let share = objective.response(&values, &size);
             loss += share.loss;

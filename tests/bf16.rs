@@ -129,6 +129,8 @@ fn parameters_and_moments_are_f32() {
             old_log_probs: None,
             ref_log_probs: None,
             sampling: None,
+            chosen: Default::default(),
+            terms: Vec::new(),
         })
         .collect();
     let loss = LossSpec {
@@ -138,6 +140,7 @@ fn parameters_and_moments_are_f32() {
         max_tokens_per_batch: 64,
         recompute: true,
         correction: None,
+        terms: Vec::new(),
     };
     let settings = AdamWSettings { learning_rate: 1e-6, weight_decay: 0.0, ..AdamWSettings::default() };
     let mut optimizer = DecoderOptimizer::new(settings);

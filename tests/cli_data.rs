@@ -86,6 +86,42 @@ fn data_takes_the_settings_of_a_run() {
     assert!(message.contains("promt_column"), "{message}");
 }
 
+/// Presets that have phases of their own.
+#[test]
+fn phases_have_further_sites_and_losses_without_the_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |loss: &str, phases: &[&str]| {
+        let out = folder.path().join(loss);
+        let loss = format!("loss={loss}");
+        let small = [
+            loss.as_str(),
+            "rollout.prompts=4",
+            "update.mini_batch_prompts=2",
+            "rollout.group_size=8",
+            "rollout.max_new_tokens=12",
+            "evaluation.problems=3",
+            "evaluation.samples=1",
+        ];
+        let sets: Vec<&str> = small.iter().chain(phases).flat_map(|setting| ["--set", setting]).collect();
+        succeed(&[&["train", "--out", text(&out)], &sets[..]].concat());
+        lines(&out.join("metrics.jsonl"))
+    };
+    let oisd = run("oisd", &["phases.0.steps=2", "phases.0.sites.0.site=layer:4", "phases.0.sites.0.weight=0.1"]);
+    assert_eq!(oisd.len(), 2);
+    assert!(
+        oisd.iter().all(|line| line["site"] == "full" && line["site_divergence"].as_f64().unwrap() > 0.0),
+        "{oisd:?}"
+    );
+    let dsrl = run("dsrl", &["phases.0.steps=1", "phases.1.steps=1"]);
+    assert_eq!((&dsrl[0]["phase"], &dsrl[1]["phase"]), (&json!(1), &json!(2)));
+    assert!(dsrl[0].get("site_divergence").is_none());
+    // Without its prompt a response is less certain.
+    let entropy = |line: &Value| line["entropy"].as_f64().unwrap();
+    assert!(entropy(&dsrl[0]) > 1.5 * entropy(&dsrl[1]), "{dsrl:?}");
+    // Each step's first update has ratios of 1 in both.
+    assert!(dsrl.iter().all(|line| line["first_ratio"] == 1.0));
+}
+
 #[test]
 fn train_on_files_supports_every_loss() {
     let folder = tempfile::tempdir().unwrap();
@@ -99,6 +135,15 @@ fn train_on_files_supports_every_loss() {
         ("reinforce++", "objective.kl_estimator=k1"),
         ("dapo", "rollout.max_draws=2"),
         ("gspo", "seed=1"),
+        ("psr", "objective.kl_estimator=k3+"),
+        ("nsr", "update.epochs=2"),
+        ("w-reinforce", "seed=1"),
+        ("cispo", "objective.reward_kl.coefficient=0.1"),
+        ("sapo", "objective.scale_rewards=batch"),
+        ("gmpo", "objective.scale_rewards=none"),
+        ("clip-cov", "objective.covariance.low=-9.0"),
+        ("kl-cov", "objective.top_entropy_share=0.5"),
+        ("high-entropy", "rollout.max_draws=2"),
     ] {
         let out = folder.path().join(loss);
         let loss = format!("loss={loss}");
@@ -121,7 +166,13 @@ fn train_on_files_supports_every_loss() {
         assert!(shown.contains("9 rows to train on, 3 held out"), "{shown}");
         let metrics = lines(&out.join("metrics.jsonl"));
         assert_eq!((metrics.len(), &metrics[0]["site"]), (2, &json!("layer:3")), "{loss}");
-        assert_eq!(metrics[0].get("ref_kl").is_some(), more.contains("kl_coefficient"), "{loss}");
+        assert_eq!(
+            metrics[0].get("ref_kl").is_some(),
+            more.contains("kl_coefficient") || more.contains("reward_kl"),
+            "{loss}"
+        );
+        let chooses = ["clip-cov", "kl-cov", "high-entropy"].iter().any(|name| loss.ends_with(name));
+        assert_eq!(metrics[0].get("left_out_ratio").is_some(), chooses && metrics[0]["loss"].is_number(), "{loss}");
         if loss == "loss=grpo" {
             // Two draws of 4 prompts out of 9 rows, of two sources.
             let epochs: Vec<_> = metrics.iter().map(|line| line["epoch"].as_f64().unwrap()).collect();

@@ -61,6 +61,42 @@ fn a_run_on_data_files_with_a_scorer_is_resumed() {
     check_resumed_after(&whole, &folder, [1, 4, 6, 9]);
 }
 
+/// With several epochs, rows that are dropped, a coefficient that follows the entropy, and tokens drawn at random.
+#[test]
+fn a_run_that_adapts_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sums = folder.path().join("sums.jsonl");
+    let line = |i: usize| {
+        format!(
+            "{}\n",
+            json!({"question": format!("{i}+{i}="), "answer": 2 * i + 50 * usize::from(i.is_multiple_of(3))})
+        )
+    };
+    fs::write(&sums, (1..=14).map(line).collect::<String>()).unwrap();
+    let settings = [
+        &format!("data.train=['{}']", text(&sums)),
+        "reward.rule=numeric",
+        "data.drop_after=1",
+        "update.epochs=2",
+        "objective.entropy_target={entropy=0.3,step=0.01,max=0.05}",
+        "objective.covariance={mode='clip',share=0.1,low=-9.0,high=9.0}",
+        "objective.reward_kl.coefficient=0.01",
+        "objective.scale_rewards=batch",
+    ];
+    let whole = whole_run(&folder, &settings);
+    let metrics = timeless(&whole, "metrics.jsonl");
+    let numbers = |key: &str| -> Vec<f64> { metrics.iter().map(|line| line[key].as_f64().unwrap()).collect() };
+    let dropped = numbers("problems_dropped");
+    assert!(dropped[0] == 0.0 && dropped.is_sorted() && (1.0..=6.0).contains(&dropped[STEPS - 1]), "{dropped:?}");
+    let coefficients = numbers("entropy_coefficient");
+    assert!(coefficients[0] == 0.0 && coefficients.iter().any(|coefficient| *coefficient > 0.0), "{coefficients:?}");
+    assert!(numbers("left_out_ratio").iter().all(|share| (0.02..=0.1).contains(share)));
+    // Each epoch counts its updates: in the second one, ratios differ from 1 in every mini-batch.
+    assert!(numbers("extreme_ratio").iter().all(|ratio| *ratio != 1.0));
+    assert!(numbers("first_ratio").iter().all(|ratio| *ratio == 1.0));
+    check_resumed_after(&whole, &folder, [1, 3, 8]);
+}
+
 #[test]
 fn intermediate_evaluations_keep_the_best_checkpoint_and_stop_early() {
     let folder = tempfile::tempdir().unwrap();

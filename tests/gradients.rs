@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use bupo::core::{Norm, PolicySite, ResidualDecoder, token_tensor};
-use bupo::models::decoder::{Gradients, RandomInit, named_tensors};
+use bupo::models::decoder::{Gradients, LayerGradient, RandomInit, named_tensors};
 use bupo::models::{Decoder, ModelConfig};
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -50,6 +50,55 @@ fn gradients_match_automatic_differentiation() {
                 }
             }
             assert_eq!(ours, by_hand(&decoder, &tokens, site, norm, d.clone(), true), "{name} {site} recomputed");
+        }
+    }
+}
+
+/// A loss of the full policy's states and of those of two layers, one of them normed.
+#[test]
+fn gradients_of_several_sites_match_automatic_differentiation() {
+    let json = std::fs::read_to_string(fixture("qwen3-tied").join("config.json")).unwrap();
+    let config = ModelConfig::from_json(&json).unwrap();
+    let (decoder, lifted) = (random::<Flex>(&config), random::<A>(&config).map(&mut RequireGrad));
+    let tokens: Vec<u32> = (0..BATCH * SEQ).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
+    let sites =
+        [(PolicySite::Full, Norm::None), (PolicySite::Layer(1), Norm::Final), (PolicySite::Layer(2), Norm::None)];
+    let d = |site: usize| -> TensorData {
+        let value = |i: usize| (i as f32 * (0.7 + site as f32)).sin() * 0.1;
+        TensorData::new((0..BATCH * SEQ * config.hidden_size).map(value).collect(), [BATCH * SEQ, config.hidden_size])
+    };
+    let losses = sites.iter().enumerate().map(|(number, (site, norm))| {
+        let mut context = lifted.prefill_context(SEQ);
+        let state = lifted.site_state(ids(&tokens), *site, *norm, &mut context).unwrap();
+        (state.flatten::<2>(0, 1) * Tensor::from_data(d(number), &Default::default())).sum()
+    });
+    let loss = losses.reduce(|sum, loss| sum + loss).unwrap();
+    let names: BTreeMap<u64, String> =
+        named_tensors(&lifted).into_iter().map(|tensor| (tensor.id.val(), tensor.name)).collect();
+    let mut expected = Reader { gradients: loss.backward(), names, found: BTreeMap::new() };
+    lifted.visit(&mut expected);
+    for recompute in [false, true] {
+        let saved = decoder.forward_train(ids(&tokens), PolicySite::Full, Norm::None, recompute).unwrap();
+        let of_layers = sites[1..].iter().enumerate().map(|(number, (site, norm))| {
+            let layer = site.depth(config.num_hidden_layers).unwrap();
+            let mut context = decoder.prefill_context(SEQ);
+            let states = decoder.site_state(ids(&tokens), *site, *norm, &mut context).unwrap();
+            let ours = decoder.layer_states(&saved, layer, *norm).unwrap();
+            assert_eq!(states.flatten::<2>(0, 1).into_data(), ours.into_data(), "the same forward pass");
+            LayerGradient { layer, norm: *norm, d_states: Tensor::from_data(d(number + 1), &Default::default()) }
+        });
+        let of_layers = of_layers.collect();
+        let mut gradients = Gradients::new();
+        decoder.backward_of_layers(saved, Tensor::from_data(d(0), &Default::default()), of_layers, &mut gradients);
+        for tensor in named_tensors(&decoder) {
+            let ours: Option<Vec<f32>> =
+                gradients.take(tensor.id).map(|gradient| gradient.into_data().to_vec().unwrap());
+            assert_eq!(ours.is_some(), expected.found.contains_key(&tensor.name), "{}", tensor.name);
+            let (Some(ours), Some(values)) = (ours, expected.found.get(&tensor.name)) else { continue };
+            let size = values.iter().fold(0.0_f32, |size, value| size.max(value.abs()));
+            for (a, b) in ours.iter().zip(values) {
+                assert!((a - b).abs() <= 1e-4 * size.max(1e-3), "{}: {a} and {b} of {size}", tensor.name);
+            }
         }
     }
 }

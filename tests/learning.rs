@@ -80,6 +80,7 @@ fn the_objective_and_its_gradient_are_those_of_pytorch() {
                 entropy: &vec![0.0; *length],
                 advantage: case.advantages[row],
                 weights: None,
+                penalised: None,
             };
             let share = objective.response(&values, &size);
             loss += share.loss;
@@ -215,6 +216,7 @@ fn run_with(
         max_tokens_per_batch,
         recompute,
         correction: None,
+        terms: Vec::new(),
     };
     let mut stats = Vec::new();
     replay(&mut decoder, &mut optimizer, &rollouts, &loss, updates, |_, update| {

@@ -167,6 +167,41 @@ fn the_update_is_that_of_one_process() {
     }
 }
 
+/// Thresholds, draws, a std and a coefficient that are of the whole batch.
+#[test]
+fn what_is_of_the_whole_batch_is_that_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses: [&[&str]; 2] = [
+        &["objective.covariance={mode='clip',share=0.1,low=-9.0,high=9.0}", "objective.top_entropy_share=0.5"],
+        &["objective.covariance={mode='kl',share=0.1}", "objective.scale_rewards=batch", "objective.surrogate=cispo"],
+    ];
+    for (number, loss) in losses.into_iter().enumerate() {
+        let pairs = [
+            "update.epochs=2",
+            "objective.reward_kl.coefficient=0.01",
+            "objective.entropy_target={entropy=9.0,step=0.01,max=0.1}",
+            "optimizer.epsilon=1e-3",
+        ];
+        let config = config(&[loss, &pairs].concat());
+        let (alone, run) = (folder.path().join(format!("1-{number}")), folder.path().join(format!("3-{number}")));
+        let expected = &train(1, &config, &alone, &Start::New)[0];
+        let of_each = train(3, &config, &run, &Start::New);
+        assert_same_weights(&run.join("model"), &alone.join("model"), TOLERANCE);
+        for steps in &of_each {
+            for (step, expected) in steps.iter().zip(expected) {
+                let chosen = |step: &StepMetrics| (step.update.left_out_ratio, step.update.penalised_ratio);
+                assert_eq!(chosen(step), chosen(expected));
+                assert_eq!(step.update.entropy_coefficient, expected.update.entropy_coefficient);
+            }
+            let chosen = |step: &StepMetrics| {
+                [step.update.left_out_ratio, step.update.penalised_ratio].into_iter().flatten().sum::<f64>()
+            };
+            assert!(steps.iter().all(|step| chosen(step) > 0.02), "{steps:?}");
+            assert_eq!(steps[1].update.entropy_coefficient, Some(0.01));
+        }
+    }
+}
+
 #[test]
 fn a_process_without_responses_takes_part() {
     let folder = tempfile::tempdir().unwrap();

@@ -21,8 +21,8 @@ mod tokens;
 
 pub use error::CoreError;
 pub use policy::{
-    FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward, PolicyGradient, Sampled,
-    SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenRank, TokenStats,
+    Alignment, Divergence, FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward,
+    PolicyGradient, Sampled, SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenRank, TokenStats,
 };
 pub use site::{Norm, PolicySite};
 pub use state_stats::{cosines, norms, participation_ratios};

@@ -21,14 +21,19 @@ pub use config::{
     KeepRollouts, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig, TrainConfig,
     TruncatedReward, UpdateConfig, resumed_config,
 };
-pub use data::{Arithmetic, ArithmeticQuestions, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer};
+pub use data::{
+    Arithmetic, ArithmeticQuestions, Curriculum, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer,
+};
 pub use error::RlError;
 pub use loss::{
-    Advantage, Aggregation, BatchSize, Correction, CorrectionMode, KlEstimator, LossPreset, Objective, Ratio,
-    RatioStats, ResponseLoss, ResponseValues, RewardedLength, TokenWeights, group_advantages,
+    Advantage, Aggregation, BatchSize, ChosenTokens, Correction, CorrectionMode, Covariance, CovarianceMode,
+    EntropyTarget, KlEstimator, LossPreset, Objective, Ratio, RatioStats, ResponseLoss, ResponseValues, RewardKl,
+    RewardedLength, SapoTemperatures, ScaleRewards, Surrogate, TokenValues, TokenWeights, group_advantages,
 };
-pub use phases::{GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Schedule};
-pub use rollout::{RolloutMetrics, has_reward_variance, overlong_penalty};
+pub use phases::{
+    GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Samples, Schedule, SiteDivergence, SiteTerm,
+};
+pub use rollout::{RolloutMetrics, SourceMetrics, has_reward_variance, overlong_penalty};
 pub use tools::{
     BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, MachineSizes, PretrainConfig,
     RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
@@ -40,5 +45,5 @@ pub use trainer::{
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,
-    SamplingLogProbs, UpdateStats, response_stats, update,
+    SamplingLogProbs, TermLogProbs, UpdateStats, response_stats, update,
 };

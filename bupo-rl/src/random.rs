@@ -19,6 +19,8 @@ pub enum Purpose {
     Evaluation = 4,
     /// Initial weights.
     Weights = 5,
+    /// Tokens drawn among those of high covariance.
+    TokenChoice = 6,
 }
 
 /// The generator for a purpose at a step.

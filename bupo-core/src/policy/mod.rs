@@ -1,5 +1,6 @@
 //! Policies of states: log-probs, entropies and their gradients, sampling, and comparison with the full policy.
 
+mod alignment;
 mod comparison;
 mod device_sample;
 mod divergence;
@@ -11,6 +12,7 @@ mod sample;
 mod sampled;
 mod sampling_params;
 
+pub use alignment::{Alignment, Divergence};
 pub use comparison::SiteLogits;
 pub use divergence::{FullPolicyDivergence, PolicyComparison};
 pub use internal_policy::{InternalPolicy, LOGITS_AT_ONCE};

@@ -23,6 +23,17 @@ pub struct SavedActivations<B: Backend> {
     pub states: Tensor<B, 2>,
 }
 
+/// The gradient of a loss with respect to the states of a layer's policy.
+#[derive(Debug, Clone)]
+pub struct LayerGradient<B: Backend> {
+    /// The layer, from 1, not above the site of the forward pass.
+    pub layer: usize,
+    /// The norm of the states.
+    pub norm: Norm,
+    /// `[batch * seq, hidden]`.
+    pub d_states: Tensor<B, 2>,
+}
+
 /// The part of its layer that a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -44,6 +55,17 @@ struct SavedLayerInner<B: Backend> {
     attention: SavedAttention<B>,
     /// `None` if the site is the attention half.
     feed_forward: Option<(Tensor<B, 2>, SavedFeedForward<B>)>,
+}
+
+impl<B: Backend> SavedActivations<B> {
+    /// The stream after a layer, `[batch * seq, hidden]`; `None` for layers that were not run or whose output is only a part of it.
+    fn resid_post(&self, layer: usize) -> Option<Tensor<B, 2>> {
+        match self.layers.get(layer) {
+            Some(next) => Some(next.resid_pre.clone()),
+            None if layer != self.layers.len() || self.part != Part::Whole => None,
+            None => Some(self.unnormed.as_ref().unwrap_or(&self.states).clone()),
+        }
+    }
 }
 
 impl<B: Backend> Decoder<B> {
@@ -104,6 +126,31 @@ impl<B: Backend> Decoder<B> {
     /// Adds the gradients of all parameters that `saved.states` depend on, from the gradient with respect to those
     /// states `[batch * seq, hidden]`. Parameters above the site get no gradient.
     pub fn backward(&self, saved: SavedActivations<B>, d_states: Tensor<B, 2>, gradients: &mut Gradients<B>) {
+        self.backward_of_layers(saved, d_states, Vec::new(), gradients);
+    }
+
+    /// The states of a layer's policy in a forward pass to a site above or at it, `[batch * seq, hidden]`.
+    pub fn layer_states(&self, saved: &SavedActivations<B>, layer: usize, norm: Norm) -> Option<Tensor<B, 2>> {
+        let state = saved.resid_post(layer)?;
+        Some(if norm == Norm::Final { self.norm.forward(state.cast(DType::F32)) } else { state })
+    }
+
+    /// The same of a loss that depends on [`Self::layer_states`] as well.
+    pub fn backward_of_layers(
+        &self,
+        saved: SavedActivations<B>,
+        d_states: Tensor<B, 2>,
+        of_layers: Vec<LayerGradient<B>>,
+        gradients: &mut Gradients<B>,
+    ) {
+        let mut d_layers: Vec<(usize, Tensor<B, 2>)> = Vec::with_capacity(of_layers.len());
+        for LayerGradient { layer, norm, d_states } in of_layers {
+            let d = match saved.resid_post(layer).filter(|_| norm == Norm::Final) {
+                Some(state) => self.norm.backward(state, d_states, gradients),
+                None => d_states,
+            };
+            d_layers.push((layer, d.cast(self.activation_dtype())));
+        }
         let SavedActivations { tokens, mut context, layers, part, unnormed, states } = saved;
         drop(states);
         let mut d = match unnormed {
@@ -115,6 +162,9 @@ impl<B: Backend> Decoder<B> {
             let layer = index + 1;
             let part = if layer == depth { part } else { Part::Whole };
             let SavedLayer { resid_pre, inside } = saved;
+            for (_, of_layer) in d_layers.iter().filter(|(of, _)| *of == layer) {
+                d = d + of_layer.clone();
+            }
             let inside = inside.unwrap_or_else(|| self.forward_layer(layer, resid_pre.clone(), part, &mut context).1);
             d = self.layer_backward(layer, resid_pre, inside, part, d, &context, gradients);
         }

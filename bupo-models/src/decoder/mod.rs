@@ -19,7 +19,7 @@ use crate::ComputeDtype;
 use crate::families::RopeConfig;
 
 pub use attention::Attention;
-pub use backward::SavedActivations;
+pub use backward::{LayerGradient, SavedActivations};
 pub use build::{ParamSource, RandomInit};
 pub use context::ForwardContext;
 pub use feed_forward::FeedForward;

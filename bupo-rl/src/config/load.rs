@@ -200,6 +200,14 @@ mod tests {
             ("rollout.overlong_share=0.01", "rounds to 0 tokens"),
             ("objective.dual_clip=0.5", "at least 1"),
             ("reward.truncated=drop", "drop"),
+            ("update.epochs=0", "update.epochs is 0"),
+            ("objective.surrogate=ppo", "surrogate"),
+            ("objective.top_entropy_share=0", "above 0 and at most 1"),
+            ("objective.covariance.share=1.5", "objective.covariance.share is 1.5"),
+            ("objective.covariance.low=6.0", "low must be below high"),
+            ("objective.sapo.positive=0.0", "objective.sapo.positive is 0"),
+            ("objective.entropy_target.entropy=-1.0", "objective.entropy_target.entropy is -1"),
+            ("data.drop_after=1", "data.drop_after needs data.train"),
             ("reward.trunc=zero", "trunc"),
             ("data.validation=['a.parquet']", "data.train"),
             ("seed", "key=value"),
@@ -207,6 +215,19 @@ mod tests {
         ] {
             let message = load(&[pair]).err().unwrap_or_default();
             assert!(message.contains(expected), "{pair}: {message}");
+        }
+        for (pairs, expected) in [
+            (["objective.positive_weight=0.0", "objective.negative_weight=0.0"], "leaves no sample"),
+            (["objective.ratio=sequence", "objective.surrogate=cispo"], "of objective.surrogate = \"clip\" alone"),
+            (["objective.ratio=sequence", "objective.top_entropy_share=0.2"], "choose tokens"),
+            (["objective.surrogate=gmpo", "objective.covariance.mode=kl"], "choose tokens"),
+            (["objective.advantage=reinforce++", "objective.scale_rewards=batch"], "scale_rewards has no effect"),
+            (["objective.reward_kl.coefficient=0.1", "reward.truncated=mask"], "log-probs of every response"),
+            (["data.train=['a']", "data.drop_after=2"], ""),
+            (["data.drop_after=2", "rollout.group_size=1"], "data.drop_after"),
+        ] {
+            let message = load(&pairs).err().unwrap_or_default();
+            assert!(message.contains(expected) && message.is_empty() == expected.is_empty(), "{pairs:?}: {message}");
         }
     }
 
@@ -239,6 +260,8 @@ mod tests {
             assert_eq!((config.objective.clip_high, config.rollout.max_draws), (0.3, dapo.rollout.max_draws));
         }
         assert_eq!(dapo.rollout.overlong_penalty, 0.5);
+        let high_entropy = load(&["loss=high-entropy"])?;
+        assert_eq!((high_entropy.objective.clip_high, high_entropy.objective.top_entropy_share), (0.28, 0.2));
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("config.toml");
         fs::write(&path, "loss = \"gspo\"\n[objective]\nclip_low = 0.1\n")?;

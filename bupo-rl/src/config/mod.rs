@@ -7,6 +7,7 @@ mod resume;
 mod sections;
 mod train_config;
 mod validate;
+mod validate_objective;
 
 pub use keep_rollouts::KeepRollouts;
 pub use resume::{MAY_CHANGE, resumed_config};

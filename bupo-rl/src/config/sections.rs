@@ -49,6 +49,9 @@ pub struct DataConfig {
     pub overlong: Overlong,
     /// Whether rows are shuffled anew each epoch. The rows at an epoch's end that do not fill a step are dropped.
     pub shuffle: bool,
+    /// A row whose last this many groups of responses had no reward variance, being solved always or never, is drawn no more from
+    /// the next pass over the rows on; 0: every row is drawn.
+    pub drop_after: usize,
     /// Whether the answer is extracted from reference answers that hold a whole solution (`... #### 72`). Not with external
     /// scorers, which get reference answers as they are.
     pub extract_answers: bool,
@@ -154,6 +157,8 @@ pub struct CorrectionConfig {
 pub struct UpdateConfig {
     /// Prompts per update, with all their responses; must divide the prompts per step.
     pub mini_batch_prompts: usize,
+    /// Passes over a step's mini-batches, each update's ratios being to the policy before the step.
+    pub epochs: usize,
     /// Tokens per micro-batch, padding included; changes memory use and speed, not the update. A longer sequence is a
     /// micro-batch of its own.
     pub max_tokens_per_batch: usize,
@@ -256,6 +261,7 @@ impl Default for DataConfig {
             max_prompt_tokens: 1024,
             overlong: Overlong::Drop,
             shuffle: true,
+            drop_after: 0,
             extract_answers: true,
             chat_template: ChatChoice::Auto,
             thinking: None,
@@ -353,7 +359,7 @@ impl Default for RolloutConfig {
 
 impl Default for UpdateConfig {
     fn default() -> Self {
-        Self { mini_batch_prompts: 16, max_tokens_per_batch: 4096, recompute: false }
+        Self { mini_batch_prompts: 16, epochs: 1, max_tokens_per_batch: 4096, recompute: false }
     }
 }
 

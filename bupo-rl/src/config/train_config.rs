@@ -76,7 +76,7 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        let phase = |site, steps| PhaseConfig { site: PhaseSite::At(site), steps, norm: Default::default() };
+        let phase = |site, steps| PhaseConfig::of_site(PhaseSite::At(site), steps);
         Self {
             seed: 0,
             algorithm: Algorithm::Bupo,
@@ -126,7 +126,7 @@ impl TrainConfig {
             Algorithm::Bupo => self.phases.clone(),
             Algorithm::Grpo => {
                 let steps = self.phases.iter().map(|phase| phase.steps).sum();
-                vec![PhaseConfig { site: PhaseSite::At(PolicySite::Full), steps, norm: Default::default() }]
+                vec![PhaseConfig::of_site(PhaseSite::At(PolicySite::Full), steps)]
             }
         };
         Schedule::new(&phases, num_layers)

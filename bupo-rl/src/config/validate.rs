@@ -15,6 +15,7 @@ impl TrainConfig {
             ("rollout.concurrency", self.rollout.concurrency),
             ("data.max_prompt_tokens", self.data.max_prompt_tokens),
             ("update.mini_batch_prompts", self.update.mini_batch_prompts),
+            ("update.epochs", self.update.epochs),
             ("update.max_tokens_per_batch", self.update.max_tokens_per_batch),
             ("evaluation.problems", self.evaluation.problems),
             ("evaluation.samples", self.evaluation.samples),
@@ -81,9 +82,28 @@ impl TrainConfig {
                 "objective.dual_clip is {dual_clip}; it must be at least 1, or 0 to disable it: below 1 it would clip at a ratio of 1"
             )));
         }
+        self.check_objective()?;
         self.reward.rewards().check()?;
         if self.data.train.is_empty() && !self.data.validation.is_empty() {
             return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
+        }
+        if self.data.drop_after > 0 && self.data.train.is_empty() {
+            return Err(RlError::Config(
+                "data.drop_after needs data.train: the embedded task makes new problems in every step; name files, or set it to 0".into(),
+            ));
+        }
+        if self.data.drop_after > 0 && self.rollout.group_size == 1 {
+            return Err(RlError::Config(
+                "data.drop_after compares the rewards of a group, but rollout.group_size is 1; raise it, or set data.drop_after to 0"
+                    .into(),
+            ));
+        }
+        if self.data.drop_after > 0 && self.rollout.ahead > 0 {
+            return Err(RlError::Config(
+                "data.drop_after is not possible with rollout.ahead = 1, which draws a step before the rewards of the last are counted; \
+                 set one of them to 0"
+                    .into(),
+            ));
         }
         let share = self.learning_rate_schedule.final_share;
         if !(0.0..=1.0).contains(&share) {

@@ -6,6 +6,7 @@ use bupo_models::TextTokenizer;
 
 use super::Questions;
 use super::arithmetic::Arithmetic;
+use super::curriculum::Curriculum;
 use super::synthetic::{SyntheticProblem, Task};
 use crate::RlError;
 use crate::config::TruncatedReward;
@@ -32,7 +33,7 @@ pub struct ArithmeticQuestions {
 }
 
 impl Questions for ArithmeticQuestions {
-    fn training(&self, draw: usize) -> Result<Vec<Question>, RlError> {
+    fn training(&self, draw: usize, _: &Curriculum) -> Result<Vec<Question>, RlError> {
         let mut rng = stream(self.seed, Purpose::Problems, draw);
         (0..self.per_draw).map(|_| self.question(self.task.training_problem(&mut rng))).collect()
     }

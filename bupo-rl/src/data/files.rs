@@ -8,6 +8,7 @@ use bupo_grade::{Failures, Graded, GradedItem, Grader};
 use bupo_models::ModelFiles;
 
 use super::Questions;
+use super::curriculum::Curriculum;
 use crate::RlError;
 use crate::config::{DataConfig, TrainConfig, TruncatedReward};
 use crate::random::{Purpose, stream_seed};
@@ -19,7 +20,10 @@ pub struct FileQuestions {
     held_out: Vec<Benchmark>,
     renderer: PromptRenderer,
     truncated_reward: TruncatedReward,
-    epochs: Epochs,
+    /// Seeds the order of rows, if they are shuffled.
+    shuffle: Option<u64>,
+    /// Groups without reward variance after which a row is drawn no more; 0: never.
+    drop_after: usize,
     /// Rows per draw.
     per_draw: usize,
     grader: Grader,
@@ -61,9 +65,11 @@ impl FileQuestions {
             let held_out = files.into_iter().zip(shares(config.evaluation.problems, &sizes)).map(benchmark).collect();
             (training.questions, held_out)
         };
-        let shuffle = data.shuffle.then(|| stream_seed(config.seed, Purpose::Problems, 0));
+        // Refuses a step of more prompts than there are rows.
+        Epochs::new(training.len(), config.rollout.prompts, None)?;
         Ok(Self {
-            epochs: Epochs::new(training.len(), config.rollout.prompts, shuffle)?,
+            shuffle: data.shuffle.then_some(config.seed),
+            drop_after: data.drop_after,
             per_draw: config.rollout.prompts,
             training,
             held_out,
@@ -77,9 +83,37 @@ impl FileQuestions {
     }
 }
 
+impl FileQuestions {
+    /// The rows of a draw. Each pass of a curriculum over the rows left has an order of its own.
+    fn rows(&self, draw: usize, curriculum: &Curriculum) -> Result<Vec<usize>, RlError> {
+        let kept = curriculum.kept(self.training.len());
+        let (draw, before) = curriculum.in_pass(draw);
+        let shuffle = self.shuffle.map(|seed| stream_seed(seed, Purpose::Problems, before));
+        let epochs = Epochs::new(kept.len(), self.per_draw, shuffle)?;
+        Ok(epochs.batch(draw).into_iter().map(|index| kept[index]).collect())
+    }
+}
+
 impl Questions for FileQuestions {
-    fn training(&self, draw: usize) -> Result<Vec<Question>, RlError> {
-        Ok(self.epochs.batch(draw).into_iter().map(|row| self.training[row].clone()).collect())
+    fn training(&self, draw: usize, curriculum: &Curriculum) -> Result<Vec<Question>, RlError> {
+        Ok(self.rows(draw, curriculum)?.into_iter().map(|row| self.training[row].clone()).collect())
+    }
+
+    fn advance(
+        &self,
+        curriculum: &Curriculum,
+        before: usize,
+        after: usize,
+        have_variance: &[bool],
+    ) -> Result<Option<Curriculum>, RlError> {
+        if self.drop_after == 0 {
+            return Ok(None);
+        }
+        let mut next = curriculum.clone();
+        let rows = (before + 1..=after).map(|draw| self.rows(draw, curriculum)).collect::<Result<Vec<_>, _>>()?;
+        next.observe(rows.concat().into_iter().zip(have_variance.iter().copied()));
+        next.end_pass(before, after, self.training.len(), self.per_draw, self.drop_after);
+        Ok(Some(next))
     }
 
     fn held_out(&self) -> Result<Vec<Benchmark>, RlError> {

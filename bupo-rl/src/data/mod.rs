@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod arithmetic_questions;
+mod curriculum;
 mod files;
 mod synthetic;
 
@@ -12,16 +13,33 @@ use crate::RlError;
 
 pub use arithmetic::Arithmetic;
 pub use arithmetic_questions::ArithmeticQuestions;
+pub use curriculum::Curriculum;
 pub use files::{FileQuestions, prompt_renderer};
 pub use synthetic::{SyntheticProblem, Task};
 
 /// Training and held-out questions with a reward rule.
 pub trait Questions {
-    /// The questions of a draw (from 1); the same for the same draw.
+    /// The questions of a draw (from 1); the same for the same draw and curriculum.
     ///
     /// # Errors
     /// If a prompt cannot be encoded.
-    fn training(&self, draw: usize) -> Result<Vec<Question>, RlError>;
+    fn training(&self, draw: usize, curriculum: &Curriculum) -> Result<Vec<Question>, RlError>;
+
+    /// The curriculum after a step whose draws are those after `before` up to `after`, with whether the rewards of each of their
+    /// groups differ; `None` without one.
+    ///
+    /// # Errors
+    /// If there are too few rows for a draw.
+    fn advance(
+        &self,
+        curriculum: &Curriculum,
+        before: usize,
+        after: usize,
+        have_variance: &[bool],
+    ) -> Result<Option<Curriculum>, RlError> {
+        let _ = (curriculum, before, after, have_variance);
+        Ok(None)
+    }
 
     /// Questions that training never draws, by benchmark; the same at every call.
     ///

@@ -28,6 +28,20 @@ pub enum Advantage {
     /// `R - mean` within the group, whitened over the response tokens of the step.
     #[serde(rename = "reinforce++-baseline")]
     ReinforcePlusPlusBaseline,
+    /// `2 R - 1`: 1 for a reward of 1, -1 for a reward of 0, without a baseline (PSR and NSR, arXiv 2506.01347).
+    SignedReward,
+}
+
+/// The standard deviation by which advantages are divided, in place of the one that [`Advantage`] has (TRL's `scale_rewards`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScaleRewards {
+    /// That of the group's rewards, plus 1e-6; 1 in a group of one.
+    Group,
+    /// That of all rewards of the step, plus 1e-6 (PPO-Lite, arXiv 2508.08221); 1 for one reward.
+    Batch,
+    /// None.
+    None,
 }
 
 /// The reward and length of a response.
@@ -51,8 +65,37 @@ impl Advantage {
             Self::Rloo => within(leave_one_out),
             Self::ReinforcePlusPlus => whitened(within(<[f64]>::to_vec), groups),
             Self::ReinforcePlusPlusBaseline => whitened(within(centred), groups),
+            Self::SignedReward => within(|rewards| rewards.iter().map(|reward| 2.0 * reward - 1.0).collect()),
         }
     }
+
+    /// The same, divided by another standard deviation. Advantages that are whitened or signed rewards stay as they are;
+    /// settings refuse a `scale` beside them.
+    pub fn scaled(self, scale: Option<ScaleRewards>, groups: &[Vec<RewardedLength>]) -> Vec<Vec<f64>> {
+        let (Some(scale), true) = (scale, self.can_be_scaled()) else { return self.of(groups) };
+        let of_group: fn(&[f64]) -> Vec<f64> = if self == Self::Rloo { leave_one_out } else { centred };
+        let all: Vec<f64> = groups.iter().flat_map(|group| rewards(group)).collect();
+        let scaled = |group: &Vec<RewardedLength>| {
+            let rewards = rewards(group);
+            let divisor = match scale {
+                ScaleRewards::Group => std(&rewards) + GROUP_EPSILON,
+                ScaleRewards::Batch => std(&all) + GROUP_EPSILON,
+                ScaleRewards::None => 1.0,
+            };
+            of_group(&rewards).into_iter().map(|advantage| advantage / divisor).collect()
+        };
+        groups.iter().map(scaled).collect()
+    }
+
+    /// Whether [`ScaleRewards`] applies: advantages that are a reward less a mean of its group.
+    pub(crate) fn can_be_scaled(self) -> bool {
+        matches!(self, Self::Grpo | Self::DrGrpo | Self::Rloo)
+    }
+}
+
+/// The unbiased standard deviation; 1 of fewer than two rewards.
+fn std(rewards: &[f64]) -> f64 {
+    if rewards.len() > 1 { mean_and_std(rewards).1 } else { 1.0 }
 }
 
 /// `A_i = (R_i - mean(R)) / (std(R) + 1e-6)`: [`Advantage::Grpo`] of one group.

@@ -3,16 +3,16 @@
 //! The loss depends on the model only through the log-probs of the sampled tokens and the entropies, so its gradient is two
 //! numbers per token; `bupo-core` backpropagates it through the unembedding.
 
-use std::ops::RangeInclusive;
-
 use serde::{Deserialize, Serialize};
 
-use super::advantage::Advantage;
+use super::advantage::{Advantage, RewardedLength, ScaleRewards};
+use super::entropy_target::EntropyTarget;
+use super::reward_kl::RewardKl;
+use super::surrogate::{SapoTemperatures, Surrogate};
+use super::token_choice::Covariance;
 
 /// Log ratios of tokens are clamped to this absolute value, with zero gradient beyond it.
-const MAX_LOG_RATIO: f64 = 20.0;
-/// The mean log ratio of a response is clamped from above to this, with zero gradient beyond it.
-const MAX_SEQUENCE_LOG_RATIO: f64 = 10.0;
+pub(super) const MAX_LOG_RATIO: f64 = 20.0;
 /// k3 is clamped to this.
 const MAX_K3: f64 = 10.0;
 
@@ -53,9 +53,12 @@ pub enum KlEstimator {
     /// `clamp(e^t - t - 1, -10, 10)` with `t = clamp(y - x, -20, 20)`.
     #[default]
     K3,
+    /// The value of k3 with the gradient of k2, `x - y`, which is unbiased for samples of the policy (verl's `low_var_kl+`).
+    #[serde(rename = "k3+")]
+    K3StraightThrough,
 }
 
-/// The loss of a mini-batch: a clipped surrogate, plus a KL penalty to a frozen reference and an entropy bonus if their
+/// The loss of a mini-batch: a surrogate, clipped by default, plus a KL penalty to a frozen reference and an entropy bonus if their
 /// coefficients are not 0.
 ///
 /// ```text
@@ -64,11 +67,21 @@ pub enum KlEstimator {
 /// where A < 0: surrogate = min(surrogate, -A dual_clip)
 /// loss = aggregate(w surrogate + kl_coefficient kl - entropy_coefficient H), w the weights of a correction, otherwise 1
 /// ```
+/// [`Surrogate`] has other surrogates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Objective {
     /// How advantages are computed.
     pub advantage: Advantage,
+    /// The standard deviation by which advantages are divided; `None` for what `advantage` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_rewards: Option<ScaleRewards>,
+    /// The weight of advantages above 0; 0 trains on the others alone.
+    pub positive_weight: f64,
+    /// The weight of advantages below 0; 0 trains on the others alone.
+    pub negative_weight: f64,
+    /// The surrogate.
+    pub surrogate: Surrogate,
     /// The importance ratio that is clipped.
     pub ratio: Ratio,
     /// Clips the ratio from below at `1 - clip_low`.
@@ -85,12 +98,27 @@ pub struct Objective {
     pub kl_estimator: KlEstimator,
     /// Weight of the entropy bonus of the trained policy; 0 disables it.
     pub entropy_coefficient: f64,
+    /// The share of a mini-batch's tokens, those of the highest entropy before the step, whose surrogates are in the loss; 1 for all
+    /// (arXiv 2506.01939).
+    pub top_entropy_share: f64,
+    /// Tokens chosen by the covariance of their log-prob and advantage.
+    pub covariance: Covariance,
+    /// The temperatures of [`Surrogate::Sapo`].
+    pub sapo: SapoTemperatures,
+    /// A KL penalty in the reward.
+    pub reward_kl: RewardKl,
+    /// A target for the entropy, to which the coefficient of the bonus is moved.
+    pub entropy_target: EntropyTarget,
 }
 
 impl Default for Objective {
     fn default() -> Self {
         Self {
             advantage: Advantage::Grpo,
+            scale_rewards: None,
+            positive_weight: 1.0,
+            negative_weight: 1.0,
+            surrogate: Surrogate::Clip,
             ratio: Ratio::Token,
             clip_low: 0.2,
             clip_high: 0.2,
@@ -99,6 +127,11 @@ impl Default for Objective {
             kl_coefficient: 0.0,
             kl_estimator: KlEstimator::K3,
             entropy_coefficient: 0.0,
+            top_entropy_share: 1.0,
+            covariance: Covariance::default(),
+            sapo: SapoTemperatures::default(),
+            reward_kl: RewardKl::default(),
+            entropy_target: EntropyTarget::default(),
         }
     }
 }
@@ -130,7 +163,7 @@ impl BatchSize {
     }
 
     /// The weight in the loss of each token of a response of this length.
-    fn token_weight(&self, aggregation: Aggregation, length: usize) -> f64 {
+    pub(crate) fn token_weight(&self, aggregation: Aggregation, length: usize) -> f64 {
         let divisor = match aggregation {
             Aggregation::TokenMean => self.tokens,
             Aggregation::SeqMeanTokenMean => self.sequences * length,
@@ -156,6 +189,8 @@ pub struct ResponseValues<'a> {
     pub advantage: f64,
     /// Weights of the tokens' surrogates, constants in the loss; `None` for 1.
     pub weights: Option<&'a [f64]>,
+    /// The tokens that `covariance.kl_coefficient` penalises; `None` for none.
+    pub penalised: Option<&'a [bool]>,
 }
 
 /// One response's share of the loss.
@@ -213,9 +248,24 @@ impl ResponseLoss {
 }
 
 impl Objective {
-    /// Whether the loss needs log-probs of a frozen reference.
+    /// Whether the loss or the reward needs log-probs of a frozen reference.
     pub fn needs_reference(&self) -> bool {
-        self.kl_coefficient != 0.0
+        self.kl_coefficient != 0.0 || self.reward_kl.is_on()
+    }
+
+    /// Whether the loss needs log-probs and entropies before the first update of a step: those of a whole mini-batch, or of a step.
+    pub(crate) fn needs_values_before(&self) -> bool {
+        self.chooses_tokens() || self.reward_kl.is_on() || self.entropy_target.is_on()
+    }
+
+    /// Whether tokens are chosen by their entropies or covariances.
+    pub(crate) fn chooses_tokens(&self) -> bool {
+        self.top_entropy_share < 1.0 || self.covariance.is_on()
+    }
+
+    /// The advantages of all of a step's groups, in their order.
+    pub fn advantages(&self, groups: &[Vec<RewardedLength>]) -> Vec<Vec<f64>> {
+        self.advantage.scaled(self.scale_rewards, groups)
     }
 
     /// The loss of one response of a mini-batch and its derivatives.
@@ -235,18 +285,11 @@ impl Objective {
             .zip(values.old_log_probs)
             .map(|(log_prob, old)| f64::from(*log_prob) - f64::from(*old))
             .collect();
-        let mean = log_ratios.iter().sum::<f64>() / length.max(1) as f64;
         let token_weight = |index: usize| values.weights.map_or(1.0, |weights| weights[index]);
         let mean_weight = (0..length).map(token_weight).sum::<f64>() / length.max(1) as f64;
-        for (index, log_ratio) in log_ratios.iter().enumerate() {
-            let (token, d_weight) = match self.ratio {
-                Ratio::Token => {
-                    let bounds = -MAX_LOG_RATIO..=MAX_LOG_RATIO;
-                    (self.token(*log_ratio, bounds, values.advantage), token_weight(index))
-                }
-                // Every token's loss depends on every log-prob, by 1 / length.
-                Ratio::Sequence => (self.token(mean, f64::MIN..=MAX_SEQUENCE_LOG_RATIO, values.advantage), mean_weight),
-            };
+        for (index, (log_ratio, token)) in log_ratios.iter().zip(self.tokens(&log_ratios, values)).enumerate() {
+            // A ratio of the response is in every token's loss.
+            let d_weight = if self.is_of_response() { mean_weight } else { token_weight(index) };
             total.loss += weight * token_weight(index) * token.loss;
             total.d_log_probs.push(weight * d_weight * token.d_log_prob);
             total.clipped_low += usize::from(token.clipped && token.ratio < 1.0);
@@ -255,6 +298,7 @@ impl Objective {
             total.kl_sum -= log_ratio;
             total.extreme_ratio = further_from_one(total.extreme_ratio, token.ratio);
         }
+        self.penalise(values, &log_ratios, weight, &mut total);
         total.loss -= self.entropy_coefficient * weight * values.entropy.iter().copied().map(f64::from).sum::<f64>();
         if self.needs_reference() {
             self.add_reference(values, weight, &mut total);
@@ -272,30 +316,11 @@ impl Objective {
             *d += self.kl_coefficient * weight * d_kl;
         }
     }
-
-    fn token(&self, log_ratio: f64, bounds: RangeInclusive<f64>, advantage: f64) -> TokenLoss {
-        let inside = bounds.contains(&log_ratio);
-        let ratio = log_ratio.clamp(*bounds.start(), *bounds.end()).exp();
-        let unclipped = -advantage * ratio;
-        let clipped = -advantage * ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high);
-        let is_clipped = clipped > unclipped;
-        let surrogate = unclipped.max(clipped);
-        let bound = -advantage * self.dual_clip;
-        let dual_clipped = self.dual_clip > 0.0 && advantage < 0.0 && bound < surrogate;
-        TokenLoss {
-            ratio,
-            loss: if dual_clipped { bound } else { surrogate },
-            // d ratio / d logp = ratio; zero where a clamp is active.
-            d_log_prob: if is_clipped || dual_clipped || !inside { 0.0 } else { unclipped },
-            clipped: is_clipped,
-            dual_clipped,
-        }
-    }
 }
 
 impl KlEstimator {
     /// The estimate at `x = logp` and `y`, the reference's, and its derivative in `x`, which is zero where a clamp is active.
-    fn of(self, x: f64, y: f64) -> (f64, f64) {
+    pub(super) fn of(self, x: f64, y: f64) -> (f64, f64) {
         match self {
             Self::K1 => (x - y, 1.0),
             Self::K2 => ((x - y).powi(2) / 2.0, x - y),
@@ -305,16 +330,9 @@ impl KlEstimator {
                 let inside = (y - x).abs() <= MAX_LOG_RATIO && kl.abs() <= MAX_K3;
                 (kl.clamp(-MAX_K3, MAX_K3), if inside { 1.0 - t.exp() } else { 0.0 })
             }
+            Self::K3StraightThrough => (Self::K3.of(x, y).0, x - y),
         }
     }
-}
-
-struct TokenLoss {
-    ratio: f64,
-    loss: f64,
-    d_log_prob: f64,
-    clipped: bool,
-    dual_clipped: bool,
 }
 
 fn further_from_one(a: f64, b: f64) -> f64 {
@@ -338,6 +356,7 @@ mod tests {
                 entropy: &[0.0; 5],
                 advantage,
                 weights: None,
+                penalised: None,
             };
             let loss = Objective { clip_low: 0.4, clip_high: 0.2, ..Objective::default() }
                 .response(&values, &BatchSize::of([5].into_iter(), None));

@@ -4,9 +4,11 @@ mod auto_layer;
 mod drift;
 mod guard;
 mod schedule;
+mod site_term;
 
 pub(crate) use auto_layer::find_boundary;
 pub(crate) use drift::{InitialPolicy, first_responses, sampling_logp_difference};
 pub(crate) use guard::{Alarm, Observation, PhaseGuard};
 pub use guard::{GuardAction, PhaseGuardMode};
-pub use schedule::{Phase, PhaseConfig, PhaseSite, Schedule};
+pub use schedule::{Phase, PhaseConfig, PhaseSite, Samples, Schedule};
+pub use site_term::{SiteDivergence, SiteTerm};

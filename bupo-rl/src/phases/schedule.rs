@@ -4,6 +4,7 @@ use bupo_core::{Norm, PolicySite};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::site_term::SiteTerm;
 use crate::RlError;
 
 /// Which policy a phase of the settings trains.
@@ -16,7 +17,7 @@ pub enum PhaseSite {
 }
 
 /// A phase in the settings: `site = "layer:6"`, `layer = 6` or `layer = "auto"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseConfig {
     /// The policy whose log-probs are in the loss.
@@ -27,11 +28,39 @@ pub struct PhaseConfig {
     /// The norm before the unembedding.
     #[serde(default)]
     pub norm: Norm,
+    /// The samples whose policy loss is in the loss.
+    #[serde(default, skip_serializing_if = "Samples::is_all")]
+    pub samples: Samples,
+    /// Whether the loss is of the response alone, without its prompt: its first token, which nothing precedes, is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_prompt: bool,
+    /// Further sites, whose losses are added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<SiteTerm>,
+}
+
+/// The samples of a policy loss, by the sign of their advantage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Samples {
+    /// All.
+    #[default]
+    All,
+    /// Those with an advantage above 0.
+    Positive,
+    /// Those with an advantage below 0.
+    Negative,
+}
+
+impl Samples {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// Consecutive steps that train one policy. Bottom-up Policy Optimization has two phases: an internal layer policy, then the
 /// full policy (arXiv 2512.19673, section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Phase {
     /// The policy whose log-probs are in the loss.
     pub site: PolicySite,
@@ -39,10 +68,33 @@ pub struct Phase {
     pub steps: usize,
     /// The norm before the unembedding.
     pub norm: Norm,
+    /// The samples whose policy loss is in the loss.
+    #[serde(default)]
+    pub samples: Samples,
+    /// Whether the loss is of the response without its prompt.
+    #[serde(default)]
+    pub without_prompt: bool,
+    /// Further sites, whose losses are added.
+    #[serde(default)]
+    pub sites: Vec<SiteTerm>,
+}
+
+impl Phase {
+    /// A phase of the policy loss of one site alone.
+    pub fn of_site(site: PolicySite, steps: usize, norm: Norm) -> Self {
+        Self { site, steps, norm, samples: Samples::All, without_prompt: false, sites: Vec::new() }
+    }
+}
+
+impl PhaseConfig {
+    /// A phase of the policy loss of one site alone.
+    pub fn of_site(site: PhaseSite, steps: usize) -> Self {
+        Self { site, steps, norm: Norm::None, samples: Samples::All, without_prompt: false, sites: Vec::new() }
+    }
 }
 
 /// The phases of a run in order. Steps count from 1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     phases: Vec<Phase>,
     /// Whether each phase's site is `auto` and not resolved yet; until then its site is the last layer, the upper bound.
@@ -65,7 +117,22 @@ impl Schedule {
                 PhaseSite::Auto => PolicySite::Layer(num_layers),
             };
             site.depth(num_layers)?;
-            schedule.phases.push(Phase { site, steps: phase.steps, norm: phase.norm });
+            if phase.site == PhaseSite::Auto && !phase.sites.is_empty() {
+                return Err(RlError::Config(
+                    "a phase with layer = \"auto\" cannot have sites, whose layers must not be above it; give its layer".into(),
+                ));
+            }
+            for term in &phase.sites {
+                term.check(site, phase.norm, num_layers)?;
+            }
+            schedule.phases.push(Phase {
+                site,
+                steps: phase.steps,
+                norm: phase.norm,
+                samples: phase.samples,
+                without_prompt: phase.without_prompt,
+                sites: phase.sites.clone(),
+            });
             schedule.auto.push(phase.site == PhaseSite::Auto);
             schedule.ended.push(false);
         }
@@ -132,10 +199,10 @@ impl Schedule {
         for (index, phase) in self.phases.iter().enumerate() {
             end += phase.steps;
             if step <= end || index + 1 == self.phases.len() {
-                return (index + 1, *phase);
+                return (index + 1, phase.clone());
             }
         }
-        (1, Phase { site: PolicySite::Full, steps: 0, norm: Norm::None })
+        (1, Phase::of_site(PolicySite::Full, 0, Norm::None))
     }
 }
 
@@ -171,7 +238,7 @@ mod tests {
     use super::*;
 
     fn phase(site: PhaseSite, steps: usize) -> PhaseConfig {
-        PhaseConfig { site, steps, norm: Norm::None }
+        PhaseConfig::of_site(site, steps)
     }
 
     const LAYER_3: PhaseSite = PhaseSite::At(PolicySite::Layer(3));
@@ -191,7 +258,7 @@ mod tests {
     #[test]
     fn empty_phases_are_skipped() -> Result<(), RlError> {
         let schedule = Schedule::new(&[phase(LAYER_3, 0), phase(FULL, 1)], 4)?;
-        assert_eq!(schedule.at(1), (2, Phase { site: PolicySite::Full, steps: 1, norm: Norm::None }));
+        assert_eq!(schedule.at(1), (2, Phase::of_site(PolicySite::Full, 1, Norm::None)));
         Ok(())
     }
 
@@ -225,6 +292,35 @@ mod tests {
     fn sites_outside_the_model_and_no_steps_are_refused() {
         assert!(Schedule::new(&[phase(PhaseSite::At(PolicySite::Layer(5)), 2)], 4).is_err());
         assert!(Schedule::new(&[phase(FULL, 0)], 4).is_err());
+    }
+
+    #[test]
+    fn further_sites_that_cannot_be_are_refused_with_the_mend() -> Result<(), Box<dyn std::error::Error>> {
+        let of = |phase: &str, term: &str| -> Result<(), String> {
+            let text = format!("{phase}\nsteps = 1\nsites = [{{ {term} }}]");
+            let phase: PhaseConfig = toml::from_str(&text).map_err(|error| error.to_string())?;
+            Schedule::new(&[phase], 4).map(drop).map_err(|error| error.to_string())
+        };
+        let full = "site = \"full\"";
+        of(full, "site = \"layer:4\", divergence = \"js\"")?;
+        of("layer = 3", "site = \"layer:3\", norm = \"final\", weight = 0.5")?;
+        for (phase, term, expected) in [
+            (full, "site = \"layer:2\"", "it has neither a weight nor a divergence"),
+            (full, "site = \"layer:5\", weight = 1.0", "outside the model"),
+            (full, "site = \"attn:2\", weight = 1.0", "give layer:N"),
+            (full, "site = \"layer:2\", weight = -1.0", "0 or more"),
+            (full, "site = \"layer:2\", divergence = \"js\", divergence_weight = 0.0", "other than 0"),
+            ("layer = 2", "site = \"layer:3\", weight = 1.0", "is above the phase's site layer:2"),
+            ("layer = 2", "site = \"layer:2\", weight = 1.0", "is the phase's site"),
+            ("layer = 2", "site = \"layer:1\", divergence = \"kl\"", "set the phase's site to full"),
+            ("site = \"ffn:2\"", "site = \"layer:1\", weight = 1.0", "change the phase's site"),
+            ("layer = \"auto\"", "site = \"layer:1\", weight = 1.0", "cannot have sites"),
+            (full, "site = \"layer:2\", wieght = 1.0", "wieght"),
+        ] {
+            let error = of(phase, term).err().unwrap_or_default();
+            assert!(error.contains(expected), "{phase} {term}: {error}");
+        }
+        Ok(())
     }
 
     #[test]

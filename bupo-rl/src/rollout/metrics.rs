@@ -26,6 +26,9 @@ pub struct RolloutMetrics {
     /// Mean reward by data source, if the questions have more than one; `None` for a source without a graded response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward_by_source: Option<BTreeMap<String, Option<f64>>>,
+    /// More by data source, if the questions have more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_source: Option<BTreeMap<String, SourceMetrics>>,
     /// Responses sampled; with dynamic sampling, more than are trained on.
     pub responses: usize,
     /// Mean response length in tokens.
@@ -55,6 +58,34 @@ pub struct RolloutMetrics {
     pub(crate) all_zero: bool,
 }
 
+/// Means over the sampled responses to one data source's questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceMetrics {
+    /// Groups sampled.
+    pub groups: usize,
+    /// Share of graded groups without reward variance; `None` if none was graded.
+    pub frac_reward_zero_std: Option<f64>,
+    /// Mean response length in tokens.
+    pub response_length: f64,
+    /// Share of responses cut by the length limit.
+    pub truncated: f64,
+}
+
+impl SourceMetrics {
+    fn of(groups: &[&Group]) -> Self {
+        let mean = |values: Vec<f64>| mean_and_std(&values).0;
+        let responses = || groups.iter().flat_map(|group| &group.responses);
+        let graded = groups.iter().filter(|group| group.scores().iter().any(Option::is_some));
+        let zero_std: Vec<f64> = graded.map(|group| f64::from(u8::from(!has_variance(group)))).collect();
+        Self {
+            groups: groups.len(),
+            frac_reward_zero_std: (!zero_std.is_empty()).then(|| mean(zero_std)),
+            response_length: mean(responses().map(|response| response.tokens.len() as f64).collect()),
+            truncated: mean(responses().map(|response| f64::from(u8::from(!response.finished))).collect()),
+        }
+    }
+}
+
 impl RolloutMetrics {
     /// `steps`: training steps done when the responses are trained on.
     pub(crate) fn of(groups: &[Group], steps: usize) -> Self {
@@ -75,6 +106,7 @@ impl RolloutMetrics {
             reward_std: measured(mean(per_group.iter().map(|(_, std)| *std).collect())),
             frac_reward_zero_std: measured(mean(zero_std)),
             reward_by_source: reward_by_source(groups),
+            by_source: by_source(groups),
             all_zero: !graded.is_empty() && graded.iter().flat_map(|(_, scores)| scores).all(|score| *score == 0.0),
             response_length: mean(lengths().map(|length| length as f64).collect()),
             response_length_min: lengths().min(),
@@ -105,6 +137,15 @@ fn reward_by_source(groups: &[Group]) -> Option<BTreeMap<String, Option<f64>>> {
     let mean = |rewards: &Vec<f64>| (!rewards.is_empty()).then(|| mean_and_std(rewards).0);
     (by_source.len() > 1)
         .then(|| by_source.iter().map(|(source, rewards)| (source.to_string(), mean(rewards))).collect())
+}
+
+fn by_source(groups: &[Group]) -> Option<BTreeMap<String, SourceMetrics>> {
+    let mut by_source: BTreeMap<&str, Vec<&Group>> = BTreeMap::new();
+    for group in groups {
+        by_source.entry(&group.question.data_source).or_default().push(group);
+    }
+    let metrics = by_source.iter().map(|(source, groups)| (source.to_string(), SourceMetrics::of(groups)));
+    (by_source.len() > 1).then(|| metrics.collect())
 }
 
 #[cfg(test)]
@@ -139,6 +180,13 @@ mod tests {
         let expected = [("a", Some(0.5)), ("b", Some(1.0)), ("c", None)];
         let expected = expected.map(|(source, reward)| (source.to_string(), reward));
         assert_eq!(metrics.reward_by_source, Some(BTreeMap::from(expected)));
+        let by_source = metrics.by_source.unwrap_or_default();
+        let of =
+            |source: &str| by_source.get(source).map(|of| (of.groups, of.frac_reward_zero_std, of.response_length));
+        assert_eq!(of("a"), Some((1, Some(0.0), 6.0)));
+        assert_eq!(of("b"), Some((1, Some(1.0), 4.5)));
+        assert_eq!(of("c"), Some((1, None, 2.0)));
+        let of = |groups: &[Group]| RolloutMetrics::of(groups, 0);
         // One source needs no split.
         assert_eq!(of(&[a.clone(), a]).reward_by_source, None);
         assert_eq!(of(&[]).response_length_min, None);

@@ -3,7 +3,7 @@
 use bupo_eval::Group;
 
 use crate::config::RolloutConfig;
-use crate::loss::{Advantage, RewardedLength};
+use crate::loss::{Advantage, Objective, RewardedLength};
 
 /// Whether a group has rewards that differ, or is a group of one. Compares the rewards: the standard deviation of equal rewards
 /// may be above 0 by rounding.
@@ -26,19 +26,27 @@ pub(crate) struct StepAdvantages {
     pub(crate) vary: bool,
 }
 
-/// The advantages from rewards with the over-long penalty applied. Responses that a scorer failed to grade do not count in means
+/// The advantages from rewards with the over-long penalty applied, less `kl_penalties` by group and response if there are any. Responses that a scorer failed to grade do not count in means
 /// and standard deviations; nor does the only graded response of a larger group, which has nothing to be compared with.
-pub(crate) fn advantages(groups: &[Group], advantage: Advantage, settings: &RolloutConfig) -> StepAdvantages {
+pub(crate) fn advantages(
+    groups: &[Group],
+    objective: &Objective,
+    settings: &RolloutConfig,
+    kl_penalties: Option<&[Vec<f64>]>,
+) -> StepAdvantages {
     let (limit, buffer) = (settings.max_new_tokens, settings.overlong_tokens());
     let graded: Vec<Vec<(usize, RewardedLength)>> = groups
         .iter()
-        .map(|group| {
+        .enumerate()
+        .map(|(number, group)| {
             let responses = group.responses.iter().enumerate().filter(|(_, response)| response.failure.is_none());
             let rewarded: Vec<_> = responses
                 .map(|(index, response)| {
                     let tokens = response.tokens.len();
                     let penalty = overlong_penalty(tokens, limit, buffer, settings.overlong_penalty);
-                    (index, RewardedLength { reward: response.graded.score + penalty, tokens })
+                    let reward = response.graded.score + penalty;
+                    let reward = kl_penalties.map_or(reward, |penalties| reward - penalties[number][index]);
+                    (index, RewardedLength { reward, tokens })
                 })
                 .collect();
             if rewarded.len() == 1 && group.responses.len() > 1 { Vec::new() } else { rewarded }
@@ -48,12 +56,13 @@ pub(crate) fn advantages(groups: &[Group], advantage: Advantage, settings: &Roll
         graded.iter().map(|group| group.iter().map(|(_, rewarded)| *rewarded).collect()).collect();
     let rewards: Vec<Vec<f64>> =
         rewarded.iter().map(|group| group.iter().map(|rewarded| rewarded.reward).collect()).collect();
-    let vary = match advantage {
+    let vary = match objective.advantage {
         Advantage::ReinforcePlusPlus => has_reward_variance(&rewards.concat()),
+        Advantage::SignedReward => rewards.iter().any(|rewards| !rewards.is_empty()),
         _ => rewards.iter().any(|rewards| has_reward_variance(rewards)),
     };
     let mut values: Vec<Vec<f64>> = groups.iter().map(|group| vec![0.0; group.responses.len()]).collect();
-    for ((values, group), advantages) in values.iter_mut().zip(&graded).zip(advantage.of(&rewarded)) {
+    for ((values, group), advantages) in values.iter_mut().zip(&graded).zip(objective.advantages(&rewarded)) {
         for ((index, _), advantage) in group.iter().zip(advantages) {
             values[*index] = advantage;
         }
@@ -100,11 +109,13 @@ mod tests {
             group(&[None, None]),
         ];
         for advantage in [Advantage::Grpo, Advantage::DrGrpo, Advantage::Rloo, Advantage::ReinforcePlusPlusBaseline] {
-            let found = advantages(&groups, advantage, &settings);
+            let objective = Objective { advantage, ..Objective::default() };
+            let found = advantages(&groups, &objective, &settings, None);
             let only_graded = advantages(
                 &[group(&[Some(1.0), Some(1.0), Some(0.0)]), group(&[Some(1.0), Some(1.0)])],
-                advantage,
+                &objective,
                 &settings,
+                None,
             );
             let [first, second] = &only_graded.values[..] else { unreachable!() };
             assert_eq!(found.values[0], [first[0], 0.0, first[1], first[2]], "{advantage:?}");
@@ -112,18 +123,30 @@ mod tests {
             assert_eq!((&found.values[2][..], &found.values[3][..]), (&[0.0; 2][..], &[0.0; 2][..]));
             assert!(found.vary);
         }
-        assert_eq!(
-            advantages(&groups[..1], Advantage::Grpo, &settings).values[0][0],
-            group_advantages(&[1.0, 1.0, 0.0])[0]
-        );
-        assert!(!advantages(&groups[1..], Advantage::Grpo, &settings).vary);
+        let of = |groups: &[Group]| advantages(groups, &Objective::default(), &settings, None);
+        assert_eq!(of(&groups[..1]).values[0][0], group_advantages(&[1.0, 1.0, 0.0])[0]);
+        assert!(!of(&groups[1..]).vary);
         assert_eq!(groups.each_ref().map(has_variance), [true, false, false, false]);
     }
 
     #[test]
     fn reinforce_compares_rewards_over_the_step() {
         let groups = [group(&[Some(1.0), Some(1.0)]), group(&[Some(0.0), Some(0.0)])];
-        let varies = |advantage| advantages(&groups, advantage, &RolloutConfig::default()).vary;
-        assert_eq!((varies(Advantage::ReinforcePlusPlus), varies(Advantage::Grpo)), (true, false));
+        let varies = |advantage| {
+            let objective = Objective { advantage, ..Objective::default() };
+            advantages(&groups, &objective, &RolloutConfig::default(), None).vary
+        };
+        let all = [Advantage::ReinforcePlusPlus, Advantage::Grpo, Advantage::SignedReward];
+        assert_eq!(all.map(varies), [true, false, true]);
+    }
+
+    #[test]
+    fn a_kl_penalty_is_subtracted_from_the_reward_of_its_response() {
+        let groups = [group(&[Some(1.0), None, Some(0.0)]), group(&[Some(1.0), Some(1.0)])];
+        let penalties = [vec![0.25, 9.0, -0.5], vec![0.5, 0.0]];
+        let objective = Objective { advantage: Advantage::DrGrpo, ..Objective::default() };
+        let found = advantages(&groups, &objective, &RolloutConfig::default(), Some(&penalties));
+        assert_eq!(found.values, [vec![0.125, 0.0, -0.125], vec![-0.25, 0.25]]);
+        assert!(found.vary);
     }
 }

@@ -13,7 +13,7 @@ use super::reward_shaping::has_variance;
 use crate::RlError;
 use crate::agree::Agree;
 use crate::config::RolloutConfig;
-use crate::data::Questions;
+use crate::data::{Curriculum, Questions};
 use crate::random::{Purpose, stream_seed};
 
 /// A step's groups.
@@ -90,6 +90,7 @@ pub(crate) fn share(count: usize, first_samples_all: bool, processes: &Processes
 pub(crate) fn rollout(
     samplers: &Samplers<'_>,
     questions: &dyn Questions,
+    curriculum: &Curriculum,
     settings: &RolloutConfig,
     seed: u64,
     steps: usize,
@@ -101,7 +102,7 @@ pub(crate) fn rollout(
     for _ in 0..settings.max_draws {
         *draws += 1;
         let sampling = training_sampling(settings, seed, *draws);
-        let drawn = samplers.sample(&questions.training(*draws)?, &sampling, |answered| {
+        let drawn = samplers.sample(&questions.training(*draws, curriculum)?, &sampling, |answered| {
             let started = Instant::now();
             let graded = questions.grade(answered);
             grading += started.elapsed();

@@ -161,6 +161,8 @@ impl DeviceNumbers {
                     old_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob - 0.15 * index as f32).collect()),
                     ref_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob + 0.1).collect()),
                     sampling: None,
+                    chosen: Default::default(),
+                    terms: Vec::new(),
                 })
                 .collect();
             let loss = LossSpec {
@@ -170,6 +172,7 @@ impl DeviceNumbers {
                 max_tokens_per_batch: 32,
                 recompute: false,
                 correction: None,
+                terms: Vec::new(),
             };
             let stats = update(&mut decoder, &mut optimizer, &samples, &loss)?;
             computed.add("loss", &[stats.loss as f32]);

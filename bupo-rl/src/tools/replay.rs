@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bupo_collective::Processes;
 use bupo_models::{Decoder, Sequence};
 use bupo_runs::{JsonLine, JsonLinesOptions, read_json_lines};
 use burn::tensor::backend::Backend;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 
 use crate::RlError;
 use crate::config::TrainConfig;
-use crate::loss::RewardedLength;
+use crate::loss::{RewardedLength, TokenValues};
 use crate::update::{DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats, response_stats, update};
 
 /// Larger rewards are taken for errors; their squares could overflow.
@@ -114,6 +115,15 @@ impl LossSpec {
             )));
         }
         let config = TrainConfig::load(None, pairs)?;
+        let of_steps = [
+            ("objective.reward_kl", config.objective.reward_kl.is_on()),
+            ("objective.entropy_target", config.objective.entropy_target.is_on()),
+        ];
+        if let Some((name, _)) = of_steps.iter().find(|(_, is_on)| *is_on) {
+            return Err(RlError::Config(format!(
+                "{name} has no effect on a replay, whose updates are one step of the model itself; remove it"
+            )));
+        }
         let sets_norm_length = pairs.iter().any(|pair| pair.starts_with(NORM_LENGTH));
         Ok(Self {
             norm_length: sets_norm_length.then_some(config.rollout.max_new_tokens),
@@ -159,7 +169,7 @@ fn samples<B: Backend>(
     let members: Vec<Vec<usize>> = groups.into_values().collect();
     let scores: Vec<Vec<RewardedLength>> = members.iter().map(|group| group.iter().map(scored).collect()).collect();
     let mut advantages = vec![0.0; rollouts.len()];
-    for (group, values) in members.iter().zip(loss.objective.advantage.of(&scores)) {
+    for (group, values) in members.iter().zip(loss.objective.advantages(&scores)) {
         for (index, advantage) in group.iter().zip(values) {
             advantages[*index] = advantage;
         }
@@ -171,16 +181,31 @@ fn samples<B: Backend>(
     let stats = response_stats(decoder, &sequences, &loss.policy, loss.max_tokens_per_batch)?;
     // The reference is the model before its first update.
     let reference = loss.objective.needs_reference();
+    let values: Vec<TokenValues<'_>> = stats
+        .iter()
+        .zip(&advantages)
+        .enumerate()
+        .map(|(index, (stats, advantage))| TokenValues {
+            index,
+            log_probs: &stats.log_probs,
+            entropy: &stats.entropy,
+            advantage: *advantage,
+        })
+        .collect();
+    let chosen = loss.objective.choose_tokens(&values, 0, &Processes::alone())?;
     Ok(sequences
         .into_iter()
         .zip(advantages)
         .zip(stats)
-        .map(|((sequence, advantage), stats)| Sample {
+        .zip(chosen)
+        .map(|(((sequence, advantage), stats), chosen)| Sample {
             sequence,
             advantage,
             ref_log_probs: reference.then(|| stats.log_probs.clone()),
             old_log_probs: Some(stats.log_probs),
             sampling: None,
+            chosen,
+            terms: Vec::new(),
         })
         .collect())
 }
@@ -231,9 +256,13 @@ mod tests {
         let changed = spec(&["loss=gspo", "objective.clip_high=0.3", "rollout.max_new_tokens=100"])?;
         assert_eq!((changed.objective.ratio, changed.objective.clip_high), (Ratio::Sequence, 0.3));
         assert_eq!((changed.objective.clip_low, changed.norm_length), (3e-4, Some(100)));
-        for (pair, expected) in
-            [("seed=1", "no effect"), ("objective.clip=1", "clip"), ("objective.dual_clip=0.5", "at least 1")]
-        {
+        for (pair, expected) in [
+            ("seed=1", "no effect"),
+            ("objective.clip=1", "clip"),
+            ("objective.dual_clip=0.5", "at least 1"),
+            ("objective.reward_kl.coefficient=0.1", "no effect on a replay"),
+            ("objective.entropy_target.entropy=0.1", "no effect on a replay"),
+        ] {
             let error = spec(&[pair]).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.contains(expected), "{pair}: {error}");
         }

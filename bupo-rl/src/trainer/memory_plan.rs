@@ -94,7 +94,7 @@ impl RunPlan {
     /// If a site is outside the model, or there are no steps.
     pub fn new(config: &TrainConfig, model: &ModelConfig, on_cpu: bool) -> Result<Self, RlError> {
         let schedule = config.schedule(model.num_hidden_layers)?;
-        let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts);
+        let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts) * config.update.epochs;
         let phases = schedule
             .phases()
             .iter()
@@ -103,7 +103,7 @@ impl RunPlan {
             .map(|(phase, auto)| {
                 let layers = phase.site.depth(model.num_hidden_layers)?;
                 Ok(PhasePlan {
-                    phase: *phase,
+                    phase: phase.clone(),
                     auto: *auto,
                     updates: phase.steps * updates_per_step,
                     layers,

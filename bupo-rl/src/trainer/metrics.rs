@@ -36,6 +36,9 @@ pub struct StepMetrics {
     /// For problems from files: passes over the training rows so far, prompts drawn over rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<f64>,
+    /// Training rows that are drawn no more, with `data.drop_after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems_dropped: Option<usize>,
     /// Responses so far that a scorer failed to grade.
     pub grading_failures: usize,
     /// The updates made.
@@ -86,6 +89,18 @@ pub struct UpdateMetrics {
     pub clip_ratio_high: Option<f64>,
     /// Share of tokens bounded by the dual clip.
     pub dual_clip_ratio: Option<f64>,
+    /// Share of tokens without a surrogate, if tokens are chosen by entropy or covariance: those left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out_ratio: Option<f64>,
+    /// Share of tokens penalised for their covariance, if tokens are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub penalised_ratio: Option<f64>,
+    /// The coefficient of the entropy bonus in this step, if it follows `objective.entropy_target`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy_coefficient: Option<f64>,
+    /// Mean divergence of the phase's further sites from the full policy, summed over these sites, if they have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_divergence: Option<f64>,
     /// The importance ratio furthest from 1 in the first update, where every ratio is 1 exactly.
     pub first_ratio: Option<f64>,
     /// The importance ratio furthest from 1 in any update.

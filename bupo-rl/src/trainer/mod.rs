@@ -1,6 +1,7 @@
 //! The training loop: rollouts, rewards, old log-probs, advantages, updates, phase by phase.
 
 mod checkpoints;
+mod entropy_target;
 mod evaluations;
 mod guard;
 mod inputs;

@@ -154,7 +154,7 @@ impl<B: Backend> Trainer<'_, B> {
         }
         self.hand_over()?;
         let draw = self.state.draws + 1;
-        let questions = self.questions.training(draw)?;
+        let questions = self.questions.training(draw, &self.state.curriculum)?;
         let sampling = training_sampling(&self.config.rollout, self.config.seed, draw);
         let Some(servers) = &self.servers else { return Ok(()) };
         let request =

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::Inputs;
 use super::probe::Probe;
+use crate::data::Curriculum;
 use crate::phases::{InitialPolicy, PhaseGuard, Schedule};
 
 /// Everything a run needs to resume that is not weights, moments, or a function of the settings.
@@ -39,6 +40,12 @@ pub(crate) struct TrainerState {
     pub(crate) guard: PhaseGuard,
     /// AdamW's step count by parameter.
     pub(crate) optimizer_steps: BTreeMap<u64, usize>,
+    /// The training rows that are drawn no more.
+    #[serde(default)]
+    pub(crate) curriculum: Curriculum,
+    /// The coefficient of the entropy bonus, if it follows a target.
+    #[serde(default)]
+    pub(crate) entropy_coefficient: Option<f64>,
     /// The input files; empty in checkpoints of earlier versions.
     #[serde(default)]
     pub(crate) inputs: Inputs,
@@ -61,6 +68,8 @@ impl TrainerState {
             initial_policy: None,
             guard: PhaseGuard::default(),
             optimizer_steps: BTreeMap::new(),
+            curriculum: Curriculum::default(),
+            entropy_coefficient: None,
             inputs,
         }
     }
@@ -77,6 +86,8 @@ impl TrainerState {
         self.guard.best = None;
         if !evaluates_alike {
             (self.before, self.newest, self.best, self.without_gain) = (None, None, None, 0);
+            // Its rows may be others.
+            self.curriculum = Curriculum::default();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bupo_eval::Sampler;
+use bupo_eval::{Group, Sampler};
 use burn::tensor::backend::Backend;
 
 use super::Trainer;
@@ -10,13 +10,14 @@ use super::memory_plan::{cut_rollout, cut_update};
 use super::metrics::{StepMetrics, StepParts, Timing};
 use super::mini_batch::{MiniBatch, MiniBatches, mini_batches};
 use super::progress::Progress;
-use super::updates::Updates;
+use super::updates::{LossParts, Updates};
 use super::warnings::{policy_warnings, reward_warnings};
 use crate::RlError;
 use crate::agree::Agree;
+use crate::data::Curriculum;
 use crate::peak_memory::peak_memory;
 use crate::phases::Phase;
-use crate::rollout::{Rollout, Samplers, rollout};
+use crate::rollout::{Rollout, Samplers, has_variance, rollout};
 use crate::update::{LossSpec, PolicySpec, update_among};
 
 /// Completions are logged in the first step and every this many steps.
@@ -27,8 +28,11 @@ impl<B: Backend> Trainer<'_, B> {
     pub(super) fn step(&mut self, step: usize, progress: &mut dyn Progress) -> Result<StepMetrics, RlError> {
         self.processes.place(&format!("step {step}, sampling"));
         let (started, handed_over) = (Instant::now(), self.handing_over().unwrap_or_default());
-        let Rollout { groups, metrics: rollout, grading, .. } =
+        let drawn_before = self.state.draws;
+        let Rollout { groups, sampled, metrics: rollout, grading } =
             self.within_memory(cut_rollout, progress, |trainer| trainer.sample(step))?;
+        let have_variance: Vec<bool> = sampled.iter().map(|group| has_variance(group) || has_failure(group)).collect();
+        drop(sampled);
         let rollout_time = started.elapsed();
         let in_rollout = self.handing_over().unwrap_or_default() - handed_over;
 
@@ -37,7 +41,7 @@ impl<B: Backend> Trainer<'_, B> {
         }
         let (number, phase) = self.enter_phase(step, progress);
         let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: self.config.rollout.temperature };
-        let loss = LossSpec::from_config(&self.config, policy);
+        let loss = LossSpec::from_config(&self.config, policy).in_phase(&phase);
         let processes = self.processes;
         let policy = processes.agreed_first(|| {
             let policy = self.policy_metrics(&groups, &loss.policy)?;
@@ -54,16 +58,22 @@ impl<B: Backend> Trainer<'_, B> {
         let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
             let started = Instant::now();
             processes.place(&format!("step {step}, old log-probs"));
-            let MiniBatches { batches, advantages_vary } = mini_batches(trainer, &groups, &loss)?;
+            let MiniBatches { batches, advantages_vary } =
+                mini_batches(trainer, step, &groups, &loss, phase.without_prompt)?;
             old_log_probs = started.elapsed();
             processes.place(&format!("step {step}, gradients"));
-            let updates = trainer.update(step, &batches, &loss)?;
+            let updates = trainer.update(step, &batches, &trainer.with_entropy_target(&loss, &batches))?;
             gradient_steps = started.elapsed() - old_log_probs;
             Ok((updates, advantages_vary))
         })?;
         self.outdate_servers(phase.site);
-        let update = updates.metrics(self.reference.is_some());
+        let update = updates.metrics();
+        self.move_entropy_coefficient(&update);
         let guard = self.guard_phase(step, &rollout, &policy)?;
+
+        let next = self.questions.advance(&self.state.curriculum, drawn_before, self.state.draws, &have_variance)?;
+        let problems_dropped = next.as_ref().map(Curriculum::dropped);
+        self.state.curriculum = next.unwrap_or_default();
 
         let memory_peak = self.of_all_processes()?;
         let seconds = started.elapsed().as_secs_f64();
@@ -89,6 +99,7 @@ impl<B: Backend> Trainer<'_, B> {
             site: phase.site,
             groups: groups.len(),
             epoch: self.questions.epoch(self.state.draws),
+            problems_dropped,
             grading_failures: self.grading_failures(),
             rollout,
             update,
@@ -122,7 +133,7 @@ impl<B: Backend> Trainer<'_, B> {
             let engine = self.engine();
             let own = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids);
             let samplers = Samplers { own, processes, first_samples_all: settings.has_servers() };
-            rollout(&samplers, self.questions.as_ref(), settings, seed, step - 1, &mut draws)?
+            rollout(&samplers, self.questions.as_ref(), &self.state.curriculum, settings, seed, step - 1, &mut draws)?
         };
         self.state.draws = draws;
         self.keep_rollouts(&rollout.sampled, step, first_group)?;
@@ -148,17 +159,25 @@ impl<B: Backend> Trainer<'_, B> {
         learning_rate
     }
 
-    /// One update per mini-batch, in order.
+    /// One update per mini-batch, in order, in each epoch.
     fn update(&mut self, step: usize, batches: &[MiniBatch], loss: &LossSpec) -> Result<Updates, RlError> {
-        let mut stats = Vec::with_capacity(batches.len());
-        for (index, batch) in batches.iter().enumerate() {
+        let epochs = self.config.update.epochs;
+        let mut stats = Vec::with_capacity(epochs * batches.len());
+        for batch in (0..epochs).flat_map(|_| batches) {
             let MiniBatch { samples, size, .. } = batch;
             let update =
                 update_among(&mut self.model.decoder, &mut self.optimizer, samples, size, loss, self.processes)?;
             stats.push(update);
-            self.guard_update(step, index + 1, &update, batch)?;
+            self.guard_update(step, stats.len(), &update, batch)?;
         }
-        Ok(Updates::new(stats, batches))
+        let has_target = loss.objective.entropy_target.is_on();
+        let parts = LossParts {
+            has_reference: self.reference.is_some(),
+            chooses_tokens: loss.objective.chooses_tokens(),
+            entropy_coefficient: has_target.then_some(loss.objective.entropy_coefficient),
+            has_divergence: loss.terms.iter().any(|term| term.divergence().is_some()),
+        };
+        Ok(Updates::new(stats, batches, parts))
     }
 
     fn record(&mut self, metrics: &StepMetrics) -> Result<(), RlError> {
@@ -171,4 +190,9 @@ impl<B: Backend> Trainer<'_, B> {
         state.last_reward = Some(metrics.rollout.reward).filter(|reward| reward.is_finite());
         self.run.save_state()
     }
+}
+
+/// Whether a scorer failed to grade a response, so that nothing is known of its group's variance.
+fn has_failure(group: &Group) -> bool {
+    group.responses.iter().any(|response| response.failure.is_some())
 }

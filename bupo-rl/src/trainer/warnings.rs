@@ -3,6 +3,7 @@
 use super::metrics::{PolicyMetrics, UpdateMetrics};
 use super::warning::{Warning, WarningKind};
 use crate::config::{TrainConfig, TruncatedReward};
+use crate::loss::Advantage;
 use crate::rollout::RolloutMetrics;
 
 /// Mean difference in nats between log-probs at sampling and in training above which a step warns; rounding in f32 is 1e-7.
@@ -36,7 +37,7 @@ pub(super) fn reward_warnings(
         let text =
             "the scorer failed to grade every response; run bupo grade on completions.jsonl to see why".to_string();
         warn(WarningKind::AllGradingFailed, text);
-    } else if rollout.all_zero {
+    } else if rollout.all_zero && config.objective.advantage != Advantage::SignedReward {
         let text = "all rewards are 0, so that nothing is learned from them; compare responses, extracted answers and reference \
                     answers in completions.jsonl, and check reward.rule, data.answer_column and the prompt"
             .to_string();
@@ -125,6 +126,10 @@ mod tests {
             clip_ratio_low: loss,
             clip_ratio_high: loss,
             dual_clip_ratio: loss,
+            left_out_ratio: None,
+            penalised_ratio: None,
+            entropy_coefficient: None,
+            site_divergence: None,
             first_ratio: loss.map(|_| 1.0),
             extreme_ratio: loss.map(|_| 1.0),
             importance_ratio_mean: None,
@@ -145,6 +150,7 @@ mod tests {
             response_length_min: Some(9),
             response_length_max: Some(9),
             reward_by_source: None,
+            by_source: None,
             truncated,
             empty: 0.0,
             perplexity: 1.0,
@@ -169,6 +175,8 @@ mod tests {
         assert_eq!(kinds(&default, 0.0, 0.1, Some(0.0), false), [AllRewardsZero]);
         assert_eq!(kinds(&default, 1.0, 0.0, Some(0.0), false), [NoRewardVariance]);
         assert_eq!(kinds(&default, 1.0, 0.0, None, false), [NoUpdate]);
+        let signed = TrainConfig::load(None, &["loss=nsr".into()])?;
+        assert_eq!(kinds(&signed, 0.0, 0.1, Some(0.5), true), [], "wrong answers alone are learned from");
         assert_eq!(kinds(&masks, 0.5, 1.0, None, true), [AllTruncated, NoUpdate]);
         assert_eq!(kinds(&default, f64::NAN, 0.0, Some(0.0), false), [AllGradingFailed]);
         Ok(())

@@ -1,18 +1,20 @@
 //! One mini-batch: its loss, its gradient accumulated over micro-batches, and the optimizer step.
 
 use bupo_collective::Processes;
-use bupo_core::{PolicyGradient, ResidualDecoder, TokenDerivatives, TokenStats};
+use bupo_core::{ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
 use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
+use super::accumulate::{SiteDerivatives, TermDerivatives, accumulate_sites};
 use super::adamw::DecoderOptimizer;
-use super::policy_stats::{PolicySpec, policy};
+use super::policy_stats::PolicySpec;
 use crate::RlError;
 use crate::agree::Agree;
 use crate::config::TrainConfig;
-use crate::loss::{BatchSize, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
+use crate::loss::{BatchSize, ChosenTokens, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
+use crate::phases::{Phase, Samples, SiteTerm};
 
 /// A response with the inputs of its loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,19 @@ pub struct Sample {
     pub ref_log_probs: Option<Vec<f32>>,
     /// Log-probs by which the loss is corrected for the engine that sampled the response, if it is.
     pub sampling: Option<SamplingLogProbs>,
+    /// The tokens chosen by entropy or covariance, if any are.
+    pub chosen: ChosenTokens,
+    /// Log-probs at the further sites of the loss, in their order; may be empty where none are needed.
+    pub terms: Vec<TermLogProbs>,
+}
+
+/// Log-probs of a response's tokens at a further site of the loss.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TermLogProbs {
+    /// Before the step; `None` in the first update of a step.
+    pub old: Option<Vec<f32>>,
+    /// Under the frozen reference, if the loss has a KL term.
+    pub reference: Option<Vec<f32>>,
 }
 
 /// Log-probs of a response's tokens under the full policy, in the engine that sampled it and in the trainer.
@@ -40,7 +55,7 @@ pub struct SamplingLogProbs {
 }
 
 /// The loss of an update.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LossSpec {
     /// The policy whose log-probs are in the loss.
     pub policy: PolicySpec,
@@ -52,6 +67,8 @@ pub struct LossSpec {
     pub max_tokens_per_batch: usize,
     /// Whether layers are recomputed in the backward pass instead of saving their activations.
     pub recompute: bool,
+    /// Further sites, whose losses are added.
+    pub terms: Vec<SiteTerm>,
     /// How tokens are weighted by the ratio of the trainer's and the engine's probabilities, where samples have both.
     pub correction: Option<Correction>,
 }
@@ -65,8 +82,20 @@ impl LossSpec {
             norm_length: Some(config.rollout.max_new_tokens),
             max_tokens_per_batch: config.update.max_tokens_per_batch,
             recompute: config.update.recompute,
+            terms: Vec::new(),
             correction: config.rollout.correction(),
         }
+    }
+
+    /// The same in a phase: of its samples, and with its further sites.
+    pub(crate) fn in_phase(mut self, phase: &Phase) -> Self {
+        match phase.samples {
+            Samples::All => {}
+            Samples::Positive => self.objective.negative_weight = 0.0,
+            Samples::Negative => self.objective.positive_weight = 0.0,
+        }
+        self.terms = phase.sites.clone();
+        self
     }
 }
 
@@ -89,6 +118,12 @@ pub struct UpdateStats {
     pub kl: f64,
     /// Mean of the estimated KL to the reference; 0 without one.
     pub ref_kl: f64,
+    /// Share of tokens without a surrogate, left out by entropy or covariance.
+    pub left_out_ratio: f64,
+    /// Share of tokens penalised for their covariance.
+    pub penalised_ratio: f64,
+    /// Mean over tokens of the divergences of further sites from the full policy, summed over the sites.
+    pub divergence: f64,
     /// Mean entropy of the policy in nats, before the update.
     pub entropy: f64,
     /// The importance ratio furthest from 1.
@@ -131,7 +166,8 @@ pub(crate) fn update_among<B: Backend>(
 ) -> Result<UpdateStats, RlError> {
     let mut gradients = Gradients::<B>::new();
     let own = sums(decoder, &mut gradients, samples, size, loss);
-    let Sums { entropy, loss: total, importance } = processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
+    let Sums { entropy, loss: total, importance, left_out, penalised, divergence } =
+        processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
     // The same sum in all processes: none of them or all of them make the step.
     let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients, processes)? } else { f64::NAN };
     let tokens = size.tokens().max(1) as f64;
@@ -144,6 +180,9 @@ pub(crate) fn update_among<B: Backend>(
         dual_clip_ratio: total.dual_clipped as f64 / tokens,
         kl: total.kl_sum / tokens,
         ref_kl: total.ref_kl_sum / tokens,
+        left_out_ratio: left_out as f64 / tokens,
+        penalised_ratio: penalised as f64 / tokens,
+        divergence: divergence / tokens,
         entropy: entropy / tokens,
         extreme_ratio: total.extreme_ratio,
         importance,
@@ -158,11 +197,24 @@ struct Sums {
     entropy: f64,
     loss: ResponseLoss,
     importance: RatioStats,
+    /// Tokens without a surrogate.
+    left_out: usize,
+    /// Tokens penalised for their covariance.
+    penalised: usize,
+    /// Divergences of further sites.
+    divergence: f64,
 }
 
 impl Default for Sums {
     fn default() -> Self {
-        Self { entropy: 0.0, loss: ResponseLoss::NOTHING, importance: RatioStats::default() }
+        Self {
+            entropy: 0.0,
+            loss: ResponseLoss::NOTHING,
+            importance: RatioStats::default(),
+            left_out: 0,
+            penalised: 0,
+            divergence: 0.0,
+        }
     }
 }
 
@@ -171,7 +223,15 @@ impl Sums {
         self.entropy += other.entropy;
         self.loss.add(&other.loss);
         self.importance.add(&other.importance);
+        self.left_out += other.left_out;
+        self.penalised += other.penalised;
+        self.divergence += other.divergence;
         self
+    }
+
+    fn count(&mut self, chosen: &ChosenTokens) {
+        self.left_out += chosen.kept.iter().flatten().filter(|kept| !**kept).count();
+        self.penalised += chosen.penalised.iter().flatten().filter(|penalised| **penalised).count();
     }
 }
 
@@ -184,61 +244,130 @@ fn sums<B: Backend>(
     loss: &LossSpec,
 ) -> Result<Sums, RlError> {
     let mut sums = Sums::default();
+    samples.iter().for_each(|sample| sums.count(&sample.chosen));
     // Dropped before the optimizer's step, which changes weights that nobody else holds in place.
     let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
     for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
         let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
-        accumulate(&packed, gradients, &batch, &loss.policy, loss.recompute, |stats| {
-            sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
-            let mut d_log_probs = Vec::with_capacity(batch.targets.len());
-            let mut d_entropy = Vec::with_capacity(batch.targets.len());
-            let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
-            for (sample, (log_probs, entropy)) in part.iter().zip(values) {
-                let old_log_probs = sample.old_log_probs.as_deref().unwrap_or(log_probs);
-                let corrected = loss.correction.zip(sample.sampling.as_ref());
-                let weights = corrected.map(|(correction, sampling)| {
-                    correction.weights(sampling.trainer.as_deref().unwrap_or(old_log_probs), &sampling.engine)
-                });
-                sums.importance.add(&weights.as_ref().map(|weights| weights.ratios).unwrap_or_default());
-                let values = ResponseValues {
-                    log_probs,
-                    old_log_probs,
-                    ref_log_probs: sample.ref_log_probs.as_deref(),
-                    entropy,
-                    advantage: sample.advantage,
-                    weights: weights.as_ref().map(|weights| weights.weights.as_slice()),
-                };
-                let share = loss.objective.response(&values, size);
-                d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
-                d_entropy.extend(std::iter::repeat_n(share.d_entropy as f32, log_probs.len()));
-                sums.loss.add(&share);
-            }
-            let needs_entropy = loss.objective.entropy_coefficient != 0.0;
-            TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
-        })?;
+        let divergences = accumulate_sites(
+            &packed,
+            gradients,
+            &batch,
+            &loss.policy,
+            &loss.terms,
+            loss.recompute,
+            |stats, further| {
+                sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
+                site_derivatives(part, &batch, loss, size, &mut sums, stats, further)
+            },
+        )?;
+        let with_divergence = loss.terms.iter().filter(|term| term.divergence().is_some());
+        for (term, values) in with_divergence.zip(divergences) {
+            let weights = divergence_weights(part, term, loss, size);
+            let weighted = values.iter().zip(weights).map(|(value, weight)| f64::from(*value) * f64::from(weight));
+            sums.loss.loss += weighted.sum::<f64>();
+            sums.divergence += values.iter().copied().map(f64::from).sum::<f64>();
+        }
     }
     Ok(sums)
 }
 
-/// Adds the gradient of a loss over one micro-batch. `derivatives` maps the log-probs and entropies of its response tokens to the
-/// loss's derivatives with respect to them.
-pub(crate) fn accumulate<B: Backend>(
-    decoder: &Decoder<B>,
-    gradients: &mut Gradients<B>,
+/// The derivatives of the loss over a micro-batch, from the statistics of its site and of the further sites with a policy loss.
+fn site_derivatives(
+    part: &[Sample],
     batch: &PaddedBatch,
-    spec: &PolicySpec,
-    recompute: bool,
-    derivatives: impl FnOnce(&TokenStats) -> TokenDerivatives,
-) -> Result<(), RlError> {
-    if batch.targets.is_empty() {
-        return Ok(());
+    loss: &LossSpec,
+    size: &BatchSize,
+    sums: &mut Sums,
+    stats: &TokenStats,
+    further: &[Option<&TokenStats>],
+) -> SiteDerivatives {
+    let mut inputs = Vec::with_capacity(part.len());
+    for (sample, own) in part.iter().zip(batch.split(&stats.log_probs)) {
+        let old = sample.old_log_probs.as_deref().unwrap_or(own);
+        let corrected = loss.correction.zip(sample.sampling.as_ref()).map(|(correction, sampling)| {
+            correction.weights(sampling.trainer.as_deref().unwrap_or(old), &sampling.engine)
+        });
+        sums.importance.add(&corrected.as_ref().map(|weights| weights.ratios).unwrap_or_default());
+        let weights = sample.chosen.weigh(corrected.map(|weights| weights.weights));
+        inputs.push(SampleInputs { old, reference: sample.ref_log_probs.as_deref(), weights });
     }
-    let saved = decoder.forward_train(batch.tokens(&decoder.device()), spec.site, spec.norm, recompute)?;
-    let policy = policy(batch.gather_states(saved.states.clone()), decoder, spec);
-    let forward = policy.forward(&batch.targets);
-    let derivatives = derivatives(&forward.stats);
-    let PolicyGradient { states, unembedding } = forward.backward(&derivatives);
-    gradients.add(decoder.unembedding_id(), unembedding);
-    decoder.backward(saved, batch.scatter_grad(states), gradients);
-    Ok(())
+    let policy = of_site(part, batch, stats, loss, size, &inputs, |share| sums.loss.add(share));
+    let terms = loss.terms.iter().zip(further).enumerate().map(|(number, (term, stats))| TermDerivatives {
+        policy: stats.map(|stats| {
+            let of_term = |((sample, own), main): ((&Sample, &[f32]), &SampleInputs<'_>)| {
+                let values = sample.terms.get(number).cloned().unwrap_or_default();
+                (values.old.unwrap_or_else(|| own.to_vec()), values.reference, main.weights.clone())
+            };
+            let owned: Vec<_> = part.iter().zip(batch.split(&stats.log_probs)).zip(&inputs).map(of_term).collect();
+            let inputs: Vec<SampleInputs<'_>> = owned
+                .iter()
+                .map(|(old, reference, weights)| SampleInputs {
+                    old,
+                    reference: reference.as_deref(),
+                    weights: weights.clone(),
+                })
+                .collect();
+            let add = |share: &ResponseLoss| sums.loss.loss += term.weight * share.loss;
+            scaled(of_site(part, batch, stats, loss, size, &inputs, add), term.weight)
+        }),
+        divergence: term.divergence().map(|_| divergence_weights(part, term, loss, size)),
+    });
+    let terms = terms.collect();
+    SiteDerivatives { policy, terms }
+}
+
+/// What the policy loss of a site takes from a sample.
+struct SampleInputs<'a> {
+    old: &'a [f32],
+    reference: Option<&'a [f32]>,
+    weights: Option<Vec<f64>>,
+}
+
+/// The derivatives of the policy loss of one site.
+fn of_site(
+    part: &[Sample],
+    batch: &PaddedBatch,
+    stats: &TokenStats,
+    loss: &LossSpec,
+    size: &BatchSize,
+    inputs: &[SampleInputs<'_>],
+    mut add: impl FnMut(&ResponseLoss),
+) -> TokenDerivatives {
+    let mut d_log_probs = Vec::with_capacity(batch.targets.len());
+    let mut d_entropy = Vec::with_capacity(batch.targets.len());
+    let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
+    for ((sample, inputs), (log_probs, entropy)) in part.iter().zip(inputs).zip(values) {
+        let values = ResponseValues {
+            log_probs,
+            old_log_probs: inputs.old,
+            ref_log_probs: inputs.reference,
+            entropy,
+            advantage: sample.advantage,
+            weights: inputs.weights.as_deref(),
+            penalised: sample.chosen.penalised.as_deref(),
+        };
+        let share = loss.objective.response(&values, size);
+        d_log_probs.extend(share.d_log_probs.iter().map(|d| *d as f32));
+        d_entropy.extend(std::iter::repeat_n(share.d_entropy as f32, log_probs.len()));
+        add(&share);
+    }
+    let needs_entropy = loss.objective.entropy_coefficient != 0.0;
+    TokenDerivatives { log_probs: d_log_probs, entropy: needs_entropy.then_some(d_entropy) }
+}
+
+fn scaled(derivatives: TokenDerivatives, weight: f64) -> TokenDerivatives {
+    let scale = |values: Vec<f32>| values.into_iter().map(|d| (f64::from(d) * weight) as f32).collect();
+    TokenDerivatives { log_probs: scale(derivatives.log_probs), entropy: derivatives.entropy.map(scale) }
+}
+
+/// The derivatives of the loss by the divergences of a further site, one per token.
+fn divergence_weights(part: &[Sample], term: &SiteTerm, loss: &LossSpec, size: &BatchSize) -> Vec<f32> {
+    let of_sample = |sample: &Sample| {
+        let length = sample.sequence.response.len();
+        let advantage = if term.advantage_weighted { sample.advantage } else { 1.0 };
+        let weight = size.token_weight(loss.objective.aggregation, length) * term.divergence_weight * advantage;
+        std::iter::repeat_n(weight as f32, length)
+    };
+    part.iter().flat_map(of_sample).collect()
 }

@@ -1,13 +1,15 @@
 //! Updates: one mini-batch, AdamW, the learning-rate schedule.
 
+mod accumulate;
 mod adamw;
 mod learning_rate;
 mod mini_batch;
 mod policy_stats;
 
+pub(crate) use accumulate::accumulate;
 pub use adamw::{AdamWSettings, DecoderOptimizer, Moments};
 pub use learning_rate::{Decay, LearningRateSchedule};
-pub use mini_batch::{LossSpec, Sample, SamplingLogProbs, UpdateStats, update};
-pub(crate) use mini_batch::{accumulate, update_among};
+pub(crate) use mini_batch::update_among;
+pub use mini_batch::{LossSpec, Sample, SamplingLogProbs, TermLogProbs, UpdateStats, update};
 pub(crate) use policy_stats::kl_to_full;
 pub use policy_stats::{PolicySpec, response_stats};

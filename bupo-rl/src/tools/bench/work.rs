@@ -39,6 +39,8 @@ impl<B: Backend> Work<B> {
                 old_log_probs: None,
                 ref_log_probs: None,
                 sampling: None,
+                chosen: Default::default(),
+                terms: Vec::new(),
             })
             .collect();
         let groups = spec.batch.div_ceil(spec.group);
@@ -97,6 +99,7 @@ impl<B: Backend> Work<B> {
             max_tokens_per_batch: self.spec.max_tokens_per_batch,
             recompute: self.spec.recompute,
             correction: None,
+            terms: Vec::new(),
         };
         update(decoder, &mut self.optimizer, &self.samples, &loss).map(drop)
     }

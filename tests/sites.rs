@@ -1,0 +1,207 @@
+//! Losses of several sites: divergences against PyTorch, and sums of losses against the sum of their gradients.
+#![allow(clippy::unwrap_used)] // A test that fails says where.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bupo::core::{Divergence, InternalPolicy, Norm, PolicySite};
+use bupo::rl::{
+    AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, Sample, SiteDivergence, SiteTerm, TermLogProbs,
+    UpdateStats, read_rollouts, response_stats, update,
+};
+use burn::tensor::{Tensor, TensorData};
+use common::{B, fixture, json, load};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Reference {
+    states: Vec<Vec<f32>>,
+    full_states: Vec<Vec<f32>>,
+    unembedding: Vec<Vec<f32>>,
+    weights: Vec<f32>,
+    cases: Vec<Case>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    divergence: SiteDivergence,
+    temperature: f64,
+    detached: bool,
+    values: Vec<f64>,
+    d_states: Vec<Vec<f64>>,
+    d_full_states: Option<Vec<Vec<f64>>>,
+    d_unembedding: Vec<Vec<f64>>,
+}
+
+#[test]
+fn divergences_and_their_gradients_are_those_of_pytorch() {
+    let reference: Reference = json(&fixture("sites.json"));
+    assert_eq!(reference.cases.len(), 12);
+    let matrix = |rows: &[Vec<f32>]| -> Tensor<B, 2> {
+        Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), rows[0].len()]), &Default::default())
+    };
+    let values = |tensor: Tensor<B, 2>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
+    for case in &reference.cases {
+        let policy = |states| {
+            InternalPolicy::new(matrix(states), matrix(&reference.unembedding)).with_temperature(case.temperature)
+        };
+        let divergence = match case.divergence {
+            SiteDivergence::Kl => Divergence::Kl,
+            SiteDivergence::ReverseKl => Divergence::ReverseKl,
+            SiteDivergence::Js => Divergence::Js,
+            SiteDivergence::None => unreachable!(),
+        };
+        let full = policy(&reference.full_states);
+        let ours = policy(&reference.states).align(&full, divergence, &reference.weights, case.detached);
+        let near = |ours: &[f32], expected: &[f64], what: &str| {
+            assert_eq!(ours.len(), expected.len());
+            for (ours, expected) in ours.iter().zip(expected) {
+                let difference = (f64::from(*ours) - expected).abs();
+                assert!(difference <= 3e-5 * expected.abs().max(1.0), "{case:?} {what}: {ours} for {expected}");
+            }
+        };
+        near(&ours.values, &case.values, "value");
+        near(&values(ours.policy.states), &case.d_states.concat(), "d states");
+        let mut unembedding = ours.policy.unembedding;
+        assert_eq!(ours.full.is_some(), case.d_full_states.is_some());
+        if let (Some(full), Some(expected)) = (ours.full, &case.d_full_states) {
+            near(&values(full.states), &expected.concat(), "d full states");
+            unembedding = unembedding + full.unembedding;
+        }
+        near(&values(unembedding), &case.d_unembedding.concat(), "d unembedding");
+    }
+}
+
+const MODEL: &str = "qwen3-tied";
+
+fn policy(site: &str, norm: Norm) -> PolicySpec {
+    PolicySpec { site: site.parse::<PolicySite>().unwrap(), norm, temperature: 0.9 }
+}
+
+fn term(site: &str, norm: Norm, weight: f64) -> SiteTerm {
+    SiteTerm {
+        site: site.parse().unwrap(),
+        norm,
+        weight,
+        divergence: SiteDivergence::None,
+        divergence_weight: 1.0,
+        advantage_weighted: false,
+        detached: true,
+    }
+}
+
+/// AdamW's first moments, a tenth of the gradient, after an update with this loss. Ratios differ from 1 at every site.
+fn first_moments(policy: PolicySpec, terms: &[SiteTerm], recompute: bool) -> (UpdateStats, BTreeMap<u64, Vec<f32>>) {
+    let mut decoder = load(MODEL).decoder;
+    let rollouts = read_rollouts(&fixture(MODEL).join("rollouts.jsonl"), decoder.vocab_size()).unwrap();
+    let sequences: Vec<_> = rollouts
+        .iter()
+        .map(|rollout| bupo::models::Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
+        .collect();
+    let old = |policy: &PolicySpec| -> Vec<Vec<f32>> {
+        let stats = response_stats(&decoder, &sequences, policy, 64).unwrap();
+        stats.into_iter().map(|stats| stats.log_probs.iter().map(|log_prob| log_prob - 0.1).collect()).collect()
+    };
+    let own = old(&policy);
+    let of_terms: Vec<Vec<Vec<f32>>> =
+        terms.iter().map(|term| old(&PolicySpec { site: term.site, norm: term.norm, ..policy })).collect();
+    let samples: Vec<Sample> = sequences
+        .iter()
+        .enumerate()
+        .map(|(index, sequence)| Sample {
+            sequence: sequence.clone(),
+            advantage: [1.0, -0.5, 0.25][index % 3],
+            old_log_probs: Some(own[index].clone()),
+            ref_log_probs: None,
+            sampling: None,
+            chosen: Default::default(),
+            terms: of_terms.iter().map(|old| TermLogProbs { old: Some(old[index].clone()), reference: None }).collect(),
+        })
+        .collect();
+    let loss = LossSpec {
+        policy,
+        objective: Objective { entropy_coefficient: 0.01, ..Objective::default() },
+        norm_length: None,
+        max_tokens_per_batch: 64,
+        recompute,
+        correction: None,
+        terms: terms.to_vec(),
+    };
+    let settings = AdamWSettings { max_grad_norm: 1e9, ..AdamWSettings::default() };
+    let mut optimizer = DecoderOptimizer::<B>::new(settings);
+    let stats = update(&mut decoder, &mut optimizer, &samples, &loss).unwrap();
+    // Ids differ between loads of a model, not their order.
+    let moments = optimizer.moments();
+    let ids: Vec<u64> =
+        bupo::models::decoder::named_tensors(&decoder).into_iter().map(|tensor| tensor.id.val()).collect();
+    let by_place = ids
+        .iter()
+        .enumerate()
+        .filter_map(|(place, id)| Some((place as u64, moments.get(id)?.first.to_data().iter::<f32>().collect())));
+    (stats, by_place.collect())
+}
+
+/// Checks that `sum` is the sum of the others by their weights.
+fn assert_sum(sum: &BTreeMap<u64, Vec<f32>>, parts: &[(&BTreeMap<u64, Vec<f32>>, f32)], what: &str) {
+    for (place, values) in sum {
+        let size = values.iter().fold(0.0_f32, |size, value| size.max(value.abs()));
+        for (index, value) in values.iter().enumerate() {
+            let part = |(part, weight): &(&BTreeMap<u64, Vec<f32>>, f32)| {
+                part.get(place).map_or(0.0, |values| values[index] * weight)
+            };
+            let expected: f32 = parts.iter().map(part).sum();
+            assert!((value - expected).abs() <= 2e-5 * size.max(1e-4), "{what} {place}: {value} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_sum_of_sites_has_the_sum_of_their_gradients() {
+    let terms = [term("layer:1", Norm::Final, 0.5), term("layer:2", Norm::None, 0.25)];
+    let (full, layer_1, layer_2) = (
+        first_moments(policy("full", Norm::None), &[], false),
+        first_moments(policy("layer:1", Norm::Final), &[], false),
+        first_moments(policy("layer:2", Norm::None), &[], false),
+    );
+    let (stats, sum) = first_moments(policy("full", Norm::None), &terms, false);
+    assert_sum(&sum, &[(&full.1, 1.0), (&layer_1.1, 0.5), (&layer_2.1, 0.25)], "policy losses");
+    let expected = full.0.loss + 0.5 * layer_1.0.loss + 0.25 * layer_2.0.loss;
+    assert!((stats.loss - expected).abs() <= 1e-6, "{} for {expected}", stats.loss);
+    // Statistics are those of the phase's site.
+    assert_eq!((stats.entropy, stats.kl, stats.divergence), (full.0.entropy, full.0.kl, 0.0));
+    let (recomputed, same) = first_moments(policy("full", Norm::None), &terms, true);
+    assert!(recomputed == stats && same == sum, "recomputed");
+}
+
+#[test]
+fn divergences_are_linear_in_their_weight_and_reach_the_full_policy_unless_detached() {
+    let of = |weight: f64, advantage_weighted: bool, detached: bool| {
+        let js = SiteTerm {
+            divergence: SiteDivergence::Js,
+            divergence_weight: weight,
+            advantage_weighted,
+            detached,
+            ..term("layer:1", Norm::None, 0.0)
+        };
+        first_moments(policy("full", Norm::None), &[js], false)
+    };
+    let (without, full) = first_moments(policy("full", Norm::None), &[], false);
+    let (one, of_one) = of(1.0, false, true);
+    let (three, of_three) = of(3.0, false, true);
+    assert_sum(&of_three, &[(&of_one, 3.0), (&full, -2.0)], "three times");
+    assert!(one.divergence > 0.01 && one.divergence == three.divergence);
+    // Token mean: the loss has the mean divergence.
+    assert!((one.loss - without.loss - one.divergence).abs() <= 1e-6, "{} {}", one.loss, one.divergence);
+    let changed = |a: &BTreeMap<u64, Vec<f32>>, b: &BTreeMap<u64, Vec<f32>>| -> Vec<u64> {
+        let differs = |place: &u64| a[place].iter().zip(&b[place]).any(|(a, b)| (a - b).abs() > 1e-7);
+        a.keys().copied().filter(|place| differs(place)).collect()
+    };
+    // Detached, the divergence changes the gradients of the embedding and of layer 1 only.
+    let detached = changed(&of_one, &full);
+    let (_, attached) = of(1.0, false, false);
+    let attached = changed(&attached, &full);
+    assert!(!detached.is_empty() && detached.len() < attached.len(), "{detached:?} {attached:?}");
+    let (weighted, _) = of(1.0, true, true);
+    assert!(weighted.loss != one.loss && weighted.divergence == one.divergence);
+}
