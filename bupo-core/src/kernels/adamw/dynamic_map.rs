@@ -98,7 +98,8 @@ fn means(count: usize) -> Vec<f32> {
     let (start, end) = (0.1_f32, 1.0_f32);
     let step = (end - start) / count as f32;
     let bound = |i: usize| {
-        if i < count.div_ceil(2) { start + step * i as f32 } else { end - step * (count - i) as f32 }
+        let (before, after) = (i as f32, (count - i) as f32);
+        if i < count.div_ceil(2) { step.mul_add(before, start) } else { (-step).mul_add(after, end) }
     };
     (0..count).map(|i| (bound(i) + bound(i + 1)) / 2.0).collect()
 }

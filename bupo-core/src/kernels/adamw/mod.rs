@@ -4,6 +4,8 @@ mod blocks;
 mod dynamic_map;
 mod moment;
 mod stochastic;
+#[cfg(test)]
+mod tests;
 
 use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;

@@ -90,9 +90,12 @@ impl<B: Backend> Moment<B> {
         match dtype {
             MomentDtype::F32 => Self::F32(Tensor::zeros([length], device)),
             MomentDtype::Bf16 => Self::Bf16(Tensor::zeros([length], (device, DType::BF16))),
-            MomentDtype::EightBit => {
-                Self::EightBit(EightBit::from_host(vec![map.code(0.0); length], vec![0.0; length.div_ceil(BLOCK)], map, device))
-            }
+            MomentDtype::EightBit => Self::EightBit(EightBit::from_host(
+                vec![map.code(0.0); length],
+                vec![0.0; length.div_ceil(BLOCK)],
+                map,
+                device,
+            )),
         }
     }
 
@@ -192,7 +195,7 @@ pub fn adamw_stored<B: Backend>(
 }
 
 /// The step by tensor operations.
-fn composed<B: Backend>(
+pub(super) fn composed<B: Backend>(
     weights: Tensor<B, 1>,
     gradient: Tensor<B, 1>,
     moments: [Moment<B>; 2],
@@ -203,7 +206,8 @@ fn composed<B: Backend>(
     let dtypes = moments.each_ref().map(Moment::dtype);
     let [first, second] = moments.map(Moment::values);
     let (weights, first, second) = adamw(weights.cast(DType::F32), gradient, first, second, step);
-    let rounded = |values: Tensor<B, 1>, rounded| noise.stream(step.step, rounded).round_tensor(values).cast(DType::BF16);
+    let rounded =
+        |values: Tensor<B, 1>, rounded| noise.stream(step.step, rounded).round_tensor(values).cast(DType::BF16);
     let stored = |values: Tensor<B, 1>, dtype, part, map| match dtype {
         MomentDtype::F32 => Moment::F32(values),
         MomentDtype::Bf16 => Moment::Bf16(rounded(values, part)),

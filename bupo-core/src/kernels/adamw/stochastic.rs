@@ -43,7 +43,7 @@ impl Noise {
 impl Stream {
     /// 16 random bits for the number at an index.
     #[inline(always)]
-    fn bits(self, index: usize) -> u32 {
+    pub(super) fn bits(self, index: usize) -> u32 {
         let counter = self.offset.wrapping_add(index as u32);
         fmix32(fmix32(counter ^ self.key[0]).wrapping_add(self.key[1])) >> LOW_BITS
     }
