@@ -1,8 +1,8 @@
 """Makes `optimizer.json`: AdamW with moments in f32 (PyTorch's), and in bf16 and 8 bits, written out in NumPy.
 
 The maps of 8-bit numbers are those of bitsandbytes, and a number's code is that of the nearest in the map, as on GPUs. On CPUs
-bitsandbytes takes it from a table that is coarse below about 1e-5 of the largest number of a block, so that its codes are compared
-with the nearest ones above 1e-3 only.
+bitsandbytes takes it from a table, which is coarse for the smallest numbers of a block and gives a neighbour next to the middle
+between two codes; above 1e-3 of the largest number its codes are compared with the nearest ones.
 
     pip install torch bitsandbytes numpy
     python tests/reference/make_optimizer.py
@@ -40,14 +40,17 @@ def nearest(values, signed):
         codes[start : start + 256] = np.abs(shares[:, None].astype(np.float64) - values_of_codes[None]).argmin(1)
     absmax = np.array(absmax, np.float32)
     largest = absmax.repeat(256)[:COUNT]
-    theirs, state = F.quantize_blockwise(torch.from_numpy(values), code=map, blocksize=256)
-    compared = np.abs(values) > 1e-3 * largest
-    assert (theirs.numpy()[compared] == codes[compared]).all() and (state.absmax.numpy() == absmax).all()
     return codes, absmax, values_of_codes[codes] * largest
 
 
 def codes(values, signed):
     codes, absmax, restored = nearest(values, signed)
+    theirs, state = F.quantize_blockwise(
+        torch.from_numpy(values), code=F.create_dynamic_map(signed=signed), blocksize=256
+    )
+    compared = np.abs(values) > 1e-3 * absmax.repeat(256)[:COUNT]
+    apart = np.abs(theirs.numpy().astype(int) - codes)[compared]
+    assert apart.max() <= 1 and (apart > 0).sum() <= 5 and (state.absmax.numpy() == absmax).all()
     return {"values": values.tolist(), "codes": codes.tolist(), "absmax": absmax.tolist(), "restored": restored.tolist()}
 
 
