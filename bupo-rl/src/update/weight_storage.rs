@@ -36,7 +36,7 @@ impl WeightStorage {
     }
 
     /// A decoder whose weights are kept so.
-    pub(crate) fn stored<B: Backend>(self, decoder: Decoder<B>) -> Decoder<B> {
+    pub fn stored<B: Backend>(self, decoder: Decoder<B>) -> Decoder<B> {
         match self {
             Self::F32Master => decoder,
             Self::Stochastic => decoder.with_layer_weights(DType::BF16),
@@ -62,8 +62,11 @@ impl fmt::Display for WeightStorage {
 }
 
 impl AdamWSettings {
-    /// Checks that a device has the dtypes of weights and moments.
-    pub(crate) fn check<B: Backend>(&self, dtype: ComputeDtype, device: &B::Device) -> Result<(), RlError> {
+    /// Checks that a device has the dtypes of weights and moments, for layers that compute in `dtype`.
+    ///
+    /// # Errors
+    /// If it has not, or weights are to be kept in bf16 and layers compute in f32.
+    pub fn check<B: Backend>(&self, dtype: ComputeDtype, device: &B::Device) -> Result<(), RlError> {
         self.weights.check(dtype)?;
         if self.moments.is_on::<B>(device) {
             return Ok(());
