@@ -72,10 +72,12 @@ fn a_run_of_before_these_settings_is_resumed_and_forked_into_8_bits() {
 
     let error = fail_last_line(&["train", "--resume", text(&run), "--set", "optimizer.moments=8bit"]);
     assert!(error.contains("optimizer.moments cannot change") && error.contains("--fork"), "{error}");
-    for (from, moments, expected) in [("whole", "8bit", ["F32", "U8"]), ("8bit", "bf16", ["BF16", "F32"])] {
+    for (from, step, moments, expected) in
+        [("whole", "10", "8bit", ["F32", "U8"]), ("8bit", "11", "bf16", ["BF16", "F32"])]
+    {
         let (from, out) = (folder.path().join(from), folder.path().join(moments));
         let setting = format!("optimizer.moments={moments}");
-        succeed(&["train", "--fork", text(&from), "--from-step", "10", "--out", text(&out), "--set", &setting]);
+        succeed(&["train", "--fork", text(&from), "--from-step", step, "--out", text(&out), "--set", &setting]);
         let moments = newest_checkpoint(&out).join("optimizer.safetensors");
         assert_eq!(dtypes(&moments, "second"), set(&expected), "{setting}");
     }

@@ -69,17 +69,18 @@ fn tensors<B: Backend>(name: &str, moment: Moment<B>) -> HostMoments {
 pub(crate) fn write_moments(checkpoint: &Path, moments: &HostMoments) -> Result<(), RlError> {
     let path = checkpoint.join(FILE);
     let failed = |error: SafeTensorError| RlError::io("write", &path)(std::io::Error::other(error));
-    let view = |data: &TensorData| {
-        let dtype = match data.dtype {
-            DType::BF16 => Dtype::BF16,
-            DType::U8 => Dtype::U8,
-            _ => Dtype::F32,
-        };
-        TensorView::new(dtype, data.shape.to_vec(), data.as_bytes())
-    };
     let views = moments.iter().map(|(name, data)| Ok((name, view(data)?)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     safetensors::serialize_to_file(views, None, &path).map_err(failed)
+}
+
+fn view(data: &TensorData) -> Result<TensorView<'_>, SafeTensorError> {
+    let dtype = match data.dtype {
+        DType::BF16 => Dtype::BF16,
+        DType::U8 => Dtype::U8,
+        _ => Dtype::F32,
+    };
+    TensorView::new(dtype, data.shape.to_vec(), data.as_bytes())
 }
 
 /// Reads the moments of a checkpoint's folder in process 0, and gives them to the others: whole ones, or each process's share. They

@@ -243,7 +243,7 @@ impl OnHost {
             Self::F32(values) => Stored::F32(slice(values)),
             Self::Bf16(values) => Stored::Bf16(slice::<bf16>(values), noise.stream(step.step, rounded)),
             Self::EightBit { codes, absmax, map } => {
-                Stored::EightBit { codes: slice(codes), absmax: slice(absmax), map: *map }
+                Stored::EightBit { codes: slice(codes), absmax: slice(absmax), map }
             }
         }
     }
