@@ -5,6 +5,8 @@ mod common;
 #[allow(dead_code)] // Shared with the tests of the program.
 #[path = "program/contract_server.rs"]
 mod contract_server;
+#[path = "processes/optimizer.rs"]
+mod optimizer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -199,6 +201,22 @@ fn what_is_of_the_whole_batch_is_that_of_one_process() {
             assert!(steps.iter().all(|step| chosen(step) > 0.02), "{steps:?}");
             assert_eq!(steps[1].update.entropy_coefficient, Some(0.01));
         }
+    }
+}
+
+#[test]
+fn runs_with_moments_in_8_bits_are_continued_by_another_number_of_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["optimizer.moments=8bit", "distributed.shard=optimizer"];
+    let alone = folder.path().join("1");
+    train(1, &config(&[&settings[..], &["phases.1.steps=2"]].concat()), &alone, &Start::New);
+    for (first, second) in [(3, 2), (1, 3), (2, 1)] {
+        let run = folder.path().join(format!("{first}-{second}"));
+        train(first, &config(&settings), &run, &Start::New);
+        train(second, &resumed_config(&run, &["phases.1.steps=2".to_string()]).unwrap(), &run, &Start::Resume);
+        let moments = |run: &Path| fs::read(run.join("checkpoints/step-000003/optimizer.safetensors")).unwrap().len();
+        assert_eq!(moments(&run), moments(&alone), "moments are whole, whoever wrote them");
+        assert_same_weights(&run.join("model"), &alone.join("model"), 5.0 * TOLERANCE);
     }
 }
 

@@ -141,7 +141,10 @@ fn print_memory(config: &TrainConfig, memory: &MemoryPlan) {
         DtypeChoice::Bf16 => "bf16",
         DtypeChoice::Auto => "auto (planned as f32)",
     };
-    outln!("estimated memory at the maximum sequence length, compute dtype {dtype}");
+    let (moments, weights) = (config.optimizer.moments, config.optimizer.weights);
+    outln!(
+        "estimated memory at the maximum sequence length, compute dtype {dtype}, moments {moments}, weights {weights}"
+    );
     for (name, bytes) in [
         ("weights", memory.weights),
         ("gradients", memory.gradients),

@@ -7,7 +7,8 @@ use burn::tensor::DType;
 /// The dtype of a decoder's layers: of their weights in products, their activations, and their keys and values.
 ///
 /// Always f32: norms' statistics, attention's softmax, the unembedding and everything computed from it (logits,
-/// log-probs, entropies, losses), the sums of gradients, and in training the parameters and the optimizer's moments.
+/// log-probs, entropies, losses), the sums of gradients, and in training, by default, the parameters and the
+/// optimizer's moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComputeDtype {
     /// 24 bits of precision.

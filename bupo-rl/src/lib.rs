@@ -44,6 +44,6 @@ pub use trainer::{
     WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
 };
 pub use update::{
-    AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, Moments, PolicySpec, Sample,
-    SamplingLogProbs, TermLogProbs, UpdateStats, response_stats, update,
+    AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, MomentDtype, Moments, PolicySpec, Sample,
+    SamplingLogProbs, TermLogProbs, UpdateStats, WeightStorage, response_stats, update,
 };

@@ -20,13 +20,13 @@ pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
         return Err(CliError::Message(format!("--lr is {}; it must be above 0 and at most 1", args.lr)));
     }
     at_least_one(&[("--updates", Some(args.updates)), ("--max-tokens-per-batch", Some(args.max_tokens_per_batch))])?;
-    let loss = loss_spec(args)?;
+    let (loss, optimizer) = (loss_spec(args)?, AdamWSettings::for_replay(&args.set, args.lr)?);
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let config = bupo_models::pretrained::load_config(&files)?;
     let rollouts = read_rollouts(&args.rollouts, config.vocab_size)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    run_on(device, Replay { args, files, rollouts, loss })?;
+    run_on(device, Replay { args, files, rollouts, loss, optimizer })?;
     outln!("wrote the updated model and updates.jsonl to {}", args.out.display());
     Ok(())
 }
@@ -36,19 +36,21 @@ struct Replay<'a> {
     files: ModelFiles,
     rollouts: Vec<RecordedRollout>,
     loss: LossSpec,
+    optimizer: AdamWSettings,
 }
 
 impl Job for Replay<'_> {
     type Output = ();
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self { args, files, rollouts, loss } = self;
+        let Self { args, files, rollouts, loss, optimizer } = self;
+        let dtype = args.model.dtype.dtype.for_model::<B>(&files, device)?;
+        optimizer.check::<B>(dtype, device)?;
         let LoadedModel { mut decoder, assets, .. } = load_model::<B>(&files, device)?;
-        decoder = decoder.with_compute_dtype(args.model.dtype.dtype.for_model::<B>(&files, device)?);
+        decoder = optimizer.weights.stored(decoder.with_compute_dtype(dtype));
         make_empty_folder(&args.out)?;
         let mut updates = JsonLinesWriter::create(&args.out.join("updates.jsonl"))?;
-        let settings = AdamWSettings { learning_rate: args.lr, ..AdamWSettings::default() };
-        let mut optimizer = DecoderOptimizer::<B>::new(settings);
+        let mut optimizer = DecoderOptimizer::<B>::new(optimizer);
         replay(&mut decoder, &mut optimizer, &rollouts, &loss, args.updates, |update, stats| {
             print_update(args, update, stats);
             Ok(updates.append(&UpdateLine { update, stats })?)

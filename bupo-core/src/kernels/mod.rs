@@ -42,7 +42,9 @@ pub fn gpu_kernels_are_on() -> bool {
     false
 }
 
-pub use adamw::{AdamWStep, adamw};
+pub use adamw::{
+    AdamWStep, BLOCK as MOMENT_BLOCK, DynamicMap, EightBit, Moment, MomentDtype, Noise, adamw, adamw_stored,
+};
 pub use attention::{
     ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
 };

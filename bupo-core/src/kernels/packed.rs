@@ -26,12 +26,12 @@ pub fn product_dtype<B: Backend>(dtype: DType, device: &B::Device) -> DType {
 }
 
 impl PackedWeight {
-    /// Packs a weight in f32; `None` if the device has no [`bf16_unit`].
+    /// Packs a weight in f32 or bf16; `None` if the device has no [`bf16_unit`].
     pub fn new<B: Backend>(weight: Tensor<B, 2>) -> Option<Self> {
         let device = weight.device();
         let unit = bf16_unit::<B>(&device)?;
         let inner = weight.dims()[1];
-        let packed = || PackedWeights::new(unit, HostView::of(weight).values(), inner);
+        let packed = || PackedWeights::new(unit, HostView::of(weight.cast(DType::F32)).values(), inner);
         Some(Self(Arc::new(timed::<B, _>(Part::MatrixProducts, &device, packed))))
     }
 

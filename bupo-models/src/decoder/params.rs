@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bupo_core::kernels::runs_on_gpu;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{Attention, Decoder, DecoderLayer, FeedForward, Linear};
 
@@ -66,6 +66,16 @@ impl<B: Backend> Decoder<B> {
             },
             None => Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear },
         })
+    }
+
+    /// The same decoder with its layers' matrices kept in a dtype, which training keeps them in.
+    pub fn with_layer_weights(self, dtype: DType) -> Self {
+        self.with_projections(|_, linear| Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear })
+    }
+
+    /// The dtype that the layers' matrices are kept in.
+    pub fn layer_weight_dtype(&self) -> DType {
+        self.layers.first().map_or(DType::F32, |layer| layer.self_attn.q_proj.weight.val().dtype())
     }
 
     /// The same decoder with the maps of one input joined, where the kernels of GPUs run, for generation only: each joined map

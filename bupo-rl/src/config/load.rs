@@ -188,6 +188,8 @@ mod tests {
             ("optimizer.learning_rate=nan", "learning_rate"),
             ("optimizer.learning_rate=1e39", "at most 1"),
             ("optimizer.beta1=1.0", "beta1"),
+            ("optimizer.moments=8bits", "did you mean \"8bit\"?"),
+            ("optimizer.weights=bf16", "it can be \"f32-master\" or \"stochastic\""),
             ("task.max_number=1", "task.max_number is 1"),
             ("seed=1\nfoo=2", "whole number"),
             ("phases.0.site=layer:0", "layer:0"),

@@ -38,8 +38,8 @@ pub struct TrainConfig {
     /// A model folder or a Hub id, `org/name` or `org/name@revision`; `None` for the embedded model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The dtype in which layers compute: f32, bf16, or auto, which is recorded as the dtype it resolved to. Parameters, moments
-    /// and sums are f32.
+    /// The dtype in which layers compute: f32, bf16, or auto, which is recorded as the dtype it resolved to. Parameters and
+    /// moments are f32 unless `optimizer` says otherwise, sums always.
     pub dtype: DtypeChoice,
     /// The dtype of the saved model; `None` for the dtype it was loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]

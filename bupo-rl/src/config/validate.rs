@@ -1,5 +1,7 @@
 //! Checks of ranges and of settings against one another.
 
+use bupo_models::{ComputeDtype, DtypeChoice};
+
 use super::train_config::TrainConfig;
 use crate::RlError;
 
@@ -117,6 +119,9 @@ impl TrainConfig {
         if self.optimizer.learning_rate > 1.0 {
             let rate = self.optimizer.learning_rate;
             return Err(RlError::Config(format!("optimizer.learning_rate is {rate}; it must be at most 1")));
+        }
+        if self.dtype == DtypeChoice::F32 {
+            self.optimizer.weights.check(ComputeDtype::F32)?;
         }
         if !self.rollout.prompts.is_multiple_of(self.update.mini_batch_prompts) {
             return Err(RlError::Config(format!(

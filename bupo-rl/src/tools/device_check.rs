@@ -180,7 +180,8 @@ impl DeviceNumbers {
         }
         for moments in optimizer.moments().values() {
             // The clipped gradient has norm 1 and the moment a tenth of it: scaled to the size of the other quantities.
-            let means: Vec<f32> = moments.first.to_data().iter::<f32>().map(|mean| mean * 100.0).collect();
+            let means: Vec<f32> =
+                moments.first.clone().values().into_data().iter::<f32>().map(|mean| mean * 100.0).collect();
             computed.add(MOMENTS, &means);
         }
         for tensor in named_tensors(&decoder) {

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use crate::RlError;
 use crate::config::TrainConfig;
 use crate::loss::{RewardedLength, TokenValues};
-use crate::update::{DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats, response_stats, update};
+use crate::update::{
+    AdamWSettings, DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats, response_stats, update,
+};
 
 /// Larger rewards are taken for errors; their squares could overflow.
 const MAX_REWARD: f64 = 1e9;
@@ -101,11 +103,11 @@ impl LossSpec {
     /// If a pair is of another setting, or has an invalid value.
     pub fn for_replay(pairs: &[String], policy: PolicySpec, max_tokens_per_batch: usize) -> Result<Self, RlError> {
         const NORM_LENGTH: &str = "rollout.max_new_tokens=";
-        let applies =
-            |pair: &&String| !["loss=", "objective.", NORM_LENGTH].iter().any(|start| pair.starts_with(start));
+        const APPLY: [&str; 5] = ["loss=", "objective.", NORM_LENGTH, "optimizer.moments=", "optimizer.weights="];
+        let applies = |pair: &&String| !APPLY.iter().any(|start| pair.starts_with(start));
         if let Some(pair) = pairs.iter().find(applies) {
             return Err(RlError::Config(format!(
-                "{pair} has no effect on a replay; give loss, objective.* or rollout.max_new_tokens"
+                "{pair} has no effect on a replay; give loss, objective.*, optimizer.moments, optimizer.weights or rollout.max_new_tokens"
             )));
         }
         if !(policy.temperature.is_finite() && policy.temperature > 0.0) {
@@ -131,6 +133,17 @@ impl LossSpec {
             recompute: false,
             ..Self::from_config(&config, policy)
         })
+    }
+}
+
+impl AdamWSettings {
+    /// The settings of a replay: these, at a learning rate, with `optimizer.moments` and `optimizer.weights` of `key=value` pairs.
+    ///
+    /// # Errors
+    /// If a pair has an invalid value.
+    pub fn for_replay(pairs: &[String], learning_rate: f64) -> Result<Self, RlError> {
+        let Self { moments, weights, .. } = TrainConfig::load(None, pairs)?.optimizer;
+        Ok(Self { learning_rate, moments, weights, ..Self::default() })
     }
 }
 
@@ -216,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::loss::{Objective, Ratio};
+    use crate::update::{MomentDtype, WeightStorage};
 
     #[test]
     fn ids_are_read_in_the_place_of_texts_or_beside_them() -> Result<(), Box<dyn std::error::Error>> {
@@ -246,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_takes_settings_of_the_loss_only() -> Result<(), RlError> {
+    fn a_replay_takes_settings_of_the_loss_and_the_optimizers_memory() -> Result<(), RlError> {
         let policy = PolicySpec { site: PolicySite::Full, norm: Norm::None, temperature: 0.7 };
         let spec = |pairs: &[&str]| {
             LossSpec::for_replay(&pairs.iter().map(ToString::to_string).collect::<Vec<_>>(), policy, 64)
@@ -256,6 +270,16 @@ mod tests {
         let changed = spec(&["loss=gspo", "objective.clip_high=0.3", "rollout.max_new_tokens=100"])?;
         assert_eq!((changed.objective.ratio, changed.objective.clip_high), (Ratio::Sequence, 0.3));
         assert_eq!((changed.objective.clip_low, changed.norm_length), (3e-4, Some(100)));
+        let pairs = ["optimizer.moments=8bit", "optimizer.weights=stochastic"].map(String::from);
+        assert!(LossSpec::for_replay(&pairs, policy, 64).is_ok());
+        let settings = AdamWSettings::for_replay(&pairs, 1e-3)?;
+        let expected = AdamWSettings {
+            learning_rate: 1e-3,
+            moments: MomentDtype::EightBit,
+            weights: WeightStorage::Stochastic,
+            ..AdamWSettings::default()
+        };
+        assert_eq!(settings, expected);
         for (pair, expected) in [
             ("seed=1", "no effect"),
             ("objective.clip=1", "clip"),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 
 use bupo_models::decoder::parameter_lengths;
-use burn::tensor::{TensorData, backend::Backend};
+use burn::tensor::backend::Backend;
 
 use super::Trainer;
-use super::snapshot::{HostMoments, Snapshot, on_host};
+use super::moments::{HostMoments, gathered, on_host};
+use super::snapshot::Snapshot;
 use crate::RlError;
 use crate::phases::PhaseGuardMode;
 
@@ -53,20 +54,7 @@ impl<B: Backend> Trainer<'_, B> {
             return Ok(None);
         }
         self.processes.place("a checkpoint");
-        let lengths = parameter_lengths(&self.model.decoder);
-        let mut gathered = Vec::new();
-        for (id, moments) in self.optimizer.moments() {
-            let length = lengths.get(id).copied().unwrap_or_default();
-            for (name, part) in [("first", &moments.first), ("second", &moments.second)] {
-                let part: Vec<f32> = part.clone().into_data().iter::<f32>().collect();
-                let mut all = self.processes.all_gather_numbers(&part)?;
-                if self.processes.is_first() {
-                    all.truncate(length);
-                    gathered.push((format!("{id}.{name}"), TensorData::new(all, [length])));
-                }
-            }
-        }
-        Ok(Some(gathered))
+        Ok(Some(gathered(&self.optimizer, &parameter_lengths(&self.model.decoder), self.processes)?))
     }
 
     /// Waits until the checkpoint is written.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::metrics::PolicyMetrics;
 use super::mini_batch::MiniBatch;
+use super::moments::read_moments;
 use super::{Trainer, snapshot};
 use crate::RlError;
 use crate::agree::Agree;
@@ -101,7 +102,7 @@ impl<B: Backend> Trainer<'_, B> {
             Ok((checkpoint.path, state.optimizer_steps))
         })?;
         let device = self.model.decoder.device();
-        let moments = snapshot::read_moments(&path, &steps, &device, self.optimizer.is_sharded(), self.processes)?;
+        let moments = read_moments(&path, &steps, &self.optimizer, &device, self.processes)?;
         let decoder = self.model.decoder.clone();
         self.model.decoder = snapshot::read_model(&path, decoder, self.processes)?;
         self.optimizer.restore(moments);

@@ -10,7 +10,7 @@ use crate::RlError;
 use crate::config::TrainConfig;
 use crate::phases::Phase;
 
-/// Bytes per parameter, gradient, moment and logit.
+/// Bytes per parameter, gradient and logit.
 const F32: u64 = 4;
 /// Tensors the size of a chunk of logits held while its gradient is computed.
 const LOGIT_CHUNKS: u64 = 4;
@@ -48,11 +48,11 @@ pub struct RunPlan {
 /// Estimated memory in bytes at the longest sequences. The formulas leave out a few hundred MB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The model, in f32.
+    /// The model, in f32 or with its layers' weights in bf16.
     pub weights: u64,
     /// Gradients, of the phase that trains most parameters.
     pub gradients: u64,
-    /// AdamW's two moments of every parameter trained in any phase.
+    /// AdamW's two moments of every parameter trained in any phase, counted as if none were small.
     pub optimizer: u64,
     /// The frozen reference: a copy of every parameter trained in any phase.
     pub reference: u64,
@@ -216,7 +216,9 @@ fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
 fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize, on_cpu: bool) -> MemoryPlan {
     let most_trained = phases.iter().map(|phase| phase.trained).max().unwrap_or(0);
     let most_layers = phases.iter().map(|phase| phase.layers).max().unwrap_or(0) as u64;
-    let weights = F32 * num_params(model);
+    let spared = F32 - config.optimizer.weights.bytes();
+    let held = |params: u64, layers: u64| F32 * params - spared * layers * layer_params(model);
+    let all_layers = model.num_hidden_layers as u64;
     let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
     let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
     let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
@@ -226,7 +228,7 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let (number, lowered) = match config.dtype {
         DtypeChoice::Bf16 => {
             let number = ComputeDtype::Bf16.bytes();
-            let lowered = number * model.num_hidden_layers as u64 * layer_params(model);
+            let lowered = number * all_layers * layer_params(model);
             (if on_cpu { F32 } else { number }, lowered)
         }
         // The kernels of GPUs generate with joined weights; in bf16 these take the place of the lowered ones.
@@ -235,6 +237,8 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         }
     };
     let packs = on_cpu && config.dtype == DtypeChoice::Bf16 && Bf16Unit::chosen().is_some();
+    // Layers' weights that are kept in bf16 are generated with as they are, unless they are packed.
+    let lowered = if packs || spared == 0 { lowered } else { 0 };
     let packed = if packs { ComputeDtype::Bf16.bytes() * most_layers * layer_params(model) } else { 0 };
     // Gates of saved layers are then saved in bf16.
     let saved_layers = if config.update.recompute { 0 } else { most_layers };
@@ -244,10 +248,10 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let generates = u64::from(!config.rollout.has_servers());
     let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
-        weights,
+        weights: held(num_params(model), all_layers),
         gradients: F32 * most_trained,
-        optimizer: 2 * F32 * most_trained,
-        reference: if config.objective.needs_reference() { F32 * most_trained } else { 0 },
+        optimizer: 2 * config.optimizer.moments.bytes(most_trained),
+        reference: if config.objective.needs_reference() { held(most_trained, most_layers) } else { 0 },
         activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute) - halved,
         logits: F32 * LOGIT_CHUNKS * logits,
         cache: generates * number * rows * longest as u64 * keys,
@@ -337,6 +341,10 @@ mod tests {
         assert_eq!(halved.lowered, 2 * 36 * 100_930_816);
         // A layer less its norms and the maps of its two outputs.
         assert_eq!(joined_params(&model), 36 * (100_930_816 - 2 * 2560 - 2 * 128 - 2560 * (32 * 128) - 2560 * 9728));
+        let bits = of(&["dtype=bf16", "optimizer.moments=8bit", "optimizer.weights=stochastic"])?;
+        assert_eq!(bits.optimizer, 2 * (4_022_468_096 + 4 * 4_022_468_096_u64.div_ceil(256)));
+        assert_eq!((bits.weights, bits.lowered), (whole.weights - halved.lowered, 0));
+        assert_eq!(of(&["optimizer.moments=bf16"])?.optimizer, whole.optimizer / 2);
         let config = TrainConfig::load(None, &["dtype=bf16".to_string()])?;
         let on_cpu = RunPlan::new(&config, &model, true)?.memory;
         assert_eq!((on_cpu.cache, on_cpu.lowered), (whole.cache, halved.lowered));

@@ -10,6 +10,7 @@ mod memory;
 mod memory_plan;
 mod metrics;
 mod mini_batch;
+mod moments;
 mod outcome;
 mod probe;
 mod progress;
@@ -96,6 +97,7 @@ pub fn train_among<B: Backend>(
 ) -> Result<Outcome, RlError> {
     processes.set_limit(Duration::from_secs(config.distributed.timeout));
     let dtype = config.dtype.for_model::<B>(files, device)?;
+    config.optimizer.check::<B>(dtype, device)?;
     let mut config = TrainConfig { dtype: dtype.into(), ..config.clone() };
     if config.data.template_date.is_none() && !config.data.train.is_empty() {
         config.data.template_date = processes.agreed_first(|| Ok(prompt_renderer(&config.data, files)?.date()))?;

@@ -9,6 +9,7 @@ use bupo_runs::{Checkpoint, CheckpointStore, RunLock, RunState, Status};
 use burn::tensor::backend::Backend;
 
 use super::inputs::Inputs;
+use super::moments::read_moments;
 use super::outcome::{Outcome, Start};
 use super::progress::Progress;
 use super::rounding::WeightSample;
@@ -44,7 +45,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             if processes.is_first() { connect(&config, &bupo_models::pretrained::load_config(files)?)? } else { None };
         let dtype = config.dtype.for_model::<B>(files, device)?;
         let mut model = load_model::<B>(files, device)?;
-        model.decoder = model.decoder.with_compute_dtype(dtype);
+        model.decoder = config.optimizer.weights.stored(model.decoder.with_compute_dtype(dtype));
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
                 "the model has no end-of-sequence token, so that every response would be truncated; set eos_token_id in its \
@@ -58,7 +59,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let initial_weights = WeightSample::new(&model.decoder);
         check_alike(&inputs, &initial_weights, processes)?;
         let reference = config.objective.needs_reference().then(|| model.decoder.clone());
-        let mut optimizer = DecoderOptimizer::new(config.optimizer);
+        let mut optimizer = DecoderOptimizer::new(config.optimizer).with_seed(config.seed);
         if config.distributed.shard == Shard::Optimizer && !processes.is_alone() {
             optimizer = optimizer.sharded();
         }
@@ -81,8 +82,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let is_continued = checkpoint.is_some();
         if let Some((path, saved)) = checkpoint {
             model.decoder = snapshot::read_model(&path, model.decoder, processes)?;
-            let is_sharded = optimizer.is_sharded();
-            optimizer.restore(snapshot::read_moments(&path, &saved.optimizer_steps, device, is_sharded, processes)?);
+            optimizer.restore(read_moments(&path, &saved.optimizer_steps, &optimizer, device, processes)?);
             state = state.continued(saved);
             if let Start::Fork { from, .. } = start {
                 state.forked(evaluates_alike(&config, from));

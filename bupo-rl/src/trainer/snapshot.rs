@@ -1,7 +1,5 @@
-//! Writing and reading weights, moments and state of a checkpoint.
+//! Writing and reading a checkpoint: its weights and state, and by `moments` its moments.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use bupo_collective::Processes;
@@ -10,32 +8,17 @@ use bupo_models::{Decoder, ModelAssets, ModelFiles, SaveDtype, SaveOptions, load
 use bupo_runs::{Checkpoint, PendingCheckpoint};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
+use super::moments::{HostMoments, write_moments};
 use super::state::TrainerState;
 use crate::RlError;
-use crate::update::Moments;
 
 const MODEL: &str = "model";
-const MOMENTS: &str = "optimizer.safetensors";
 
 /// A copy of weights and moments on the host; the device tensors can be freed once it is taken.
 pub(crate) struct Snapshot {
     weights: Vec<NamedTensor>,
     moments: HostMoments,
-}
-
-/// Moments on the host, by `ID.first` and `ID.second`.
-pub(crate) type HostMoments = Vec<(String, TensorData)>;
-
-/// A copy of whole moments.
-pub(crate) fn on_host<B: Backend>(moments: &BTreeMap<u64, Moments<B>>) -> HostMoments {
-    let named = moments.iter().flat_map(|(id, moments)| {
-        [("first", &moments.first), ("second", &moments.second)]
-            .map(|(name, tensor)| (format!("{id}.{name}"), tensor.clone().into_data()))
-    });
-    named.collect()
 }
 
 impl Snapshot {
@@ -48,15 +31,7 @@ impl Snapshot {
         // Exact, independent of `save_dtype`.
         let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
         save_tensors(&pending.path().join(MODEL), self.weights, assets, options)?;
-        let path = pending.path().join(MOMENTS);
-        let failed = |error: safetensors::SafeTensorError| RlError::io("write", &path)(std::io::Error::other(error));
-        let views = self
-            .moments
-            .iter()
-            .map(|(name, data)| Ok((name, TensorView::new(Dtype::F32, data.shape.to_vec(), data.as_bytes())?)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        safetensors::serialize_to_file(views, None, &path).map_err(failed)
+        write_moments(pending.path(), &self.moments)
     }
 }
 
@@ -74,19 +49,21 @@ pub(crate) fn read_model<B: Backend>(
     decoder: Decoder<B>,
     processes: &Processes,
 ) -> Result<Decoder<B>, RlError> {
-    let (device, dtype) = (decoder.device(), decoder.compute_dtype());
+    let (device, dtype, stored) = (decoder.device(), decoder.compute_dtype(), decoder.layer_weight_dtype());
     let decoder = if processes.is_first() {
         drop(decoder);
         load_model::<B>(&ModelFiles::folder(&checkpoint.join(MODEL))?, &device)?.decoder.with_compute_dtype(dtype)
     } else {
         decoder
     };
-    if processes.is_alone() {
-        return Ok(decoder);
-    }
-    let mut shared = FromFirst { processes, error: None };
-    let decoder = decoder.map(&mut shared);
-    shared.error.map_or(Ok(decoder), Err)
+    let decoder = if processes.is_alone() {
+        decoder
+    } else {
+        let mut shared = FromFirst { processes, error: None };
+        let decoder = decoder.map(&mut shared);
+        shared.error.map_or(Ok(decoder), Err)?
+    };
+    Ok(decoder.with_layer_weights(stored))
 }
 
 /// Replaces every parameter by that of process 0.
@@ -114,42 +91,4 @@ impl<B: Backend> ModuleMapper<B> for FromFirst<'_> {
             }
         }
     }
-}
-
-/// Reads the moments of a checkpoint's folder in process 0, and gives them to the others: whole ones, or each process's parts.
-pub(crate) fn read_moments<B: Backend>(
-    checkpoint: &Path,
-    steps: &BTreeMap<u64, usize>,
-    device: &B::Device,
-    is_sharded: bool,
-    processes: &Processes,
-) -> Result<BTreeMap<u64, Moments<B>>, RlError> {
-    let path = checkpoint.join(MOMENTS);
-    let bytes = if processes.is_first() { fs::read(&path).map_err(RlError::io("read", &path))? } else { Vec::new() };
-    let io_error = |reason: String| RlError::io("read", &path)(std::io::Error::other(reason));
-    let file = || SafeTensors::deserialize(&bytes).map_err(|error| io_error(error.to_string()));
-    let file = if processes.is_first() { Some(file()?) } else { None };
-    let tensor = |id: &u64, name: &str| -> Result<Tensor<B, 1>, RlError> {
-        let read = || -> Result<Vec<f32>, RlError> {
-            let file = file.as_ref().ok_or_else(|| io_error("it was not read".into()))?;
-            let view = file.tensor(&format!("{id}.{name}")).map_err(|error| io_error(error.to_string()))?;
-            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-        };
-        let values = if processes.is_alone() {
-            read()?
-        } else {
-            let values = if processes.is_first() { Some(read()?) } else { None };
-            let length = processes.from_first(|| values.as_ref().map_or(0, Vec::len))?;
-            processes.numbers_from_first(length, || values.ok_or_else(|| io_error("it was not read".into())))?
-        };
-        let length = values.len();
-        let whole = Tensor::from_data(TensorData::new(values, [length]), device);
-        Ok(if is_sharded { processes.part_of(whole) } else { whole })
-    };
-    steps
-        .iter()
-        .map(|(id, steps)| {
-            Ok((*id, Moments { first: tensor(id, "first")?, second: tensor(id, "second")?, steps: *steps }))
-        })
-        .collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bupo_collective::Processes;
-use bupo_core::kernels::{AdamWStep, adamw};
+use bupo_core::kernels::{AdamWStep, MomentDtype, Noise, adamw_stored};
 use bupo_core::profile::{Part, timed};
 use bupo_models::Decoder;
 use bupo_models::decoder::Gradients;
@@ -11,6 +11,8 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
+use super::moments::{Moments, Shares};
+use super::weight_storage::WeightStorage;
 use crate::RlError;
 
 /// AdamW's settings. The defaults are those of arXiv 2512.19673 and PyTorch. Weight decay is decoupled and applies to every
@@ -30,39 +32,48 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
     /// Gradients with a larger global norm are scaled to this norm.
     pub max_grad_norm: f64,
+    /// The dtype of the moments of parameters of at least [`MomentDtype::MIN_WEIGHTS`]; those of smaller ones are in f32.
+    pub moments: MomentDtype,
+    /// How a model whose layers compute in bf16 keeps their weights.
+    pub weights: WeightStorage,
 }
 
 impl Default for AdamWSettings {
     fn default() -> Self {
-        Self { learning_rate: 1e-6, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 }
+        Self {
+            learning_rate: 1e-6,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            moments: MomentDtype::F32,
+            weights: WeightStorage::F32Master,
+        }
     }
 }
 
 /// AdamW over a decoder. A parameter without a gradient is not changed: no decay, no moment update, no step counted. Its moments
-/// are allocated at its first gradient.
+/// are allocated at its first gradient. A parameter in bf16 stays in bf16: it is rounded stochastically.
 #[derive(Debug)]
 pub struct DecoderOptimizer<B: Backend> {
     settings: AdamWSettings,
+    /// Of the random numbers of stochastic rounding.
+    seed: u64,
     moments: BTreeMap<u64, Moments<B>>,
     /// Whether each process keeps and steps its part of every parameter only (ZeRO-1, arXiv 1910.02054).
     is_sharded: bool,
 }
 
-/// AdamW's state of one parameter.
-#[derive(Debug, Clone)]
-pub struct Moments<B: Backend> {
-    /// First moment: the exponential moving average of the gradients.
-    pub first: Tensor<B, 1>,
-    /// Second moment: that of the squared gradients.
-    pub second: Tensor<B, 1>,
-    /// Steps made.
-    pub steps: usize,
-}
-
 impl<B: Backend> DecoderOptimizer<B> {
     /// An optimizer without state.
     pub fn new(settings: AdamWSettings) -> Self {
-        Self { settings, moments: BTreeMap::new(), is_sharded: false }
+        Self { settings, seed: 0, moments: BTreeMap::new(), is_sharded: false }
+    }
+
+    /// The same, with the random numbers of another seed than 0.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// The same, with moments shared out among the processes: each keeps those of its part of every parameter.
@@ -78,6 +89,12 @@ impl<B: Backend> DecoderOptimizer<B> {
     /// Sets the learning rate of later steps.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
         self.settings.learning_rate = learning_rate;
+    }
+
+    /// How the moments of a parameter of `length` weights are shared out among the processes.
+    pub(crate) fn shares<'a>(&self, length: usize, processes: &'a Processes) -> Shares<'a> {
+        let dtype = self.settings.moments.of_parameter(length);
+        Shares { length, dtype, processes: Some(processes).filter(|_| self.is_sharded) }
     }
 
     /// The moments by parameter id: whole ones, or this process's parts.
@@ -140,7 +157,8 @@ impl<B: Backend> DecoderOptimizer<B> {
         for (id, length) in lengths {
             let id = ParamId::from(id);
             let own = gradients.take(id).unwrap_or_else(|| Tensor::zeros([length], device));
-            summed.add(id, if self.is_sharded { processes.reduce_scatter(own)? } else { processes.sum(own)? });
+            let shares = self.shares(length, processes);
+            summed.add(id, if self.is_sharded { shares.reduce_scatter(own)? } else { processes.sum(own)? });
         }
         Ok(summed)
     }
@@ -157,10 +175,9 @@ struct Stepping<'a, B: Backend> {
 impl<B: Backend> Stepping<'_, B> {
     /// The weights after the step, flattened, from those before and the gradient, whole or this process's part.
     fn stepped(&mut self, id: ParamId, weights: Tensor<B, 1>, gradient: Tensor<B, 1>) -> Result<Tensor<B, 1>, RlError> {
-        let Moments { first, second, steps } = self.optimizer.moments.remove(&id.val()).unwrap_or_else(|| {
-            let zeros = || gradient.zeros_like();
-            Moments { first: zeros(), second: zeros(), steps: 0 }
-        });
+        let shares = self.optimizer.shares(weights.dims()[0], self.processes);
+        let moments = self.optimizer.moments.remove(&id.val());
+        let Moments { first, second, steps } = moments.unwrap_or_else(|| shares.no_moments(&weights.device()));
         let settings = &self.optimizer.settings;
         let step = AdamWStep {
             learning_rate: settings.learning_rate,
@@ -171,11 +188,11 @@ impl<B: Backend> Stepping<'_, B> {
             scale: self.scale,
             step: steps + 1,
         };
-        let length = weights.dims()[0];
-        let own = if self.optimizer.is_sharded { self.processes.part_of(weights) } else { weights };
-        let (own, first, second) = adamw(own, gradient, first, second, &step);
+        let noise = Noise { seed: self.optimizer.seed, parameter: id.val(), offset: shares.offset() };
+        let own = shares.part_of(weights);
+        let (own, [first, second]) = adamw_stored(own, gradient, [first, second], &step, &noise);
         self.optimizer.moments.insert(id.val(), Moments { first, second, steps: steps + 1 });
-        if self.optimizer.is_sharded { Ok(self.processes.all_gather(own, length)?) } else { Ok(own) }
+        shares.all_gather(own)
     }
 }
 

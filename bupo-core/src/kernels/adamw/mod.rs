@@ -1,10 +1,21 @@
 //! One AdamW step of one parameter (arXiv 1711.05101, algorithm 2), in one pass over memory.
 
+mod blocks;
+mod dynamic_map;
+mod moment;
+mod stochastic;
+#[cfg(test)]
+mod tests;
+
 use burn::tensor::{Tensor, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, HostView, is_host_f32, vectorized};
 use super::on_gpu;
+
+pub use dynamic_map::{BLOCK, DynamicMap};
+pub use moment::{EightBit, Moment, MomentDtype, adamw_stored};
+pub use stochastic::Noise;
 
 const TASK: usize = 1 << 13;
 
@@ -35,10 +46,7 @@ pub fn adamw<B: Backend, const D: usize>(
     second: Tensor<B, D>,
     step: &AdamWStep,
 ) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
-    let steps = step.step as i32;
-    let size = step.learning_rate / (1.0 - step.beta1.powi(steps));
-    let root_correction = (1.0 - step.beta2.powi(steps)).sqrt();
-    let kept = 1.0 - step.learning_rate * step.weight_decay;
+    let Factors { size, root_correction, kept } = step.factors();
     if !is_host_f32(&weights) {
         on_gpu!(B, {
             let numbers = bupo_gpu::AdamWNumbers {
@@ -63,38 +71,80 @@ pub fn adamw<B: Backend, const D: usize>(
     let device = weights.device();
     let ([mut weights, mut first, mut second], gradient) =
         ([weights, first, second].map(Host::take), HostView::of(gradient));
-    step_on(
-        [weights.values_mut(), first.values_mut(), second.values_mut()],
-        gradient.values(),
-        step,
-        [size, kept, root_correction],
-    );
+    step_on([weights.values_mut(), first.values_mut(), second.values_mut()], gradient.values(), &Numbers::of(step));
     (weights.give(&device), first.give(&device), second.give(&device))
 }
 
-/// `size`, `kept` and `root_correction` as in [`adamw`].
-fn step_on(
-    [weights, first, second]: [&mut [f32]; 3],
-    gradient: &[f32],
-    step: &AdamWStep,
-    [size, kept, root_correction]: [f64; 3],
-) {
-    let [beta1, beta2, scale, size, epsilon, kept, root_correction] =
-        [step.beta1, step.beta2, step.scale, size, step.epsilon, kept, 1.0 / root_correction].map(|x| x as f32);
-    let [rest1, rest2] = [1.0 - step.beta1, 1.0 - step.beta2].map(|x| x as f32);
+/// What a step's number makes of its settings.
+struct Factors {
+    /// The step size over the first moment's bias correction.
+    size: f64,
+    /// The root of the second moment's bias correction.
+    root_correction: f64,
+    /// What the decay leaves of a weight.
+    kept: f64,
+}
+
+impl AdamWStep {
+    fn factors(&self) -> Factors {
+        let steps = self.step as i32;
+        Factors {
+            size: self.learning_rate / (1.0 - self.beta1.powi(steps)),
+            root_correction: (1.0 - self.beta2.powi(steps)).sqrt(),
+            kept: 1.0 - self.learning_rate * self.weight_decay,
+        }
+    }
+}
+
+/// A step's numbers in f32.
+#[derive(Clone, Copy)]
+struct Numbers {
+    scale: f32,
+    beta1: f32,
+    rest1: f32,
+    beta2: f32,
+    rest2: f32,
+    size: f32,
+    epsilon: f32,
+    kept: f32,
+    root_factor: f32,
+}
+
+impl Numbers {
+    fn of(step: &AdamWStep) -> Self {
+        let Factors { size, root_correction, kept } = step.factors();
+        Self {
+            scale: step.scale as f32,
+            beta1: step.beta1 as f32,
+            rest1: (1.0 - step.beta1) as f32,
+            beta2: step.beta2 as f32,
+            rest2: (1.0 - step.beta2) as f32,
+            size: size as f32,
+            epsilon: step.epsilon as f32,
+            kept: kept as f32,
+            root_factor: (1.0 / root_correction) as f32,
+        }
+    }
+
+    /// Steps some weights.
+    #[inline(always)]
+    fn step(&self, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+        for (((weight, gradient), first), second) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
+            let gradient = gradient * self.scale;
+            *first = *first * self.beta1 + gradient * self.rest1;
+            *second = *second * self.beta2 + gradient * gradient * self.rest2;
+            *weight = *weight * self.kept - *first / (second.sqrt() * self.root_factor + self.epsilon) * self.size;
+        }
+    }
+}
+
+fn step_on([weights, first, second]: [&mut [f32]; 3], gradient: &[f32], numbers: &Numbers) {
     weights
         .par_chunks_mut(TASK)
         .zip(gradient.par_chunks(TASK))
         .zip(first.par_chunks_mut(TASK))
         .zip(second.par_chunks_mut(TASK))
         .for_each(|(((weights, gradient), first), second)| {
-            vectorized(|| {
-                for (((weight, gradient), first), second) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
-                    let gradient = gradient * scale;
-                    *first = *first * beta1 + gradient * rest1;
-                    *second = *second * beta2 + gradient * gradient * rest2;
-                    *weight = *weight * kept - *first / (second.sqrt() * root_correction + epsilon) * size;
-                }
-            });
+            vectorized(|| numbers.step(weights, gradient, first, second));
         });
 }
