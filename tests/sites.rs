@@ -135,10 +135,9 @@ fn first_moments(policy: PolicySpec, terms: &[SiteTerm], recompute: bool) -> (Up
     let moments = optimizer.moments();
     let ids: Vec<u64> =
         bupo::models::decoder::named_tensors(&decoder).into_iter().map(|tensor| tensor.id.val()).collect();
-    let by_place = ids
-        .iter()
-        .enumerate()
-        .filter_map(|(place, id)| Some((place as u64, moments.get(id)?.first.to_data().iter::<f32>().collect())));
+    let by_place = ids.iter().enumerate().filter_map(|(place, id)| {
+        Some((place as u64, moments.get(id)?.first.clone().values().to_data().iter::<f32>().collect()))
+    });
     (stats, by_place.collect())
 }
 
