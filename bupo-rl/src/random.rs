@@ -19,6 +19,10 @@ pub enum Purpose {
     Evaluation = 4,
     /// Initial weights.
     Weights = 5,
+    /// Initial adapters.
+    Adapter = 6,
+    /// Inputs of adapters that are dropped in an update.
+    Dropout = 7,
 }
 
 /// The generator for a purpose at a step.

@@ -129,7 +129,7 @@ pub(crate) fn update_among<B: Backend>(
     loss: &LossSpec,
     processes: &Processes,
 ) -> Result<UpdateStats, RlError> {
-    let mut gradients = Gradients::<B>::new();
+    let mut gradients = decoder.gradients();
     let own = sums(decoder, &mut gradients, samples, size, loss);
     let Sums { entropy, loss: total, importance } = processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
     // The same sum in all processes: none of them or all of them make the step.
@@ -186,9 +186,11 @@ fn sums<B: Backend>(
     let mut sums = Sums::default();
     // Dropped before the optimizer's step, which changes weights that nobody else holds in place.
     let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
-    for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
+    let parts = token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch);
+    for (index, part) in parts.into_iter().enumerate() {
         let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
-        accumulate(&packed, gradients, &batch, &loss.policy, loss.recompute, |stats| {
+        let decoder = packed.clone().with_dropout_of(index);
+        accumulate(&decoder, gradients, &batch, &loss.policy, loss.recompute, |stats| {
             sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
             let mut d_log_probs = Vec::with_capacity(batch.targets.len());
             let mut d_entropy = Vec::with_capacity(batch.targets.len());
@@ -237,8 +239,13 @@ pub(crate) fn accumulate<B: Backend>(
     let policy = policy(batch.gather_states(saved.states.clone()), decoder, spec);
     let forward = policy.forward(&batch.targets);
     let derivatives = derivatives(&forward.stats);
-    let PolicyGradient { states, unembedding } = forward.backward(&derivatives);
-    gradients.add(decoder.unembedding_id(), unembedding);
+    let states = if gradients.wants(decoder.unembedding_id()) {
+        let PolicyGradient { states, unembedding } = forward.backward(&derivatives);
+        gradients.add(decoder.unembedding_id(), unembedding);
+        states
+    } else {
+        forward.backward_states(&derivatives)
+    };
     decoder.backward(saved, batch.scatter_grad(states), gradients);
     Ok(())
 }
