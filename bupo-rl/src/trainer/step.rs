@@ -172,7 +172,7 @@ impl<B: Backend> Trainer<'_, B> {
         }
         let seed = update.map(|(step, index)| {
             let seed = stream_seed(self.config.seed, Purpose::Dropout, step);
-            seed.wrapping_add((self.processes.rank() as u64) << 48 | (index as u64) << 32)
+            seed.wrapping_add(((self.processes.rank() as u64) << 48) | ((index as u64) << 32))
         });
         // Moved out, so that the adapter has a single owner and is updated in place.
         let placeholder = self.model.decoder.placeholder();
