@@ -159,8 +159,8 @@ fn what_cannot_be_trained_is_refused_before_the_run() {
         (vec!["lora.rank=4", "lora.layers=4-6"], "phase 1 trains layer:3"),
         (vec!["lora.rank=4", "train.parameters.embedding=false"], "no effect with [lora]"),
         (vec!["train.parameters.layers=9"], "names layer 9"),
-        (vec!["train.parameters.layers=0"], "such as"),
-        (vec!["train.parameters=some"], "must be \"all\""),
+        (vec!["train.parameters.layers=0"], "numbers and ranges from 1"),
+        (vec!["train.parameters=some"], "\"all\", or a table"),
     ] {
         let pairs: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
         let message = fail(&[&["config", "check"], &pairs[..]].concat());
@@ -169,4 +169,27 @@ fn what_cannot_be_trained_is_refused_before_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let message = fail(&["generate", "--prompt", "1", "--adapter", text(folder.path())]);
     assert!(message.contains("adapter_config.json"), "{message}");
+}
+
+/// The recipes of adapters fit the GPUs that they are for, even with the CPU's activations in f32.
+#[test]
+fn the_recipes_of_adapters_fit_their_gpus() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, limit, hidden, inner, layers, heads) in [
+        ("qwen3-0.6b", "8GB", 1024, 3072, 28, 16),
+        ("qwen3-1.7b", "16GB", 2048, 6144, 28, 16),
+        ("qwen3-4b", "24GB", 2560, 9728, 36, 32),
+    ] {
+        let config = serde_json::json!({
+            "model_type": "qwen3", "vocab_size": 151936, "hidden_size": hidden, "intermediate_size": inner,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 8, "head_dim": 128,
+            "tie_word_embeddings": true, "torch_dtype": "bfloat16"
+        });
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let file = configs.join(format!("{name}-lora.toml"));
+        let args = ["config", "check", text(&file), "--model", text(folder.path()), "--memory-limit", limit];
+        let shown = succeed(&args);
+        assert!(shown.contains("adapters of rank 16") && shown.contains("the run fits"), "{name}: {shown}");
+    }
 }

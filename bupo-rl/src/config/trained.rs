@@ -5,6 +5,8 @@ use std::fmt;
 use bupo_models::ModelConfig;
 use bupo_models::adapter::LayerRanges;
 use bupo_models::families::{layer_part_params, num_params};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::train_config::TrainConfig;
@@ -201,15 +203,26 @@ impl TrainConfig {
 }
 
 fn all_or_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TrainedParameters, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "\"all\", or a table with layers, modules, embedding and unembedding")]
-    enum Written {
-        All(String),
-        Table(TrainedParameters),
+    struct AllOrTable;
+
+    impl<'de> Visitor<'de> for AllOrTable {
+        type Value = TrainedParameters;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"all\", or a table with layers, modules, embedding and unembedding")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<TrainedParameters, E> {
+            if text == "all" {
+                Ok(TrainedParameters::default())
+            } else {
+                Err(E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TrainedParameters, A::Error> {
+            TrainedParameters::deserialize(MapAccessDeserializer::new(map))
+        }
     }
-    match Written::deserialize(deserializer)? {
-        Written::Table(parameters) => Ok(parameters),
-        Written::All(text) if text == "all" => Ok(TrainedParameters::default()),
-        Written::All(text) => Err(serde::de::Error::custom(format!("\"{text}\" must be \"all\" or a table"))),
-    }
+    deserializer.deserialize_any(AllOrTable)
 }
