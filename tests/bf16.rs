@@ -156,8 +156,8 @@ fn parameters_and_moments_are_f32() {
         assert!(largest > 1e-6 && largest < 4e-6, "{}: {largest:e}", after.name);
     }
     for moments in optimizer.moments().values() {
-        assert_eq!(moments.first.dtype(), burn::tensor::DType::F32);
-        assert_eq!(moments.second.dtype(), burn::tensor::DType::F32);
+        assert_eq!(moments.first.dtype(), bupo::rl::MomentDtype::F32);
+        assert_eq!(moments.second.dtype(), bupo::rl::MomentDtype::F32);
     }
 }
 

@@ -59,6 +59,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Analyze(args) => commands::analyze::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Runs(args) => commands::runs::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Grade(args) => commands::grade::run(&args),

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use bupo_models::adapter::read_adapter;
 use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
-use bupo_models::{DtypeChoice, LoadedModel, ModelConfig, ModelError, ModelFiles, load_model};
+use bupo_models::pretrained::load_config;
+use bupo_models::{Adapter, DtypeChoice, LoadedModel, ModelConfig, ModelError, ModelFiles, load_model};
 use burn::tensor::backend::Backend;
 
 use crate::embedded::EMBEDDED;
@@ -26,6 +28,14 @@ pub fn model_files(model: Option<&str>, wanted: Wanted) -> Result<ModelFiles, Cl
     Ok(ModelFiles::folder(&fetched)?)
 }
 
+/// The adapter of `--adapter`, if it is given, checked against the model.
+///
+/// # Errors
+/// If it cannot be read, or does not fit the model.
+pub fn model_adapter(folder: Option<&Path>, files: &ModelFiles) -> Result<Option<Adapter>, CliError> {
+    folder.map(|folder| Ok(read_adapter(folder, &load_config(files)?)?)).transpose()
+}
+
 /// Warns of sequences that are longer than the model supports.
 pub fn warn_of_positions(config: &ModelConfig, tokens: usize) {
     if let Some(warning) = position_warning(config, tokens) {
@@ -42,16 +52,22 @@ pub fn position_warning(config: &ModelConfig, tokens: usize) -> Option<String> {
     ))
 }
 
-/// Loads a model for inference: the layers' weights are kept only in the compute dtype.
+/// Loads a model and its adapter for inference: the layers' weights are kept only in the compute dtype.
 ///
 /// # Errors
 /// If the model cannot be loaded, or the device does not support the dtype.
 pub fn load_for_inference<B: Backend>(
     files: &ModelFiles,
+    adapter: Option<&Adapter>,
     dtype: DtypeChoice,
     device: &B::Device,
 ) -> Result<LoadedModel<B>, CliError> {
     let dtype = dtype.for_model::<B>(files, device)?;
     let model = load_model::<B>(files, device)?;
-    Ok(LoadedModel { decoder: model.decoder.with_compute_dtype(dtype).cast_weights(), ..model })
+    let decoder = model.decoder.with_compute_dtype(dtype).cast_weights();
+    let decoder = match adapter {
+        Some(adapter) => decoder.with_adapter(adapter),
+        None => decoder,
+    };
+    Ok(LoadedModel { decoder, ..model })
 }

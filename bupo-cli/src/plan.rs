@@ -42,7 +42,7 @@ pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<Byte
     let plan = RunPlan::new(config, &model, device.is_cpu())?;
     let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
     outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));
-    print_phases(&plan);
+    print_phases(config, &plan);
     print_step(config, &plan);
     print_engine(config, &model, &plan);
     print_memory(config, &plan.memory);
@@ -63,11 +63,12 @@ fn print_files(config: &TrainConfig) {
     }
 }
 
-fn print_phases(plan: &RunPlan) {
+fn print_phases(config: &TrainConfig, plan: &RunPlan) {
+    let what = config.trained_text().map_or(String::new(), |what| format!(": {what}"));
     for (index, phase) in plan.phases.iter().enumerate() {
         let site = phase.phase.site;
         outln!(
-            "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.2} M parameters",
+            "phase {}: {} (norm {}), {} steps, {} updates, runs {} layers, trains {:.2} M parameters{what}",
             index + 1,
             if phase.auto { format!("auto, at most {site}") } else { site.to_string() },
             phase.phase.norm,

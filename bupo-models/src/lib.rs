@@ -44,6 +44,7 @@
 //! # }
 //! ```
 
+pub mod adapter;
 pub mod decoder;
 mod dtype;
 mod error;
@@ -56,6 +57,7 @@ mod sequence;
 pub mod tokenizer;
 mod trace;
 
+pub use adapter::{Adapter, AdapterConfig};
 pub use decoder::Decoder;
 pub use dtype::ComputeDtype;
 pub use error::ModelError;
@@ -66,8 +68,8 @@ pub use generate::{
 pub use lens::{LensOptions, LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use pretrained::{
-    DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_model,
-    load_recommended_sampling, save_checkpoint, save_tensors,
+    DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_frozen_model,
+    load_model, load_recommended_sampling, save_checkpoint, save_tensors,
 };
 pub use sequence::{PaddedBatch, ScoredSequence, Sequence, token_batches};
 pub use tokenizer::TextTokenizer;

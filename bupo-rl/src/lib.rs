@@ -18,8 +18,8 @@ pub use bupo_collective::Processes;
 pub use bupo_runs::Damaged;
 pub use config::{
     Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig,
-    KeepRollouts, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig, TrainConfig,
-    TruncatedReward, UpdateConfig, resumed_config,
+    KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig, TrainConfig,
+    TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{
     Arithmetic, ArithmeticQuestions, Curriculum, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer,

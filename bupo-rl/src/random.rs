@@ -21,6 +21,10 @@ pub enum Purpose {
     Weights = 5,
     /// Tokens drawn among those of high covariance.
     TokenChoice = 6,
+    /// Initial adapters.
+    Adapter = 7,
+    /// Inputs of adapters that are dropped in an update.
+    Dropout = 8,
 }
 
 /// The generator for a purpose at a step.

@@ -65,7 +65,9 @@ pub fn assert_same_run(a: &Path, b: &Path, what: &str) {
     let boundary = |run: &Path| fs::read(run.join("boundary.json")).ok();
     assert!(boundary(a) == boundary(b), "{what}: boundary.json");
     let moments = newest_checkpoint(a).strip_prefix(a).unwrap().join("optimizer.safetensors");
-    for file in [Path::new("model/model.safetensors"), &moments, Path::new("evaluation.json")] {
+    let results = ["adapter/adapter_model.safetensors", "model/model.safetensors"].map(Path::new);
+    let result = if a.join(results[0]).exists() { results[0] } else { results[1] };
+    for file in [result, &moments, Path::new("evaluation.json")] {
         assert!(fs::read(a.join(file)).unwrap() == fs::read(b.join(file)).unwrap(), "{what}: {}", file.display());
     }
 }
@@ -84,8 +86,11 @@ pub fn interrupted(whole: &Path, folder: &TempDir, step: usize) -> PathBuf {
             fs::remove_dir_all(entry).unwrap();
         }
     }
-    for made_at_the_end in ["model", "evaluation.json", "report.html"] {
+    for made_at_the_end in ["model", "adapter", "evaluation.json", "report.html"] {
         let path = run.join(made_at_the_end);
+        if !path.exists() {
+            continue;
+        }
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
     // An incomplete line.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::device::{DeviceArgs, DtypeArgs};
 use super::engine::EngineArgs;
-use super::model::NormArgs;
+use super::model::{AdapterArgs, NormArgs};
 use super::prompt::PromptArgs;
 use super::sampling::{RestrictionArgs, SamplingArgs};
 
@@ -18,6 +18,8 @@ pub struct AnalyzeArgs {
     /// Model folder or Hub id; repeat it to compare models [default: the embedded model]
     #[arg(long, value_name = "MODEL")]
     pub model: Vec<String>,
+    #[command(flatten)]
+    pub adapter: AdapterArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::device::DeviceArgs;
 use super::memory::MemoryArgs;
+use super::model::AdapterArgs;
 use super::settings::SettingsArgs;
 
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ pub struct CheckArgs {
     /// Model folder or Hub id, of which only config.json is read [default: the settings']
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub adapter: AdapterArgs,
     #[command(flatten)]
     pub memory: MemoryArgs,
     #[command(flatten)]

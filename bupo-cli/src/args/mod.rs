@@ -13,6 +13,7 @@ mod generate;
 mod grade;
 mod lens;
 mod memory;
+mod merge;
 mod model;
 mod pretrain;
 mod prompt;
@@ -40,6 +41,7 @@ pub use eval::EvalArgs;
 pub use generate::GenerateArgs;
 pub use grade::GradeArgs;
 pub use lens::{LensArgs, NumberRange};
+pub use merge::MergeArgs;
 pub use pretrain::PretrainArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;
@@ -90,6 +92,8 @@ pub enum Command {
     Report(ReportArgs),
     /// List training runs with their progress
     Runs(RunsArgs),
+    /// Write a plain model folder of a model and its adapter
+    Merge(MergeArgs),
     /// Run policy updates on recorded rollouts, without generation
     Replay(ReplayArgs),
     /// Sample responses to benchmarks, grade them, and print Avg@K and Pass@K

@@ -1,5 +1,7 @@
 //! Options that select a model and one of its policies.
 
+use std::path::PathBuf;
+
 use bupo_core::{Norm, PolicySite};
 use clap::Args;
 
@@ -11,9 +13,18 @@ pub struct ModelArgs {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     #[command(flatten)]
+    pub adapter: AdapterArgs,
+    #[command(flatten)]
     pub device: DeviceArgs,
     #[command(flatten)]
     pub dtype: DtypeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AdapterArgs {
+    /// Adapter of the model: a folder in PEFT's layout, such as adapter/ of a run with [lora]
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::device::DeviceArgs;
 use super::memory::MemoryArgs;
+use super::model::AdapterArgs;
 use super::settings::SettingsArgs;
 use crate::distributed::DistBackend;
 
@@ -23,6 +24,8 @@ pub struct TrainArgs {
     /// Model folder or Hub id [default: the settings', the embedded model]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub adapter: AdapterArgs,
     /// Compute dtype of the layers: auto, f32 or bf16; parameters and moments are f32 [default: the settings', auto]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<DtypeChoice>,
@@ -36,7 +39,7 @@ pub struct TrainArgs {
     #[arg(
         long,
         value_name = "RUN",
-        conflicts_with_all = ["config", "algorithm", "seed", "model", "dtype", "save_dtype", "out", "fork", "from_step"]
+        conflicts_with_all = ["config", "algorithm", "seed", "model", "adapter", "dtype", "save_dtype", "out", "fork", "from_step"]
     )]
     pub resume: Option<PathBuf>,
     /// Start a new run from a checkpoint of another run, with its settings and any changes

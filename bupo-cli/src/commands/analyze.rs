@@ -11,7 +11,9 @@ use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator, ResponseMap, res
 use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
-use bupo_models::{ComputeDtype, LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer};
+use bupo_models::{
+    Adapter, ComputeDtype, LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer,
+};
 use bupo_report::analysis_report;
 use burn::tensor::backend::Backend;
 
@@ -23,7 +25,7 @@ use crate::backend::{Job, resolve, run_on};
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::{CliError, at_least_one};
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{load_for_inference, model_files, warn_of_positions};
+use crate::model::{load_for_inference, model_adapter, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_analysis};
 
 /// Responses per model that the page shows token by token.
@@ -90,6 +92,11 @@ fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     if args.engine.has_servers() && (args.completions.is_some() || args.model.len() > 1) {
         return message("--engine samples from one model; give one --model, and no --completions".into());
     }
+    if args.adapter.adapter.is_some() && (args.model.len() > 1 || args.engine.has_servers()) {
+        let text =
+            "--adapter is of one model that samples here; give one --model, and no --engine, or merge it (bupo merge)";
+        return message(text.into());
+    }
     if !(args.tolerance >= 0.0 && args.tolerance < 1.0) {
         return message(format!("--tolerance is {}; it must be at least 0 and below 1", args.tolerance));
     }
@@ -105,6 +112,7 @@ struct Subject {
     name: String,
     title: String,
     files: ModelFiles,
+    adapter: Option<Adapter>,
     config: ModelConfig,
     tokenizer: Option<TextTokenizer>,
     source: Source,
@@ -119,6 +127,7 @@ impl Subject {
         let name = model.unwrap_or(EMBEDDED_NAME).to_string();
         let files = model_files(model, Wanted::Model)?;
         let config = load_config(&files)?;
+        let adapter = model_adapter(args.adapter.adapter.as_deref(), &files)?;
         if let Some(layers) = args.layers.filter(|layers| *layers > config.num_hidden_layers) {
             let last = config.num_hidden_layers;
             return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {last}")));
@@ -139,7 +148,7 @@ impl Subject {
         }
         warn_of_positions(&config, source.max_tokens(args));
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
-        Ok(Self { title: title(&name, &args.model), name, files, config, tokenizer, source, servers, layers })
+        Ok(Self { title: title(&name, &args.model), name, files, adapter, config, tokenizer, source, servers, layers })
     }
 
     /// `dtype`: that of the layers.
@@ -181,7 +190,7 @@ impl Job for Analyze<'_> {
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
         let Self { subject, args, .. } = self;
         let dtype = args.dtype.dtype.for_model::<B>(&subject.files, device)?;
-        let model = load_for_inference::<B>(&subject.files, dtype.into(), device)?;
+        let model = load_for_inference::<B>(&subject.files, subject.adapter.as_ref(), dtype.into(), device)?;
         let (accumulator, examples) = self.measure(&model)?;
         if accumulator.responses() == 0 {
             return Ok(None);

@@ -24,5 +24,6 @@ fn check(args: &CheckArgs) -> Result<(), CliError> {
     let file = args.file.as_deref().or(args.settings.config.as_deref());
     let mut config = TrainConfig::load(file, &args.settings.set)?;
     config.model = args.model.clone().or(config.model);
+    config.adapter = args.adapter.adapter.clone().or(config.adapter);
     print_plan(&config, resolve(args.device.device)?, args.memory.memory_limit)
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use bupo_core::Norm;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
-use bupo_models::{DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer, lens};
+use bupo_models::{Adapter, DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer, lens};
 use bupo_report::{LensCell, LensGrid, LensPosition, LensRow, LensToken, lens_page};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
@@ -20,7 +20,7 @@ use crate::chat::TextInput;
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::{CliError, at_least_one};
 use crate::files::check_writable;
-use crate::model::{load_for_inference, model_files, warn_of_positions};
+use crate::model::{load_for_inference, model_adapter, model_files, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
     at_least_one(&[("--top", args.top)])?;
@@ -40,7 +40,8 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     let options = request::options(args, &config, &tokenizer, ids.len())?;
     warn_of_positions(&config, ids.len());
     input.warn()?;
-    let job = Lens { files, dtype: args.model.dtype.dtype, ids: &ids, options: &options };
+    let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
+    let job = Lens { files, adapter, dtype: args.model.dtype.dtype, ids: &ids, options: &options };
     let grid = grid(&ids, &run_on(device, job)?, &options, &tokenizer)?;
     if let Some(path) = &args.json {
         write_atomically(path, format!("{}\n", as_json(args, &options, &grid)).as_bytes())?;
@@ -58,6 +59,7 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
 
 struct Lens<'a> {
     files: ModelFiles,
+    adapter: Option<Adapter>,
     dtype: DtypeChoice,
     ids: &'a [u32],
     options: &'a LensOptions,
@@ -67,7 +69,7 @@ impl Job for Lens<'_> {
     type Output = Vec<LensSite>;
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
-        let model = load_for_inference::<B>(&self.files, self.dtype, device)?;
+        let model = load_for_inference::<B>(&self.files, self.adapter.as_ref(), self.dtype, device)?;
         Ok(lens(&model.decoder, self.ids, self.options)?)
     }
 }

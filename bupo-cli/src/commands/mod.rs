@@ -10,6 +10,7 @@ pub mod generate;
 pub mod grade;
 pub mod help;
 pub mod lens;
+pub mod merge;
 pub mod pretrain;
 pub mod replay;
 pub mod report;

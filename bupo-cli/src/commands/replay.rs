@@ -1,7 +1,8 @@
 //! `bupo replay`
 
+use bupo_models::adapter::write_adapter;
 use bupo_models::pretrained::hub::Wanted;
-use bupo_models::{LoadedModel, ModelFiles, SaveOptions, load_model, save_checkpoint};
+use bupo_models::{Adapter, LoadedModel, ModelFiles, SaveOptions, load_model, save_checkpoint};
 use bupo_rl::{
     AdamWSettings, DecoderOptimizer, LossSpec, PolicySpec, RecordedRollout, UpdateStats, make_empty_folder,
     read_rollouts, replay,
@@ -13,7 +14,7 @@ use serde::Serialize;
 use crate::args::ReplayArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::error::{CliError, at_least_one};
-use crate::model::model_files;
+use crate::model::{model_adapter, model_files};
 
 pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     if !(args.lr > 0.0 && args.lr <= 1.0) {
@@ -26,14 +27,18 @@ pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     let config = bupo_models::pretrained::load_config(&files)?;
     let rollouts = read_rollouts(&args.rollouts, config.vocab_size)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    run_on(device, Replay { args, files, rollouts, loss, optimizer })?;
-    outln!("wrote the updated model and updates.jsonl to {}", args.out.display());
+    let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
+    let what = if adapter.is_some() { "adapter" } else { "model" };
+    run_on(device, Replay { args, files, adapter, rollouts, loss, optimizer })?;
+    outln!("wrote the updated {what} and updates.jsonl to {}", args.out.display());
     Ok(())
 }
 
 struct Replay<'a> {
     args: &'a ReplayArgs,
     files: ModelFiles,
+    /// What is updated in place of the model, if it is given.
+    adapter: Option<Adapter>,
     rollouts: Vec<RecordedRollout>,
     loss: LossSpec,
     optimizer: AdamWSettings,
@@ -43,11 +48,16 @@ impl Job for Replay<'_> {
     type Output = ();
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self { args, files, rollouts, loss, optimizer } = self;
+        let Self { args, files, adapter, rollouts, loss, optimizer } = self;
         let dtype = args.model.dtype.dtype.for_model::<B>(&files, device)?;
         optimizer.check::<B>(dtype, device)?;
         let LoadedModel { mut decoder, assets, .. } = load_model::<B>(&files, device)?;
         decoder = optimizer.weights.stored(decoder.with_compute_dtype(dtype));
+        if let Some(adapter) = &adapter {
+            decoder = decoder.with_adapter(adapter);
+            let ids = decoder.adapter_ids();
+            decoder = decoder.train_only(ids);
+        }
         make_empty_folder(&args.out)?;
         let mut updates = JsonLinesWriter::create(&args.out.join("updates.jsonl"))?;
         let mut optimizer = DecoderOptimizer::<B>::new(optimizer);
@@ -55,6 +65,10 @@ impl Job for Replay<'_> {
             print_update(args, update, stats);
             Ok(updates.append(&UpdateLine { update, stats })?)
         })?;
+        if let Some(adapter) = adapter {
+            let updated = Adapter::of(&decoder, &adapter.config);
+            return Ok(write_adapter(&args.out, &updated, args.model.model.as_deref())?);
+        }
         let options = SaveOptions { dtype: Some(args.save_dtype), ..SaveOptions::default() };
         Ok(save_checkpoint(&args.out, &decoder, &assets, options)?)
     }

@@ -142,6 +142,7 @@ fn new_config(args: &TrainArgs) -> Result<TrainConfig, CliError> {
     }
     config.seed = args.seed.unwrap_or(config.seed);
     config.model = args.model.clone().or(config.model);
+    config.adapter = args.adapter.adapter.clone().or(config.adapter);
     config.dtype = args.dtype.unwrap_or(config.dtype);
     config.save_dtype = args.save_dtype.or(config.save_dtype);
     Ok(config)

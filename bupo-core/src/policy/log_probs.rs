@@ -54,6 +54,9 @@ pub struct PolicyGradient<B: Backend> {
     pub unembedding: Tensor<B, 2>,
 }
 
+/// Gradients with respect to the states, and to the unembedding if that is wanted.
+type StateAndUnembedding<B> = (Tensor<B, 2>, Option<Tensor<B, 2>>);
+
 /// A forward pass of a policy on some tokens, with what its backward pass needs.
 pub struct PolicyForward<'a, B: Backend> {
     policy: &'a InternalPolicy<B>,
@@ -160,16 +163,35 @@ impl<B: Backend> PolicyForward<'_, B> {
     /// # Panics
     /// If there are not as many derivatives as targets.
     pub fn backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
-        let device = self.policy.states.device();
-        timed::<B, _>(Part::Unembedding, &device, || self.run_backward(derivatives))
+        let unembedding = &self.policy.unembedding;
+        let (zeros, device) = (unembedding.zeros_like(), unembedding.device());
+        let (states, unembedding) = self.timed_backward(derivatives, Some(zeros));
+        PolicyGradient { states, unembedding: unembedding.unwrap_or_else(|| Tensor::empty([0, 0], &device)) }
     }
 
-    fn run_backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
+    /// [`Self::backward`] with respect to the states alone, `[tokens, hidden]`, for a frozen unembedding.
+    ///
+    /// # Panics
+    /// As [`Self::backward`].
+    pub fn backward_states(self, derivatives: &TokenDerivatives) -> Tensor<B, 2> {
+        self.timed_backward(derivatives, None).0
+    }
+
+    fn timed_backward(self, derivatives: &TokenDerivatives, zeros: Option<Tensor<B, 2>>) -> StateAndUnembedding<B> {
+        let device = self.policy.states.device();
+        timed::<B, _>(Part::Unembedding, &device, || self.run_backward(derivatives, zeros))
+    }
+
+    /// `d_unembedding`: zeros, if the gradient with respect to the unembedding is wanted.
+    fn run_backward(
+        self,
+        derivatives: &TokenDerivatives,
+        mut d_unembedding: Option<Tensor<B, 2>>,
+    ) -> StateAndUnembedding<B> {
         let Self { policy, targets, blocks, .. } = self;
         assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
         assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");
         let mut d_states = Vec::with_capacity(blocks.len());
-        let mut d_unembedding = policy.unembedding.zeros_like();
         let several = blocks.len() > 1;
         for TokenBlock { rows, softmax, mut saved } in blocks {
             let states = policy.states.clone().slice([rows.clone()]);
@@ -189,15 +211,17 @@ impl<B: Backend> PolicyForward<'_, B> {
                     Some(sum) => sum + part,
                     None => part,
                 });
-                let mut part = d_logits.transpose().matmul(states.clone());
-                if several {
-                    part = part + d_unembedding.clone().slice([slice.clone()]);
-                }
-                d_unembedding = d_unembedding.slice_assign([slice], part);
+                d_unembedding = d_unembedding.map(|sum| {
+                    let mut part = d_logits.transpose().matmul(states.clone());
+                    if several {
+                        part = part + sum.clone().slice([slice.clone()]);
+                    }
+                    sum.slice_assign([slice], part)
+                });
             }
             d_states.extend(d_block);
         }
-        PolicyGradient { states: Tensor::cat(d_states, 0), unembedding: d_unembedding }
+        (Tensor::cat(d_states, 0), d_unembedding)
     }
 }
 

@@ -15,7 +15,10 @@ use super::{Decoder, ForwardContext, Gradients};
 pub struct SavedActivations<B: Backend> {
     tokens: Tensor<B, 2, Int>,
     context: ForwardContext<B>,
+    /// From the lowest that is trained to that of the site.
     layers: Vec<SavedLayer<B>>,
+    /// The layer of the site, from 1.
+    depth: usize,
     part: Part,
     /// The state before the final norm; `None` if the site has no norm.
     unnormed: Option<Tensor<B, 2>>,
@@ -58,19 +61,22 @@ struct SavedLayerInner<B: Backend> {
 }
 
 impl<B: Backend> SavedActivations<B> {
-    /// The stream after a layer, `[batch * seq, hidden]`; `None` for layers that were not run or whose output is only a part of it.
+    /// The stream after a layer, `[batch * seq, hidden]`; `None` for layers that were not run, were not saved, or whose output is only
+    /// a part of it.
     fn resid_post(&self, layer: usize) -> Option<Tensor<B, 2>> {
-        match self.layers.get(layer) {
-            Some(next) => Some(next.resid_pre.clone()),
-            None if layer != self.layers.len() || self.part != Part::Whole => None,
-            None => Some(self.unnormed.as_ref().unwrap_or(&self.states).clone()),
+        if layer == self.depth {
+            let state = self.unnormed.as_ref().unwrap_or(&self.states);
+            return (self.part == Part::Whole).then(|| state.clone());
         }
+        let next = (layer + self.layers.len()).checked_sub(self.depth)?;
+        self.layers.get(next).map(|next| next.resid_pre.clone())
     }
 }
 
 impl<B: Backend> Decoder<B> {
     /// Runs `tokens` `[batch, seq]` up to a site. With `recompute` a layer saves its input only and is run again in the
-    /// backward pass: the same numbers for a third more work and a fraction of the memory (activation checkpointing).
+    /// backward pass: the same numbers for a third more work and a fraction of the memory (activation checkpointing). Layers below
+    /// the lowest trained one save nothing.
     ///
     /// # Errors
     /// If the site is outside the model.
@@ -89,18 +95,21 @@ impl<B: Backend> Decoder<B> {
         };
         let mut context = self.prefill_context(tokens.dims()[1]);
         let mut state = flat(self.embed(tokens.clone()));
-        let mut layers = Vec::with_capacity(depth);
+        let lowest = self.lowest_trained();
+        let mut layers = Vec::with_capacity((depth + 1).saturating_sub(lowest));
         for layer in 1..=depth {
             let part = if layer == depth { part } else { Part::Whole };
             let resid_pre = state.clone();
             let (output, inside) = self.forward_layer(layer, state, part, &mut context);
-            layers.push(SavedLayer { resid_pre, inside: (!recompute).then_some(inside) });
+            if layer >= lowest {
+                layers.push(SavedLayer { resid_pre, inside: (!recompute).then_some(inside) });
+            }
             state = output;
         }
         let final_norm = site == PolicySite::Full || norm == Norm::Final;
         let (states, unnormed) =
             if final_norm { (self.norm.forward(state.clone().cast(DType::F32)), Some(state)) } else { (state, None) };
-        Ok(SavedActivations { tokens, context, layers, part, unnormed, states })
+        Ok(SavedActivations { tokens, context, layers, depth, part, unnormed, states })
     }
 
     /// Runs one layer; returns the stream after it, or the part that is the site, and the saved activations.
@@ -123,13 +132,14 @@ impl<B: Backend> Decoder<B> {
         (output, SavedLayerInner { attention, feed_forward: Some((resid_mid, saved.cast(self.saved_dtype()))) })
     }
 
-    /// Adds the gradients of all parameters that `saved.states` depend on, from the gradient with respect to those
+    /// Adds the gradients of all trained parameters that `saved.states` depend on, from the gradient with respect to those
     /// states `[batch * seq, hidden]`. Parameters above the site get no gradient.
     pub fn backward(&self, saved: SavedActivations<B>, d_states: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         self.backward_of_layers(saved, d_states, Vec::new(), gradients);
     }
 
-    /// The states of a layer's policy in a forward pass to a site above or at it, `[batch * seq, hidden]`.
+    /// The states of a layer's policy in a forward pass to a site above or at it, `[batch * seq, hidden]`; `None` for a layer of which
+    /// the pass saved nothing: one above the site, or more than one below the lowest trained layer.
     pub fn layer_states(&self, saved: &SavedActivations<B>, layer: usize, norm: Norm) -> Option<Tensor<B, 2>> {
         let state = saved.resid_post(layer)?;
         Some(if norm == Norm::Final { self.norm.forward(state.cast(DType::F32)) } else { state })
@@ -151,15 +161,13 @@ impl<B: Backend> Decoder<B> {
             };
             d_layers.push((layer, d.cast(self.activation_dtype())));
         }
-        let SavedActivations { tokens, mut context, layers, part, unnormed, states } = saved;
+        let SavedActivations { tokens, mut context, layers, depth, part, unnormed, states } = saved;
         drop(states);
         let mut d = match unnormed {
             Some(state) => self.norm.backward(state, d_states, gradients),
             None => d_states.cast(self.activation_dtype()),
         };
-        let depth = layers.len();
-        for (index, saved) in layers.into_iter().enumerate().rev() {
-            let layer = index + 1;
+        for (layer, saved) in (1..=depth).rev().zip(layers.into_iter().rev()) {
             let part = if layer == depth { part } else { Part::Whole };
             let SavedLayer { resid_pre, inside } = saved;
             for (_, of_layer) in d_layers.iter().filter(|(of, _)| *of == layer) {
@@ -168,7 +176,9 @@ impl<B: Backend> Decoder<B> {
             let inside = inside.unwrap_or_else(|| self.forward_layer(layer, resid_pre.clone(), part, &mut context).1);
             d = self.layer_backward(layer, resid_pre, inside, part, d, &context, gradients);
         }
-        self.embed_tokens.add_gradient(tokens, d, gradients);
+        if gradients.wants(self.embed_tokens.weight.id) {
+            self.embed_tokens.add_gradient(tokens, d, gradients);
+        }
     }
 
     #[allow(clippy::too_many_arguments)] // One layer's activations, and the sum of gradients.

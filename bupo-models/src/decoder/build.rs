@@ -6,6 +6,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::trained::Trained;
 use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear, RmsNorm};
 use crate::families::{Family, ModelConfig};
 use crate::{ComputeDtype, ModelError};
@@ -37,7 +38,15 @@ impl<B: Backend> Decoder<B> {
         } else {
             Some(builder.linear("lm_head", config.vocab_size, config.hidden_size, false)?)
         };
-        Ok(Self { embed_tokens, layers, norm, lm_head, rope: config.rope.clone(), compute_dtype: ComputeDtype::F32 })
+        Ok(Self {
+            embed_tokens,
+            layers,
+            norm,
+            lm_head,
+            rope: config.rope.clone(),
+            compute_dtype: ComputeDtype::F32,
+            trained: Trained::default(),
+        })
     }
 }
 
@@ -130,6 +139,7 @@ impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
         Ok(Linear {
             weight: self.param(&format!("{name}.weight"), [output, input])?,
             bias: bias.then(|| self.param(&format!("{name}.bias"), [output])).transpose()?,
+            lora: None,
             compute_dtype: ComputeDtype::F32,
             packed: None,
         })

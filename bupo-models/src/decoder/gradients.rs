@@ -6,21 +6,37 @@ use bupo_core::kernels::sum_of_all_squares;
 use burn::module::ParamId;
 use burn::tensor::{DType, Tensor, backend::Backend};
 
+use super::trained::Trained;
+
 /// Gradients of the parameters that have one, each flattened, in f32 whatever the compute dtype.
 #[derive(Debug, Clone)]
 pub struct Gradients<B: Backend> {
     /// In the order of ids, which is the checkpoint's, so that sums over all parameters have one order.
     by_id: BTreeMap<u64, Tensor<B, 1>>,
+    /// The parameters that can have one.
+    trained: Trained,
 }
 
 impl<B: Backend> Gradients<B> {
     /// No gradients.
     pub fn new() -> Self {
-        Self { by_id: BTreeMap::new() }
+        Self::of(Trained::default())
     }
 
-    /// Adds to the gradient of one parameter.
+    pub(super) fn of(trained: Trained) -> Self {
+        Self { by_id: BTreeMap::new(), trained }
+    }
+
+    /// Whether a parameter is trained, so that its gradient is worth computing.
+    pub fn wants(&self, id: ParamId) -> bool {
+        self.trained.has(id)
+    }
+
+    /// Adds to the gradient of one parameter, if it is trained.
     pub fn add<const D: usize>(&mut self, id: ParamId, gradient: Tensor<B, D>) {
+        if !self.wants(id) {
+            return;
+        }
         let gradient: Tensor<B, 1> = gradient.flatten(0, D - 1).cast(DType::F32);
         let sum = match self.by_id.remove(&id.val()) {
             Some(sum) => sum + gradient,

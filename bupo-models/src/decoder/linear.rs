@@ -1,11 +1,11 @@
 //! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
-use bupo_core::kernels::{PackedWeight, add_rows, bf16_weight_gradient, linears};
+use bupo_core::kernels::{PackedWeight, activation_dtype, add_rows, bf16_weight_gradient, linears};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
-use super::Gradients;
+use super::{Gradients, Lora};
 use crate::ComputeDtype;
 
 /// `y = x W^T + b` with `W` `[out, in]`, the layout of a checkpoint.
@@ -15,6 +15,8 @@ pub struct Linear<B: Backend> {
     pub weight: Param<Tensor<B, 2>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<B, 1>>>,
+    /// The adapter, if the map has one.
+    pub lora: Option<Lora<B>>,
     /// The dtype of the weight in products.
     #[module(skip)]
     pub compute_dtype: ComputeDtype,
@@ -43,12 +45,13 @@ impl<B: Backend> Linear<B> {
         let mut biases = maps.into_iter().map(|map| map.bias.as_ref().map(|bias| bias.val().cast(dtype).unsqueeze()));
         let packed: Option<Vec<PackedWeight>> = maps.into_iter().map(Self::packed_weight).collect();
         let products = match packed.and_then(|packed| packed.try_into().ok()) {
-            Some(packed) => PackedWeight::products::<B, N>(packed, x),
-            None => linears(x, maps.map(Self::compute_weight)),
+            Some(packed) => PackedWeight::products::<B, N>(packed, x.clone()),
+            None => linears(x.clone(), maps.map(Self::compute_weight)),
         };
-        products.map(|y| match biases.next().flatten() {
-            Some(bias) => y + bias,
-            None => y,
+        let mut added = maps.into_iter().map(|map| map.lora.as_ref().map(|lora| lora.forward(x.clone()).cast(dtype)));
+        products.map(|y| {
+            let parts = [biases.next().flatten(), added.next().flatten()];
+            parts.into_iter().flatten().fold(y, |y, part| y + part)
         })
     }
 
@@ -56,7 +59,7 @@ impl<B: Backend> Linear<B> {
     pub(super) fn packed_weight(&self) -> Option<PackedWeight> {
         match self.compute_dtype {
             ComputeDtype::F32 => None,
-            ComputeDtype::Bf16 => self.packed.clone().or_else(|| PackedWeight::new(self.weight.val())),
+            ComputeDtype::Bf16 => self.packed.clone().or_else(|| PackedWeight::new(self.weight.val().cast(DType::F32))),
         }
     }
 
@@ -67,6 +70,7 @@ impl<B: Backend> Linear<B> {
         Self {
             weight: Param::from_tensor(weight),
             bias: (!biases.is_empty()).then(|| Param::from_tensor(Tensor::cat(biases, 0))),
+            lora: None,
             compute_dtype: maps[0].compute_dtype,
             packed: None,
         }
@@ -75,7 +79,21 @@ impl<B: Backend> Linear<B> {
     /// Without its values.
     pub(super) fn dropped(self) -> Self {
         let empty = Tensor::empty([0, 0], &self.weight.device());
-        Self { weight: Param::from_tensor(empty), bias: None, compute_dtype: self.compute_dtype, packed: None }
+        Self {
+            weight: Param::from_tensor(empty),
+            bias: None,
+            lora: None,
+            compute_dtype: self.compute_dtype,
+            packed: None,
+        }
+    }
+
+    /// The weight with the adapter's change, in f32; the weight itself if the map has none.
+    pub(crate) fn merged_weight(&self) -> Param<Tensor<B, 2>> {
+        match &self.lora {
+            Some(lora) => self.weight.clone().map(|weight| weight.cast(DType::F32) + lora.delta()),
+            None => self.weight.clone(),
+        }
     }
 
     /// The gradient with respect to `x`, from that with respect to the result; adds the gradients of the parameters.
@@ -86,12 +104,22 @@ impl<B: Backend> Linear<B> {
     }
 
     /// The weight in the dtype of products; no copy if it has that dtype.
-    fn compute_weight(&self) -> Tensor<B, 2> {
-        self.weight.val().cast(self.compute_dtype.dtype())
+    pub(super) fn compute_weight(&self) -> Tensor<B, 2> {
+        let (weight, dtype) = (self.weight.val(), self.compute_dtype.dtype());
+        // Products of the CPU backend read a weight in bf16 as it is.
+        let is_widened = activation_dtype::<B>(DType::BF16, &weight.device()) == DType::F32;
+        if is_widened && weight.dtype() == DType::BF16 { weight } else { weight.cast(dtype) }
     }
 
     /// The gradient with respect to the input.
     pub(crate) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
+        let dtype = dy.dtype();
+        let added = self.lora.as_ref().map(|lora| lora.input_gradient(dy.clone()).cast(dtype));
+        let dx = self.input_gradient_of_weight(dy);
+        added.into_iter().fold(dx, |dx, added| dx + added)
+    }
+
+    fn input_gradient_of_weight(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
         if let Some(weight) = self.packed_weight() {
             return weight.input_gradient(dy);
         }
@@ -104,8 +132,14 @@ impl<B: Backend> Linear<B> {
 
     /// Adds the gradients of the parameters.
     pub(crate) fn accumulate_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
-        if let Some(bias) = &self.bias {
+        if let Some(lora) = &self.lora {
+            lora.accumulate_gradients(x.clone(), dy.clone(), gradients);
+        }
+        if let Some(bias) = self.bias.as_ref().filter(|bias| gradients.wants(bias.id)) {
             gradients.add(bias.id, dy.clone().cast(DType::F32).sum_dim(0));
+        }
+        if !gradients.wants(self.weight.id) {
+            return;
         }
         if let (ComputeDtype::Bf16, Some(gradient)) = (self.compute_dtype, bf16_weight_gradient(&x, &dy)) {
             return gradients.add(self.weight.id, gradient);

@@ -7,8 +7,10 @@ mod context;
 mod feed_forward;
 mod gradients;
 mod linear;
+mod lora;
 mod norm;
 mod params;
+mod trained;
 
 use bupo_core::kernels::{activation_dtype, product_dtype};
 use bupo_core::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder};
@@ -25,8 +27,9 @@ pub use context::ForwardContext;
 pub use feed_forward::FeedForward;
 pub use gradients::Gradients;
 pub use linear::{Embedding, Linear};
+pub use lora::Lora;
 pub use norm::RmsNorm;
-pub use params::{NamedTensor, named_tensors, named_tensors_up_to, parameter_lengths};
+pub use params::{NamedTensor, named_tensors, named_tensors_up_to, parameter_ids, parameter_lengths};
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
 ///
@@ -45,6 +48,8 @@ pub struct Decoder<B: Backend> {
     rope: RopeConfig,
     #[module(skip)]
     compute_dtype: ComputeDtype,
+    #[module(skip)]
+    trained: trained::Trained,
 }
 
 /// One layer: attention and feed-forward, each after its norm.
@@ -73,7 +78,7 @@ impl<B: Backend> Decoder<B> {
 
     /// The same decoder with another compute dtype; its parameters are unchanged.
     pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
-        let with_dtype = |_: usize, linear: Linear<B>| Linear { compute_dtype, packed: None, ..linear };
+        let with_dtype = |_: usize, _: &str, linear: Linear<B>| Linear { compute_dtype, packed: None, ..linear };
         Self { compute_dtype, ..self.with_projections(with_dtype) }
     }
 
@@ -103,6 +108,7 @@ impl<B: Backend> Decoder<B> {
             lm_head: None,
             rope: self.rope.clone(),
             compute_dtype: self.compute_dtype,
+            trained: self.trained.clone(),
         }
     }
 
@@ -158,7 +164,9 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
         self.norm.forward(state.flatten(0, 1).cast(DType::F32)).reshape(shape)
     }
 
+    /// In f32: a copy, if it is kept in another dtype.
     fn unembedding(&self) -> Tensor<B, 2> {
-        self.lm_head.as_ref().map_or_else(|| self.embed_tokens.weight.val(), |head| head.weight.val())
+        let weight = self.lm_head.as_ref().map_or(&self.embed_tokens.weight, |head| &head.weight);
+        weight.val().cast(DType::F32)
     }
 }

@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{Attention, Decoder, DecoderLayer, FeedForward, Linear};
+use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear};
 
 /// A parameter read back to the host.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct NamedTensor {
     pub data: TensorData,
 }
 
-/// All parameters of a decoder, in the checkpoint's order.
+/// All parameters of a decoder but those of its adapter, in the checkpoint's order.
 pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
     named_tensors_up_to(decoder, decoder.layers.len())
 }
@@ -39,12 +39,44 @@ pub fn parameter_lengths<B: Backend>(decoder: &Decoder<B>) -> BTreeMap<u64, usiz
     lengths.0
 }
 
+/// The ids of every parameter but those of an adapter, by its name in a checkpoint.
+pub fn parameter_ids<B: Backend>(decoder: &Decoder<B>) -> BTreeMap<String, u64> {
+    let mut ids = Ids { path: Vec::new(), ids: BTreeMap::new() };
+    decoder.visit(&mut ids);
+    ids.ids
+}
+
+struct Ids {
+    path: Vec<String>,
+    ids: BTreeMap<String, u64>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Ids {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if !is_of_adapter(&self.path) {
+            self.ids.insert(param_name(&self.path), param.id.val());
+        }
+    }
+}
+
 struct Lengths(BTreeMap<u64, usize>);
 
 impl<B: Backend> ModuleVisitor<B> for Lengths {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         self.0.insert(param.id.val(), param.val().shape().num_elements());
     }
+}
+
+fn is_of_adapter(path: &[String]) -> bool {
+    path.iter().any(|module| module == "lora")
 }
 
 /// The checkpoint's name of the parameter with a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.
@@ -57,20 +89,26 @@ impl<B: Backend> Decoder<B> {
     /// The same decoder with its layers' weights in the compute dtype alone, for inference only: cast to it, or packed for the
     /// CPU's unit for bf16.
     pub fn cast_weights(self) -> Self {
-        let dtype = self.compute_dtype().dtype();
-        self.with_projections(|_, linear| match linear.packed_weight() {
+        self.with_projections(|_, _, linear| match linear.packed_weight() {
             Some(packed) => Linear {
                 weight: linear.weight.map(|weight| Tensor::empty([0, 0], &weight.device())),
                 packed: Some(packed),
                 ..linear
             },
-            None => Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear },
+            None => {
+                let weight = linear.compute_weight();
+                Linear { weight: linear.weight.map(|_| weight), ..linear }
+            }
         })
+        .with_unembedding_in_f32()
     }
 
     /// The same decoder with its layers' matrices kept in a dtype, which training keeps them in.
     pub fn with_layer_weights(self, dtype: DType) -> Self {
-        self.with_projections(|_, linear| Linear { weight: linear.weight.map(|weight| weight.cast(dtype)), ..linear })
+        self.with_projections(|_, _, linear| Linear {
+            weight: linear.weight.map(|weight| weight.cast(dtype)),
+            ..linear
+        })
     }
 
     /// The dtype that the layers' matrices are kept in.
@@ -79,9 +117,9 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// The same decoder with the maps of one input joined, where the kernels of GPUs run, for generation only: each joined map
-    /// is one product, and its parts are dropped.
+    /// is one product, and its parts are dropped. Maps that have adapters stay apart.
     pub(crate) fn joined(self) -> Self {
-        if !runs_on_gpu::<B>() {
+        if !runs_on_gpu::<B>() || self.has_adapter() {
             return self;
         }
         let layer = |layer: DecoderLayer<B>| {
@@ -109,31 +147,41 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// A copy that shares the parameters, with the weights of the first `layers` layers packed once if products in bf16 are computed
-    /// by the CPU's unit. It is for passes between two changes of the parameters; without it weights are packed for every product.
+    /// by the CPU's unit, and the unembedding in f32. It is for passes between two changes of the parameters; without it weights are packed for every product.
     pub fn with_packed_weights(&self, layers: usize) -> Self {
-        self.clone().with_projections(|layer, linear| {
+        let packed = self.clone().with_projections(|layer, _, linear| {
             let packed = if layer <= layers { linear.packed_weight() } else { None };
             Linear { packed, ..linear }
-        })
+        });
+        packed.with_unembedding_in_f32()
     }
 
-    /// The same decoder with every linear map of its layers changed by `f` of the layer, from 1, and the map.
-    pub(super) fn with_projections(self, f: impl Fn(usize, Linear<B>) -> Linear<B>) -> Self {
+    /// The same decoder with an unembedding that is kept in another dtype cast to f32 once, instead of in every pass.
+    fn with_unembedding_in_f32(self) -> Self {
+        let in_f32 = |weight: Param<Tensor<B, 2>>| weight.map(|weight| weight.cast(DType::F32));
+        match self.lm_head {
+            Some(head) => Self { lm_head: Some(Linear { weight: in_f32(head.weight), ..head }), ..self },
+            None => Self { embed_tokens: Embedding { weight: in_f32(self.embed_tokens.weight) }, ..self },
+        }
+    }
+
+    /// The same decoder with every linear map of its layers changed by `f` of the layer, from 1, the map's name, and the map.
+    pub(crate) fn with_projections(self, mut f: impl FnMut(usize, &'static str, Linear<B>) -> Linear<B>) -> Self {
         let layer = |(index, layer): (usize, DecoderLayer<B>)| {
-            let f = |linear| f(index + 1, linear);
+            let mut f = |name, linear| f(index + 1, name, linear);
             let (attention, mlp) = (layer.self_attn, layer.mlp);
             DecoderLayer {
                 self_attn: Attention {
-                    q_proj: f(attention.q_proj),
-                    k_proj: f(attention.k_proj),
-                    v_proj: f(attention.v_proj),
-                    o_proj: f(attention.o_proj),
+                    q_proj: f("q_proj", attention.q_proj),
+                    k_proj: f("k_proj", attention.k_proj),
+                    v_proj: f("v_proj", attention.v_proj),
+                    o_proj: f("o_proj", attention.o_proj),
                     ..attention
                 },
                 mlp: FeedForward {
-                    gate_proj: f(mlp.gate_proj),
-                    up_proj: f(mlp.up_proj),
-                    down_proj: f(mlp.down_proj),
+                    gate_proj: f("gate_proj", mlp.gate_proj),
+                    up_proj: f("up_proj", mlp.up_proj),
+                    down_proj: f("down_proj", mlp.down_proj),
                     ..mlp
                 },
                 ..layer
@@ -159,6 +207,10 @@ impl<B: Backend> ModuleVisitor<B> for Reader {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        // Adapters have files of their own.
+        if is_of_adapter(&self.path) {
+            return;
+        }
         let is_above = match &self.path[..] {
             [module, index, ..] if module == "layers" => index.parse::<usize>().is_ok_and(|index| index >= self.layers),
             _ => false,

@@ -1,38 +1,13 @@
 //! A Hugging Face `config.json`, checked before any weight is read.
 
-use std::fmt;
-
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::family::Family;
 use super::raw_rope::{OuterFields, rope_config};
 use super::rope::RopeConfig;
 use crate::ModelError;
 use crate::error::json_reason;
-
-/// The decoder family, `model_type` of the config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Qwen3: RMS norms on queries and keys.
-    Qwen3,
-    /// Qwen2 and Qwen2.5: biases on queries, keys and values.
-    Qwen2,
-    /// Llama 2 and 3.
-    Llama,
-    /// Mistral without a sliding window.
-    Mistral,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Qwen3 => "Qwen3",
-            Self::Qwen2 => "Qwen2",
-            Self::Llama => "Llama",
-            Self::Mistral => "Mistral",
-        })
-    }
-}
 
 /// The fields of a `config.json` that the decoder needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +42,8 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Whether the feed-forward's projections have biases.
     pub mlp_bias: bool,
+    /// Whether the config says that the weights are stored in bf16.
+    pub is_bf16: bool,
     /// Ids that end a sequence; those of a generation config come before them.
     pub eos_token_ids: Vec<u32>,
 }
@@ -176,6 +153,8 @@ struct RawConfig {
     num_local_experts: Option<Value>,
     quantization_config: Option<Value>,
     eos_token_id: Option<OneOrMany>,
+    dtype: Option<Value>,
+    torch_dtype: Option<Value>,
 }
 
 impl RawConfig {
@@ -250,6 +229,7 @@ impl RawConfig {
             qkv_bias: family == Family::Qwen2 || attention_bias,
             output_bias: attention_bias,
             mlp_bias: family == Family::Llama && self.mlp_bias.unwrap_or(false),
+            is_bf16: self.dtype.or(self.torch_dtype).is_some_and(|dtype| dtype == "bfloat16"),
             eos_token_ids: self.eos_token_id.map(Vec::from).unwrap_or_default(),
         })
     }

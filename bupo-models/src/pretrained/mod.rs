@@ -19,13 +19,14 @@ pub use dtype_choice::DtypeChoice;
 pub use files::ModelFiles;
 pub use generation_config::{RecommendedSampling, load_eos_token_ids, load_recommended_sampling};
 pub use read::stored_dtype;
+pub(crate) use read::to_f32;
 pub use save_dtype::SaveDtype;
 pub use write::{SaveOptions, StoredTensor, save_checkpoint, save_tensors, write_safetensors};
 
 /// A decoder with its config and the other files of its folder.
 #[derive(Debug)]
 pub struct LoadedModel<B: Backend> {
-    /// The decoder, with f32 weights and compute dtype f32.
+    /// The decoder, with f32 weights, unless they are frozen, and compute dtype f32.
     pub decoder: Decoder<B>,
     /// `config.json`.
     pub config: ModelConfig,
@@ -42,9 +43,20 @@ pub struct LoadedModel<B: Backend> {
 /// weights are missing, surplus, of the wrong shape, of an unsupported dtype, or not finite. Everything except the
 /// values is checked before memory is allocated.
 pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<LoadedModel<B>, ModelError> {
+    load(files, read::WeightSource::open(files, device.clone())?)
+}
+
+/// [`load_model`] for a model whose weights do not change: matrices that are stored in bf16 stay in bf16 where the device has it.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_frozen_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<LoadedModel<B>, ModelError> {
+    load(files, read::WeightSource::open(files, device.clone())?.frozen())
+}
+
+fn load<B: Backend>(files: &ModelFiles, mut source: read::WeightSource<B>) -> Result<LoadedModel<B>, ModelError> {
     let config = load_config(files)?;
     let eos_token_ids = load_eos_token_ids(files, &config)?;
-    let mut source = read::WeightSource::open(files, device.clone())?;
     source.check_headers(&config)?;
     source.check_tied(&config)?;
     let decoder = Decoder::build(&config, &mut source)?;

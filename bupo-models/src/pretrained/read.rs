@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -39,6 +39,8 @@ pub(super) struct WeightSource<B: Backend> {
     /// The shard of each tensor.
     places: BTreeMap<String, usize>,
     device: B::Device,
+    /// Whether matrices that are stored in bf16 stay in it.
+    keeps_bf16: bool,
 }
 
 struct Shard {
@@ -59,7 +61,7 @@ impl<B: Backend> WeightSource<B> {
         }
         let shard = Shard::open(files, SINGLE)?;
         let places = shard.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
-        Ok(Self { place: files.path(SINGLE), shards: vec![shard], places, device })
+        Ok(Self { place: files.path(SINGLE), shards: vec![shard], places, device, keeps_bf16: false })
     }
 
     fn open_sharded(files: &ModelFiles, device: B::Device) -> Result<Self, ModelError> {
@@ -90,7 +92,12 @@ impl<B: Backend> WeightSource<B> {
         if let Some((tensor, shard)) = index.weight_map.iter().find(|(tensor, _)| !places.contains_key(*tensor)) {
             return Err(wrong(format!("tensor `{tensor}` is not in shard {shard}, where the index lists it")));
         }
-        Ok(Self { place, shards, places, device })
+        Ok(Self { place, shards, places, device, keeps_bf16: false })
+    }
+
+    /// The same, with matrices that are stored in bf16 read as they are, if the device has bf16.
+    pub(super) fn frozen(self) -> Self {
+        Self { keeps_bf16: B::supports_dtype(&self.device, DType::BF16), ..self }
     }
 
     /// Checks names, shapes and dtypes of all tensors against the config, without reading a value.
@@ -183,7 +190,11 @@ impl<B: Backend> WeightSource<B> {
 
 impl<B: Backend> ParamSource<B> for WeightSource<B> {
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>, ModelError> {
-        Ok(Tensor::from_data(TensorData::new(self.values(name, &shape)?, shape), &self.device))
+        let stays = D == 2 && self.keeps_bf16 && self.info(name).is_some_and(|info| info.dtype == Dtype::BF16);
+        let data = TensorData::new(self.values(name, &shape)?, shape);
+        let data = if stays { data.convert::<bf16>() } else { data };
+        let dtype = if stays { DType::BF16 } else { DType::F32 };
+        Ok(Tensor::from_data(data, (&self.device, dtype)))
     }
 }
 
@@ -226,7 +237,8 @@ impl Shard {
     }
 }
 
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+/// Values of f32, bf16 or f16 in little-endian bytes.
+pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),

@@ -6,6 +6,7 @@ mod load;
 mod resume;
 mod sections;
 mod train_config;
+mod trained;
 mod validate;
 mod validate_objective;
 
@@ -16,3 +17,4 @@ pub use sections::{
     RewardConfig, RolloutConfig, Shard, TaskConfig, TruncatedReward, UpdateConfig,
 };
 pub use train_config::{Algorithm, TrainConfig};
+pub use trained::{LayerPart, TrainSection, TrainedParameters};

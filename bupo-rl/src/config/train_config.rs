@@ -1,15 +1,18 @@
 //! All settings of a run. The defaults are for the embedded arithmetic task.
 
+use std::path::PathBuf;
+
 use bupo_core::PolicySite;
 use bupo_eval::PromptOptions;
 use bupo_grade::Rule;
-use bupo_models::{DtypeChoice, SaveDtype};
+use bupo_models::{AdapterConfig, DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
 use super::sections::{
     CheckpointConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,
     RolloutConfig, TaskConfig, TruncatedReward, UpdateConfig,
 };
+use super::trained::TrainSection;
 use crate::RlError;
 use crate::loss::{LossPreset, Objective};
 use crate::phases::{PhaseConfig, PhaseSite, Schedule};
@@ -38,6 +41,9 @@ pub struct TrainConfig {
     /// A model folder or a Hub id, `org/name` or `org/name@revision`; `None` for the embedded model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// An adapter folder in PEFT's layout. With `[lora]`, training starts from it; without, it is merged into the model first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// The dtype in which layers compute: f32, bf16, or auto, which is recorded as the dtype it resolved to. Parameters and
     /// moments are f32 unless `optimizer` says otherwise, sums always.
     pub dtype: DtypeChoice,
@@ -72,6 +78,10 @@ pub struct TrainConfig {
     pub probe: ProbeConfig,
     /// Training by several processes.
     pub distributed: DistributedConfig,
+    /// The adapter that is trained in place of the model's own parameters (LoRA), if its rank is above 0.
+    pub lora: AdapterConfig,
+    /// Which of the model's own parameters are trained.
+    pub train: TrainSection,
 }
 
 impl Default for TrainConfig {
@@ -82,6 +92,7 @@ impl Default for TrainConfig {
             algorithm: Algorithm::Bupo,
             loss: LossPreset::Grpo,
             model: None,
+            adapter: None,
             dtype: DtypeChoice::Auto,
             save_dtype: None,
             phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],
@@ -99,6 +110,8 @@ impl Default for TrainConfig {
             guard: GuardConfig::default(),
             probe: ProbeConfig::default(),
             distributed: DistributedConfig::default(),
+            lora: AdapterConfig::default(),
+            train: TrainSection::default(),
         }
     }
 }
@@ -115,6 +128,11 @@ impl TrainConfig {
     pub fn prompt_options(&self) -> PromptOptions {
         let has_scorer = self.reward.rules().iter().any(|rule| matches!(rule, Rule::Command(_)));
         PromptOptions { extract_answers: self.data.extract_answers && !has_scorer, ..self.data.prompt_options() }
+    }
+
+    /// The name of the folder in a run's that the result is saved in: a whole model, or an adapter.
+    pub fn result(&self) -> &'static str {
+        if self.lora.is_on() { "adapter" } else { "model" }
     }
 
     /// The phases as `algorithm` interprets them, for a model of `num_layers` layers.

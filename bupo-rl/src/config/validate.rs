@@ -129,6 +129,7 @@ impl TrainConfig {
                 self.update.mini_batch_prompts, self.rollout.prompts
             )));
         }
+        self.check_trained()?;
         self.check_engine()
     }
 

@@ -93,6 +93,13 @@ impl PhaseConfig {
     }
 }
 
+impl Phase {
+    /// Whether its policy applies the final norm.
+    pub fn has_final_norm(&self) -> bool {
+        self.site == PolicySite::Full || self.norm == Norm::Final
+    }
+}
+
 /// The phases of a run in order. Steps count from 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {

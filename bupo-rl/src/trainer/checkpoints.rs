@@ -34,10 +34,11 @@ impl<B: Backend> Trainer<'_, B> {
         // The best by evaluation, and the one a rollback of the phase would restore.
         let best: Vec<usize> = self.state.best.iter().map(|(step, _)| *step).chain(self.state.guard.best).collect();
         let (decoder, assets) = (self.model.decoder.clone(), self.model.assets.clone());
+        let adapter = self.config.lora.clone();
         let moments = if gathered.is_some() { BTreeMap::new() } else { self.optimizer.moments().clone() };
         self.checkpoint_writer = Some(std::thread::spawn(move || {
             // Copied to the host now: tensors that the next update changes are held twice on the device until then.
-            let snapshot = Snapshot::take(&decoder, gathered.unwrap_or_else(|| on_host(&moments)));
+            let snapshot = Snapshot::take(&decoder, &adapter, gathered.unwrap_or_else(|| on_host(&moments)));
             drop((decoder, moments));
             let pending = store.begin(step)?;
             snapshot.write(&pending, &assets)?;

@@ -104,7 +104,7 @@ impl<B: Backend> Trainer<'_, B> {
         let device = self.model.decoder.device();
         let moments = read_moments(&path, &steps, &self.optimizer, &device, self.processes)?;
         let decoder = self.model.decoder.clone();
-        self.model.decoder = snapshot::read_model(&path, decoder, self.processes)?;
+        self.model.decoder = snapshot::read_model(&path, decoder, &self.config, &self.model.config, self.processes)?;
         self.optimizer.restore(moments);
         self.outdate_servers(PolicySite::Full);
         Ok(step)

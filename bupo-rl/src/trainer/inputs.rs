@@ -9,6 +9,7 @@ use bupo_data::describe;
 use bupo_eval::ChatChoice;
 use bupo_grade::Rule;
 use bupo_models::ModelFiles;
+use bupo_models::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use bupo_runs::digest;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,11 @@ impl Inputs {
         }
         if let ChatChoice::File(path) = &config.data.chat_template {
             inputs.insert(format!("chat template {}", path.display()), checksum(path)?);
+        }
+        for path in
+            config.adapter.iter().flat_map(|folder| [ADAPTER_CONFIG, ADAPTER_WEIGHTS].map(|name| folder.join(name)))
+        {
+            inputs.insert(format!("adapter file {}", path.display()), checksum(&path)?);
         }
         for path in scorer_files(config) {
             inputs.insert(format!("scorer {}", path.display()), checksum(&path)?);

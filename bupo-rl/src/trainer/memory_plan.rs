@@ -1,8 +1,8 @@
 //! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
+use bupo_core::LOGITS_AT_ONCE;
 use bupo_core::kernels::{ATTENTION_TILE, Bf16Unit, gpu_kernels_are_on};
-use bupo_core::{LOGITS_AT_ONCE, PolicySite};
-use bupo_models::families::{embedding_params, layer_params, num_params};
+use bupo_models::families::{layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
 use bupo_models::{ComputeDtype, DtypeChoice, ModelConfig};
 
@@ -26,6 +26,8 @@ pub struct PhasePlan {
     pub updates: usize,
     /// Layers run for its loss.
     pub layers: usize,
+    /// The first layer that its backward pass runs, from 1.
+    pub lowest: usize,
     /// Parameters it trains.
     pub trained: u64,
 }
@@ -48,7 +50,7 @@ pub struct RunPlan {
 /// Estimated memory in bytes at the longest sequences. The formulas leave out a few hundred MB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The model, in f32 or with its layers' weights in bf16.
+    /// The model, in f32, or with its layers' weights in bf16 where they are kept so.
     pub weights: u64,
     /// Gradients, of the phase that trains most parameters.
     pub gradients: u64,
@@ -93,6 +95,7 @@ impl RunPlan {
     /// # Errors
     /// If a site is outside the model, or there are no steps.
     pub fn new(config: &TrainConfig, model: &ModelConfig, on_cpu: bool) -> Result<Self, RlError> {
+        config.check_trained_in(model)?;
         let schedule = config.schedule(model.num_hidden_layers)?;
         let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts) * config.update.epochs;
         let phases = schedule
@@ -102,12 +105,14 @@ impl RunPlan {
             .filter(|(phase, _)| phase.steps > 0)
             .map(|(phase, auto)| {
                 let layers = phase.site.depth(model.num_hidden_layers)?;
+                let (trained, lowest) = config.trained_params(model, layers, phase.has_final_norm());
                 Ok(PhasePlan {
                     phase: phase.clone(),
                     auto: *auto,
                     updates: phase.steps * updates_per_step,
                     layers,
-                    trained: trained(model, phase, layers),
+                    lowest,
+                    trained,
                 })
             })
             .collect::<Result<Vec<_>, RlError>>()?;
@@ -206,19 +211,14 @@ pub(crate) fn cuts(before: &TrainConfig, after: &TrainConfig) -> Vec<String> {
     changed.map(|((name, before), (_, after))| format!("{name} {before} -> {after}")).collect()
 }
 
-/// Parameters with a gradient: the embedding, the layers up to the site, the unembedding, and the final norm if the policy
-/// applies it.
-fn trained(model: &ModelConfig, phase: &Phase, layers: usize) -> u64 {
-    let final_norm = phase.site == PolicySite::Full || phase.norm == bupo_core::Norm::Final;
-    embedding_params(model) + layers as u64 * layer_params(model) + u64::from(final_norm) * model.hidden_size as u64
-}
-
 fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longest: usize, on_cpu: bool) -> MemoryPlan {
     let most_trained = phases.iter().map(|phase| phase.trained).max().unwrap_or(0);
     let most_layers = phases.iter().map(|phase| phase.layers).max().unwrap_or(0) as u64;
     let spared = F32 - config.optimizer.weights.bytes();
-    let held = |params: u64, layers: u64| F32 * params - spared * layers * layer_params(model);
     let all_layers = model.num_hidden_layers as u64;
+    // The layers that save activations.
+    let saving = |phase: &PhasePlan| (phase.layers + 1).saturating_sub(phase.lowest);
+    let most_saving = phases.iter().map(saving).max().unwrap_or(0) as u64;
     let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
     let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
     let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
@@ -236,23 +236,34 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
             (F32, if !on_cpu && gpu_kernels_are_on() { F32 * joined_params(model) } else { 0 })
         }
     };
+    // Frozen matrices in bf16 are multiplied as they are, but in f32 on other devices than the CPU.
+    let lowered = match (config.lora.is_on() && model.is_bf16, on_cpu || number < F32) {
+        (true, true) => 0,
+        (true, false) => F32 * model.num_hidden_layers as u64 * layer_params(model),
+        (false, _) => lowered,
+    };
     let packs = on_cpu && config.dtype == DtypeChoice::Bf16 && Bf16Unit::chosen().is_some();
     // Layers' weights that are kept in bf16 are generated with as they are, unless they are packed.
     let lowered = if packs || spared == 0 { lowered } else { 0 };
     let packed = if packs { ComputeDtype::Bf16.bytes() * most_layers * layer_params(model) } else { 0 };
     // Gates of saved layers are then saved in bf16.
-    let saved_layers = if config.update.recompute { 0 } else { most_layers };
+    let saved_layers = if config.update.recompute { 0 } else { most_saving };
     let halved = if packs { F32 * saved_layers * tokens * model.intermediate_size as u64 } else { 0 };
     let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
     // Servers have what generation takes.
     let generates = u64::from(!config.rollout.has_servers());
     let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
-        weights: held(num_params(model), all_layers),
+        weights: config.weight_bytes(model) - spared * all_layers * layer_params(model),
         gradients: F32 * most_trained,
         optimizer: 2 * config.optimizer.moments.bytes(most_trained),
-        reference: if config.objective.needs_reference() { held(most_trained, most_layers) } else { 0 },
-        activations: number * activations(model, tokens, longest as u64, most_layers, config.update.recompute) - halved,
+        // Of a model with an adapter the one without it is at hand.
+        reference: if config.objective.needs_reference() && !config.lora.is_on() {
+            F32 * most_trained - spared * most_trained.min(most_layers * layer_params(model))
+        } else {
+            0
+        },
+        activations: number * activations(model, tokens, longest as u64, most_saving, config.update.recompute) - halved,
         logits: F32 * LOGIT_CHUNKS * logits,
         cache: generates * number * rows * longest as u64 * keys,
         prefill: generates * number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),

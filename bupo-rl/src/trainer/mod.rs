@@ -21,6 +21,7 @@ mod setup;
 mod snapshot;
 mod state;
 mod step;
+mod trained;
 mod updates;
 mod warning;
 mod warnings;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use bupo_collective::Processes;
 use bupo_models::decoder::named_tensors;
-use bupo_models::{Decoder, LoadedModel, ModelFiles, SaveDtype, SaveOptions, TextTokenizer};
+use bupo_models::{Adapter, Decoder, LoadedModel, ModelFiles, SaveDtype, SaveOptions, TextTokenizer};
 use bupo_runs::Status;
 use burn::tensor::backend::Backend;
 
@@ -105,7 +106,7 @@ pub fn train_among<B: Backend>(
     if *start == Start::Resume
         && let Some(outcome) = processes.agreed_first(|| finished_run(&config, files, folder))?
     {
-        let outcome = Outcome { folder: folder.to_path_buf(), model: folder.join("model"), ..outcome };
+        let outcome = Outcome { folder: folder.to_path_buf(), model: folder.join(config.result()), ..outcome };
         progress.warning(&format!(
             "the run in {} is finished: all {} steps are done and nothing is left to do; raise phases.*.steps to continue it",
             folder.display(),
@@ -234,13 +235,18 @@ impl<B: Backend> Trainer<'_, B> {
     fn stopped(&mut self) -> Result<Outcome, RlError> {
         self.checkpoint()?;
         self.join_checkpoint_writer()?;
-        Ok(self.outcome(None, self.run.path().join("model")))
+        Ok(self.outcome(None, self.run.path().join(self.config.result())))
     }
 
     /// Saves the model, in f32 if its own dtype would set back more than a twentieth of the changed weights.
     fn save_model(&self, after: Evaluated, progress: &mut dyn Progress) -> Result<Outcome, RlError> {
         if !self.processes.is_first() {
-            return Ok(self.outcome(Some(after), self.run.path().join("model")));
+            return Ok(self.outcome(Some(after), self.run.path().join(self.config.result())));
+        }
+        if self.config.lora.is_on() {
+            let adapter = Adapter::of(&self.model.decoder, &self.config.lora);
+            let folder = self.run.adapter(&adapter, self.config.model.as_deref())?;
+            return Ok(self.outcome(Some(after), folder));
         }
         let weights = named_tensors(&self.model.decoder);
         let asked = self.config.save_dtype;

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bupo_models::adapter::write_adapter;
 use bupo_models::decoder::NamedTensor;
-use bupo_models::{ModelAssets, SaveOptions, save_tensors};
+use bupo_models::{Adapter, ModelAssets, ModelError, SaveOptions, save_tensors};
 use bupo_runs::{CheckpointStore, EventWriter, JsonLinesWriter, RunLock, RunState, Status, write_atomically};
 use serde::Serialize;
 use serde_json::Value;
@@ -273,12 +274,25 @@ impl RunFolder {
         assets: &ModelAssets,
         options: SaveOptions,
     ) -> Result<PathBuf, RlError> {
-        let (folder, fresh) = (self.path.join("model"), self.path.join(".model"));
+        self.replace("model", |fresh| save_tensors(fresh, weights, assets, options))
+    }
+
+    /// Saves the trained adapter as a folder that PEFT loads, replacing an earlier one. `base`: the model it belongs to.
+    ///
+    /// # Errors
+    /// If something cannot be written.
+    pub fn adapter(&self, adapter: &Adapter, base: Option<&str>) -> Result<PathBuf, RlError> {
+        self.replace("adapter", |fresh| write_adapter(fresh, adapter, base))
+    }
+
+    /// Replaces a folder by one that `write` fills.
+    fn replace(&self, name: &str, write: impl FnOnce(&Path) -> Result<(), ModelError>) -> Result<PathBuf, RlError> {
+        let (folder, fresh) = (self.path.join(name), self.path.join(format!(".{name}")));
         // Left by a process that was killed while saving.
         if fresh.exists() {
             fs::remove_dir_all(&fresh).map_err(RlError::io("write", &fresh))?;
         }
-        save_tensors(&fresh, weights, assets, options)?;
+        write(&fresh)?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(RlError::io("write", &folder))?;
         }

@@ -121,8 +121,9 @@ impl<B: Backend> Trainer<'_, B> {
         let started = Instant::now();
         let in_part = self.config.rollout.engine.takes_changed_weights() && servers.folder.has_base();
         let has_all = !in_part || servers.changed_layers == layers;
-        let mut tensors =
-            named_tensors_up_to(&self.model.decoder, if has_all { layers } else { servers.changed_layers });
+        // Servers get whole weights, so that they need no support of adapters.
+        let decoder = self.model.decoder.clone().merged();
+        let mut tensors = named_tensors_up_to(&decoder, if has_all { layers } else { servers.changed_layers });
         if servers.engine.servers().needs_unembedding() {
             let embedding = tensors.iter().find(|tensor| tensor.name == "model.embed_tokens.weight").cloned();
             tensors.extend(embedding.map(|embedding| NamedTensor { name: "lm_head.weight".into(), ..embedding }));

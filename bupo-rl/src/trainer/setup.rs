@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bupo_collective::Processes;
-use bupo_models::{ModelFiles, TextTokenizer, load_model};
+use bupo_models::{ModelFiles, TextTokenizer};
 use bupo_runs::{Checkpoint, CheckpointStore, RunLock, RunState, Status};
 use burn::tensor::backend::Backend;
 
@@ -16,6 +16,7 @@ use super::rounding::WeightSample;
 use super::run_folder::RunFolder;
 use super::servers::{Servers, connect};
 use super::state::TrainerState;
+use super::trained::load_for_training;
 use super::{Trainer, snapshot};
 use crate::RlError;
 use crate::agree::Agree;
@@ -43,9 +44,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let inputs = Inputs::read(&config, files)?;
         let servers =
             if processes.is_first() { connect(&config, &bupo_models::pretrained::load_config(files)?)? } else { None };
-        let dtype = config.dtype.for_model::<B>(files, device)?;
-        let mut model = load_model::<B>(files, device)?;
-        model.decoder = config.optimizer.weights.stored(model.decoder.with_compute_dtype(dtype));
+        let mut model = load_for_training::<B>(&config, files, device)?;
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
                 "the model has no end-of-sequence token, so that every response would be truncated; set eos_token_id in its \
@@ -58,7 +57,11 @@ impl<'a, B: Backend> Trainer<'a, B> {
         }
         let initial_weights = WeightSample::new(&model.decoder);
         check_alike(&inputs, &initial_weights, processes)?;
-        let reference = config.objective.needs_reference().then(|| model.decoder.clone());
+        // Of a model with an adapter the one without it: its weights are shared, not copied.
+        let reference = config.objective.needs_reference().then(|| {
+            let decoder = model.decoder.clone();
+            if config.lora.is_on() { decoder.without_adapter() } else { decoder }
+        });
         let mut optimizer = DecoderOptimizer::new(config.optimizer).with_seed(config.seed);
         if config.distributed.shard == Shard::Optimizer && !processes.is_alone() {
             optimizer = optimizer.sharded();
@@ -72,16 +75,12 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 state.inputs.check(&saved.inputs)?;
             }
             let path = checkpoint.path;
-            let saved_config = bupo_models::pretrained::load_config(&ModelFiles::folder(&path.join("model"))?)?;
-            if saved_config != model.config {
-                let reason = "the checkpoint is of a model with another config.json; give the model that the run was started with";
-                return Err(RlError::NoData { path, reason: reason.into() });
-            }
+            snapshot::check(&path, &config, &model.config)?;
             Ok(Some((path, saved)))
         })?;
         let is_continued = checkpoint.is_some();
         if let Some((path, saved)) = checkpoint {
-            model.decoder = snapshot::read_model(&path, model.decoder, processes)?;
+            model.decoder = snapshot::read_model(&path, model.decoder, &config, &model.config, processes)?;
             optimizer.restore(read_moments(&path, &saved.optimizer_steps, &optimizer, device, processes)?);
             state = state.continued(saved);
             if let Start::Fork { from, .. } = start {
@@ -144,7 +143,8 @@ pub(super) fn finished_run(
     }
     // Without a readable outcome the run is resumed, which evaluates and writes it again.
     let outcome = fs::read(folder.join("evaluation.json")).ok().and_then(|json| serde_json::from_slice(&json).ok());
-    Ok(outcome.map(|outcome: Outcome| Outcome { folder: folder.to_path_buf(), model: folder.join("model"), ..outcome }))
+    let model = folder.join(config.result());
+    Ok(outcome.map(|outcome: Outcome| Outcome { folder: folder.to_path_buf(), model, ..outcome }))
 }
 
 /// Checks that all processes have the same input files and the same weights.

@@ -1,36 +1,62 @@
 //! Writing and reading a checkpoint: its weights and state, and by `moments` its moments.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bupo_collective::Processes;
+use bupo_models::adapter::{read_adapter, write_adapter};
 use bupo_models::decoder::{NamedTensor, named_tensors};
-use bupo_models::{Decoder, ModelAssets, ModelFiles, SaveDtype, SaveOptions, load_model, save_tensors};
+use bupo_models::pretrained::load_config;
+use bupo_models::{
+    Adapter, AdapterConfig, Decoder, ModelAssets, ModelConfig, ModelFiles, SaveDtype, SaveOptions, load_model,
+    save_tensors,
+};
 use bupo_runs::{Checkpoint, PendingCheckpoint};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::moments::{HostMoments, write_moments};
 use super::state::TrainerState;
+use super::trained::freeze;
 use crate::RlError;
+use crate::config::TrainConfig;
 
 const MODEL: &str = "model";
+const ADAPTER: &str = "adapter";
 
 /// A copy of weights and moments on the host; the device tensors can be freed once it is taken.
 pub(crate) struct Snapshot {
-    weights: Vec<NamedTensor>,
+    weights: Weights,
     moments: HostMoments,
 }
 
+/// What training changes.
+enum Weights {
+    Model(Vec<NamedTensor>),
+    Adapter(Adapter),
+}
+
 impl Snapshot {
-    pub(crate) fn take<B: Backend>(decoder: &Decoder<B>, moments: HostMoments) -> Self {
-        Self { weights: named_tensors(decoder), moments }
+    /// `adapter`: the settings of the run's adapter, which is kept alone.
+    pub(crate) fn take<B: Backend>(decoder: &Decoder<B>, adapter: &AdapterConfig, moments: HostMoments) -> Self {
+        let weights = if adapter.is_on() {
+            Weights::Adapter(Adapter::of(decoder, adapter))
+        } else {
+            Weights::Model(named_tensors(decoder))
+        };
+        Self { weights, moments }
     }
 
     /// Writes the files of a pending checkpoint.
     pub(crate) fn write(self, pending: &PendingCheckpoint, assets: &ModelAssets) -> Result<(), RlError> {
-        // Exact, independent of `save_dtype`.
-        let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
-        save_tensors(&pending.path().join(MODEL), self.weights, assets, options)?;
+        match self.weights {
+            // Exact, independent of `save_dtype`.
+            Weights::Model(weights) => {
+                let options = SaveOptions { dtype: Some(SaveDtype::F32), ..SaveOptions::default() };
+                save_tensors(&pending.path().join(MODEL), weights, assets, options)?;
+            }
+            Weights::Adapter(adapter) => write_adapter(&pending.path().join(ADAPTER), &adapter, None)?,
+        }
         write_moments(pending.path(), &self.moments)
     }
 }
@@ -43,38 +69,78 @@ pub(crate) fn read_state(checkpoint: &Checkpoint) -> Result<TrainerState, RlErro
     })
 }
 
+/// Checks that a checkpoint is of what a run trains.
+pub(crate) fn check(checkpoint: &Path, config: &TrainConfig, model: &ModelConfig) -> Result<(), RlError> {
+    let wrong = |reason: &str| RlError::NoData { path: checkpoint.to_path_buf(), reason: reason.into() };
+    if config.lora.is_on() {
+        if !checkpoint.join(ADAPTER).is_dir() {
+            return Err(wrong(
+                "the checkpoint is of a whole model, not of an adapter; give its model/ as --model, without --fork",
+            ));
+        }
+        let saved = read_adapter(&checkpoint.join(ADAPTER), model)?.config;
+        let targets = |config: &AdapterConfig| (config.rank, config.targets.modules(), config.rslora, config.alpha);
+        if targets(&saved) != targets(&config.lora) {
+            return Err(wrong("the checkpoint's adapter has other settings than [lora]; set them to those of its run"));
+        }
+        return Ok(());
+    }
+    if !checkpoint.join(MODEL).is_dir() {
+        return Err(wrong(
+            "the checkpoint is of an adapter; keep the settings of its [lora], or merge it (bupo merge)",
+        ));
+    }
+    let saved = load_config(&ModelFiles::folder(&checkpoint.join(MODEL))?)?;
+    // The dtype is that of the files.
+    if (ModelConfig { is_bf16: model.is_bf16, ..saved }) != *model {
+        return Err(wrong(
+            "the checkpoint is of a model with another config.json; give the model that the run was started with",
+        ));
+    }
+    Ok(())
+}
+
 /// Reads the weights of a checkpoint's folder in process 0, and gives them to the others, whose decoder they replace.
 pub(crate) fn read_model<B: Backend>(
     checkpoint: &Path,
     decoder: Decoder<B>,
+    config: &TrainConfig,
+    model: &ModelConfig,
     processes: &Processes,
 ) -> Result<Decoder<B>, RlError> {
     let (device, dtype, stored) = (decoder.device(), decoder.compute_dtype(), decoder.layer_weight_dtype());
-    let decoder = if processes.is_first() {
+    let is_adapter = config.lora.is_on();
+    let decoder = if is_adapter && processes.is_first() {
+        let saved = read_adapter(&checkpoint.join(ADAPTER), model)?;
+        decoder.with_adapter(&Adapter { config: config.lora.clone(), ..saved })
+    } else if processes.is_first() {
         drop(decoder);
         load_model::<B>(&ModelFiles::folder(&checkpoint.join(MODEL))?, &device)?.decoder.with_compute_dtype(dtype)
     } else {
         decoder
     };
+    let decoder = freeze(decoder, config);
     let decoder = if processes.is_alone() {
         decoder
     } else {
-        let mut shared = FromFirst { processes, error: None };
+        let only = is_adapter.then(|| decoder.adapter_ids());
+        let mut shared = FromFirst { processes, only, error: None };
         let decoder = decoder.map(&mut shared);
         shared.error.map_or(Ok(decoder), Err)?
     };
     Ok(decoder.with_layer_weights(stored))
 }
 
-/// Replaces every parameter by that of process 0.
+/// Replaces every parameter by that of process 0, or those of these ids.
 struct FromFirst<'a> {
     processes: &'a Processes,
+    only: Option<BTreeSet<u64>>,
     error: Option<RlError>,
 }
 
 impl<B: Backend> ModuleMapper<B> for FromFirst<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        if self.error.is_some() {
+        if self.error.is_some() || self.only.as_ref().is_some_and(|ids| !ids.contains(&param.id.val())) {
             return param;
         }
         let values = param.val();

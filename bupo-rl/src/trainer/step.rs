@@ -17,6 +17,7 @@ use crate::agree::Agree;
 use crate::data::Curriculum;
 use crate::peak_memory::peak_memory;
 use crate::phases::Phase;
+use crate::random::{Purpose, stream_seed};
 use crate::rollout::{Rollout, Samplers, has_variance, rollout};
 use crate::update::{LossSpec, PolicySpec, update_among};
 
@@ -165,8 +166,11 @@ impl<B: Backend> Trainer<'_, B> {
         let mut stats = Vec::with_capacity(epochs * batches.len());
         for batch in (0..epochs).flat_map(|_| batches) {
             let MiniBatch { samples, size, .. } = batch;
+            self.set_dropout(Some((step, stats.len())));
             let update =
-                update_among(&mut self.model.decoder, &mut self.optimizer, samples, size, loss, self.processes)?;
+                update_among(&mut self.model.decoder, &mut self.optimizer, samples, size, loss, self.processes);
+            self.set_dropout(None);
+            let update = update?;
             stats.push(update);
             self.guard_update(step, stats.len(), &update, batch)?;
         }
@@ -178,6 +182,20 @@ impl<B: Backend> Trainer<'_, B> {
             has_divergence: loss.terms.iter().any(|term| term.divergence().is_some()),
         };
         Ok(Updates::new(stats, batches, parts))
+    }
+
+    /// Has the passes of an update, counted from 0 in its step, drop inputs of the adapter, or those of no update none.
+    fn set_dropout(&mut self, update: Option<(usize, usize)>) {
+        if self.config.lora.dropout == 0.0 {
+            return;
+        }
+        let seed = update.map(|(step, index)| {
+            let seed = stream_seed(self.config.seed, Purpose::Dropout, step);
+            seed.wrapping_add(((self.processes.rank() as u64) << 48) | ((index as u64) << 32))
+        });
+        // Moved out, so that the adapter has a single owner and is updated in place.
+        let placeholder = self.model.decoder.placeholder();
+        self.model.decoder = std::mem::replace(&mut self.model.decoder, placeholder).with_dropout(seed);
     }
 
     fn record(&mut self, metrics: &StepMetrics) -> Result<(), RlError> {

@@ -1,8 +1,9 @@
 //! The gradient of a loss over one micro-batch, of one site or of several.
 
-use bupo_core::{InternalPolicy, PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
+use bupo_core::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
 use bupo_models::decoder::{Gradients, LayerGradient};
 use bupo_models::{Decoder, PaddedBatch};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
 use super::policy_stats::{PolicySpec, policy};
@@ -74,52 +75,43 @@ pub(crate) fn accumulate_sites<B: Backend>(
     let stats: Vec<Option<&TokenStats>> =
         forwards.iter().map(|forward| forward.as_ref().map(|forward| &forward.stats)).collect();
     let SiteDerivatives { policy: by_policy, terms: by_terms } = derivatives(&forward.stats, &stats);
-    let PolicyGradient { mut states, unembedding } = forward.backward(&by_policy);
-    gradients.add(decoder.unembedding_id(), unembedding);
+    let mut states = backward(forward, &by_policy, decoder, gradients);
     let (mut of_layers, mut divergences) = (Vec::with_capacity(terms.len()), Vec::new());
     for (((term, policy), forward), derivatives) in terms.iter().zip(&further).zip(forwards).zip(by_terms) {
-        let TermGradient { of_site, of_full, values } = of_term(term, policy, &main, forward, derivatives);
-        for PolicyGradient { states: d_states, unembedding } in of_site {
-            gradients.add(decoder.unembedding_id(), unembedding);
+        let mut of_site = Vec::new();
+        if let (Some(forward), Some(derivatives)) = (forward, derivatives.policy) {
+            of_site.push(backward(forward, &derivatives, decoder, gradients));
+        }
+        if let (Some(divergence), Some(weights)) = (term.divergence(), derivatives.divergence) {
+            let aligned = policy.align(&main, divergence, &weights, term.detached);
+            gradients.add(decoder.unembedding_id(), aligned.policy.unembedding);
+            of_site.push(aligned.policy.states);
+            if let Some(PolicyGradient { states: d_states, unembedding }) = aligned.full {
+                gradients.add(decoder.unembedding_id(), unembedding);
+                states = states + d_states;
+            }
+            divergences.push(aligned.values);
+        }
+        for d_states in of_site {
             let d_states = batch.scatter_grad(d_states);
             of_layers.extend(term.layer().map(|layer| LayerGradient { layer, norm: term.norm, d_states }));
         }
-        if let Some(PolicyGradient { states: d_states, unembedding }) = of_full {
-            gradients.add(decoder.unembedding_id(), unembedding);
-            states = states + d_states;
-        }
-        divergences.extend(values);
     }
     decoder.backward_of_layers(saved, batch.scatter_grad(states), of_layers, gradients);
     Ok(divergences)
 }
 
-/// The gradients of what the loss has of a further site.
-struct TermGradient<B: Backend> {
-    /// Through the site's policy: of its policy loss and its divergence.
-    of_site: Vec<PolicyGradient<B>>,
-    /// Through the full policy.
-    of_full: Option<PolicyGradient<B>>,
-    /// The divergences, if it has one.
-    values: Option<Vec<f32>>,
-}
-
-fn of_term<B: Backend>(
-    term: &SiteTerm,
-    policy: &InternalPolicy<B>,
-    full: &InternalPolicy<B>,
-    forward: Option<PolicyForward<'_, B>>,
-    derivatives: TermDerivatives,
-) -> TermGradient<B> {
-    let mut gradient = TermGradient { of_site: Vec::new(), of_full: None, values: None };
-    if let (Some(forward), Some(derivatives)) = (forward, derivatives.policy) {
-        gradient.of_site.push(forward.backward(&derivatives));
+/// The gradient with respect to a policy's states; adds that of the unembedding, if it is trained.
+fn backward<B: Backend>(
+    forward: PolicyForward<'_, B>,
+    derivatives: &TokenDerivatives,
+    decoder: &Decoder<B>,
+    gradients: &mut Gradients<B>,
+) -> Tensor<B, 2> {
+    if !gradients.wants(decoder.unembedding_id()) {
+        return forward.backward_states(derivatives);
     }
-    if let (Some(divergence), Some(weights)) = (term.divergence(), derivatives.divergence) {
-        let aligned = policy.align(full, divergence, &weights, term.detached);
-        gradient.of_site.push(aligned.policy);
-        gradient.of_full = aligned.full;
-        gradient.values = Some(aligned.values);
-    }
-    gradient
+    let PolicyGradient { states, unembedding } = forward.backward(derivatives);
+    gradients.add(decoder.unembedding_id(), unembedding);
+    states
 }

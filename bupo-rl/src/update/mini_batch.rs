@@ -164,7 +164,7 @@ pub(crate) fn update_among<B: Backend>(
     loss: &LossSpec,
     processes: &Processes,
 ) -> Result<UpdateStats, RlError> {
-    let mut gradients = Gradients::<B>::new();
+    let mut gradients = decoder.gradients();
     let own = sums(decoder, &mut gradients, samples, size, loss);
     let Sums { entropy, loss: total, importance, left_out, penalised, divergence } =
         processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
@@ -247,10 +247,12 @@ fn sums<B: Backend>(
     samples.iter().for_each(|sample| sums.count(&sample.chosen));
     // Dropped before the optimizer's step, which changes weights that nobody else holds in place.
     let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
-    for part in token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch) {
+    let parts = token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch);
+    for (index, part) in parts.into_iter().enumerate() {
         let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
+        let decoder = packed.clone().with_dropout_of(index);
         let divergences = accumulate_sites(
-            &packed,
+            &decoder,
             gradients,
             &batch,
             &loss.policy,
