@@ -91,6 +91,11 @@ impl PhaseConfig {
     pub fn of_site(site: PhaseSite, steps: usize) -> Self {
         Self { site, steps, norm: Norm::None, samples: Samples::All, without_prompt: false, sites: Vec::new() }
     }
+
+    /// Whether the loss is another than the policy loss of its site.
+    pub(crate) fn has_more_than_its_site(&self) -> bool {
+        !self.samples.is_all() || self.without_prompt || !self.sites.is_empty()
+    }
 }
 
 impl Phase {

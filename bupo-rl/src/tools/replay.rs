@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::RlError;
 use crate::config::TrainConfig;
 use crate::loss::{RewardedLength, TokenValues};
+use crate::phases::PhaseConfig;
 use crate::update::{
     AdamWSettings, DecoderOptimizer, LossSpec, PolicySpec, Sample, UpdateStats, response_stats, update,
 };
@@ -125,6 +126,13 @@ impl LossSpec {
             return Err(RlError::Config(format!(
                 "{name} has no effect on a replay, whose updates are one step of the model itself; remove it"
             )));
+        }
+        if config.phases.iter().any(PhaseConfig::has_more_than_its_site) {
+            return Err(RlError::Config(
+                "a loss of several sites, of samples of one sign, or without the prompt is one of phases, which a replay does not have; give \
+                 another loss"
+                    .into(),
+            ));
         }
         let sets_norm_length = pairs.iter().any(|pair| pair.starts_with(NORM_LENGTH));
         Ok(Self {
@@ -286,6 +294,8 @@ mod tests {
             ("objective.dual_clip=0.5", "at least 1"),
             ("objective.reward_kl.coefficient=0.1", "no effect on a replay"),
             ("objective.entropy_target.entropy=0.1", "no effect on a replay"),
+            ("loss=oisd", "give another loss"),
+            ("loss=dsrl", "give another loss"),
         ] {
             let error = spec(&[pair]).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.contains(expected), "{pair}: {error}");
