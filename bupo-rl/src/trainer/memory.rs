@@ -2,8 +2,8 @@
 
 use burn::tensor::backend::Backend;
 
-use super::memory_plan::cuts;
 use super::progress::Progress;
+use super::shrink::cuts;
 use super::{Trainer, Warning, WarningKind};
 use crate::RlError;
 use crate::config::TrainConfig;

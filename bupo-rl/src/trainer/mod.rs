@@ -18,6 +18,7 @@ mod rounding;
 mod run_folder;
 mod servers;
 mod setup;
+mod shrink;
 mod snapshot;
 mod state;
 mod step;
@@ -49,13 +50,14 @@ use state::{Evaluated, TrainerState};
 
 pub use evaluations::{AutoLayer, KeptCompletion};
 pub use kept_rollouts::KeptRollout;
-pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan, shrink_to_memory};
+pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan};
 pub(crate) use metrics::nan_if_null;
 pub use metrics::{PolicyMetrics, StepMetrics, StepParts, Timing, UpdateMetrics};
 pub use outcome::{Outcome, Start};
 pub use probe::ProbeLine;
 pub use progress::{Progress, RunHeader};
 pub use run_folder::{ROLLOUTS, RunFolder, make_empty_folder};
+pub use shrink::shrink_to_memory;
 pub use warning::{Warning, WarningKind};
 
 /// Trains a model and writes a run folder: settings, metrics, completions, evaluations, checkpoints, the model. When `stop`

@@ -6,10 +6,10 @@ use bupo_eval::{Group, Sampler};
 use burn::tensor::backend::Backend;
 
 use super::Trainer;
-use super::memory_plan::{cut_rollout, cut_update};
 use super::metrics::{StepMetrics, StepParts, Timing};
 use super::mini_batch::{MiniBatch, MiniBatches, mini_batches};
 use super::progress::Progress;
+use super::shrink::{cut_rollout, cut_update};
 use super::updates::{LossParts, Updates};
 use super::warnings::{policy_warnings, reward_warnings};
 use crate::RlError;
