@@ -65,7 +65,6 @@ fn messages_say_where_and_what_to_do() {
         (&b"{"[..], "model/config.json: it ends early, in line 1; correct it, or fetch the model again"),
         (b"\xff", "model/config.json: it is not UTF-8"),
         (b"{\"model_type\": \"qwen3\", \"vocab_size\": \"x\"}", "expected a whole number at line 1"),
-        (b"{\"model_type\": \"gpt2\"}", "model/config.json: model_type `gpt2` is not supported; use a qwen3"),
     ] {
         fs::write(model.join("config.json"), config).unwrap();
         let message = fail(&["trace", "--model", text(&model), "--tokens", text(&tokens), "--out", &trace]);
@@ -85,7 +84,7 @@ fn a_damaged_file_is_named_with_its_line() {
     write("half.jsonl", "{\"response\": \"1\"");
     write("no-answer.jsonl", "{\"response\": \"1\"}\n");
     write("one/settings.json", "{}");
-    write("one/completions.jsonl", "{\"x");
+    write("one/completions.jsonl", "{\"x\n{}\n");
     write("two/completions.jsonl", "");
     write("run/config.toml", "");
     write("run/metrics.jsonl", "{\"step\": 1\n{}\n");
@@ -116,7 +115,7 @@ fn settings_of_a_model_that_cannot_be_used_are_named_with_its_folder() {
         fs::copy(entry.path(), model.join(entry.file_name())).unwrap();
     }
     let asks = |more: &[&str]| {
-        let all = [&["generate", "--device", "cpu", "--prompt", "1+1=", "--model", text(&model)][..], more].concat();
+        let all = [&["generate", "--prompt", "1+1=", "--model", text(&model)][..], more].concat();
         fail(&all)
     };
     fs::write(model.join("tokenizer_config.json"), "{\n").unwrap();
@@ -138,6 +137,11 @@ fn settings_of_a_model_that_cannot_be_used_are_named_with_its_folder() {
         let message = asks(&[]);
         assert!(message.contains(expected), "{message}");
     }
+    let mut other = config.clone();
+    other["model_type"] = "gpt2".into();
+    fs::write(model.join("config.json"), other.to_string()).unwrap();
+    let message = asks(&[]);
+    assert!(message.contains("model/config.json: model_type `gpt2` is not supported; use a qwen3"), "{message}");
     for (reward, expected) in [
         ("reward.rule=[{rule=\"strict\",weight=0}]", "the weights 0; give some from 0 to 1,000,000, not all of them 0"),
         ("reward.rule=[{rule=\"strict\",weight=-1}]", "the weights -1; give some from 0 to 1,000,000"),
