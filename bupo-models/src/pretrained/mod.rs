@@ -43,7 +43,7 @@ pub struct LoadedModel<B: Backend> {
 /// weights are missing, surplus, of the wrong shape, of an unsupported dtype, or not finite. Everything except the
 /// values is checked before memory is allocated.
 pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<LoadedModel<B>, ModelError> {
-    load(files, read::WeightSource::open(files, device.clone())?)
+    load(files, device, false)
 }
 
 /// [`load_model`] for a model whose weights do not change: matrices that are stored in bf16 stay in bf16 where the device has it.
@@ -51,12 +51,14 @@ pub fn load_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<
 /// # Errors
 /// As [`load_model`].
 pub fn load_frozen_model<B: Backend>(files: &ModelFiles, device: &B::Device) -> Result<LoadedModel<B>, ModelError> {
-    load(files, read::WeightSource::open(files, device.clone())?.frozen())
+    load(files, device, true)
 }
 
-fn load<B: Backend>(files: &ModelFiles, mut source: read::WeightSource<B>) -> Result<LoadedModel<B>, ModelError> {
+fn load<B: Backend>(files: &ModelFiles, device: &B::Device, is_frozen: bool) -> Result<LoadedModel<B>, ModelError> {
     let config = load_config(files)?;
     let eos_token_ids = load_eos_token_ids(files, &config)?;
+    let source = read::WeightSource::open(files, device.clone())?;
+    let mut source = if is_frozen { source.frozen() } else { source };
     source.check_headers(&config)?;
     source.check_tied(&config)?;
     let decoder = Decoder::build(&config, &mut source)?;
