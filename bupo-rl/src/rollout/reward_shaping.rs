@@ -26,8 +26,9 @@ pub(crate) struct StepAdvantages {
     pub(crate) vary: bool,
 }
 
-/// The advantages from rewards with the over-long penalty applied, less `kl_penalties` by group and response if there are any. Responses that a scorer failed to grade do not count in means
-/// and standard deviations; nor does the only graded response of a larger group, which has nothing to be compared with.
+/// The advantages from rewards with the over-long penalty applied, less `kl_penalties` by group and response if there are any.
+/// Responses that a scorer failed to grade do not count in means and standard deviations; nor does the only graded response of a
+/// larger group, which has nothing to be compared with.
 pub(crate) fn advantages(
     groups: &[Group],
     objective: &Objective,

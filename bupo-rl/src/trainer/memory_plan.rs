@@ -156,7 +156,7 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     // Frozen matrices in bf16 are multiplied as they are, but in f32 on other devices than the CPU.
     let lowered = match (config.lora.is_on() && model.is_bf16, on_cpu || number < F32) {
         (true, true) => 0,
-        (true, false) => F32 * model.num_hidden_layers as u64 * layer_params(model),
+        (true, false) => F32 * all_layers * layer_params(model),
         (false, _) => lowered,
     };
     let packs = on_cpu && config.dtype == DtypeChoice::Bf16 && Bf16Unit::chosen().is_some();
