@@ -39,7 +39,7 @@ impl CheckpointStore {
     /// [`PendingCheckpoint::commit`].
     ///
     /// # Errors
-    /// If the folder cannot be created.
+    /// If the run folder does not exist or the folder cannot be created.
     pub fn begin(&self, step: usize) -> Result<PendingCheckpoint, RunsError> {
         self.folder.create()?;
         PendingCheckpoint::begin(self.folder.clone(), step)

@@ -344,3 +344,14 @@ fn a_folder_that_cannot_be_created_is_an_error() {
     assert!(error.starts_with("cannot create ") && !error.contains('\n'), "{error}");
     assert!(store.list().is_err() && store.newest().is_err());
 }
+
+#[test]
+fn no_run_folder_is_made_in_place_of_one_that_was_moved() {
+    let run = Run::with(&[1]);
+    let old = run.folder.path().to_path_buf();
+    let new = tempfile::tempdir().unwrap();
+    fs::rename(&old, new.path().join("run")).unwrap();
+    let error = run.store.begin(2).unwrap_err();
+    assert!(matches!(error, RunsError::Io { .. }) && error.to_string().contains(old.to_str().unwrap()), "{error}");
+    assert!(!old.exists());
+}

@@ -251,7 +251,9 @@ impl RunFolder {
             return Ok(());
         }
         let folder = self.path.join("skipped");
-        fs::create_dir_all(&folder).map_err(RlError::io("create", &folder))?;
+        if !folder.exists() {
+            fs::create_dir(&folder).map_err(RlError::io("create", &folder))?;
+        }
         self.json(&format!("skipped/step-{step}-update-{update}.json"), batch)
     }
 
@@ -292,6 +294,8 @@ impl RunFolder {
         if fresh.exists() {
             fs::remove_dir_all(&fresh).map_err(RlError::io("write", &fresh))?;
         }
+        // `write` would create a run folder that was moved away.
+        fs::create_dir(&fresh).map_err(RlError::io("create", &fresh))?;
         write(&fresh)?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(RlError::io("write", &folder))?;

@@ -24,12 +24,13 @@ impl Folder {
         Self { path: run_folder.join("checkpoints") }
     }
 
-    /// Creates the folder if it is missing.
+    /// Creates the folder if it is missing. The run folder must exist: if it was moved while the run goes on, a new one
+    /// in its place would have checkpoints only.
     pub fn create(&self) -> Result<(), RunsError> {
         if self.path.exists() {
             return Ok(());
         }
-        fs::create_dir_all(&self.path).map_err(RunsError::io("create", &self.path))?;
+        fs::create_dir(&self.path).map_err(RunsError::io("create", &self.path))?;
         let parent = parent(&self.path);
         sync_folder(parent).map_err(RunsError::io("write", parent))
     }
