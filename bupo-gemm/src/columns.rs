@@ -13,7 +13,7 @@ pub(crate) struct SharedMatrix<'a> {
 
 // SAFETY: the pointer is to a borrowed slice of `f32`, which may be sent; writing is an unsafe method.
 unsafe impl Send for SharedMatrix<'_> {}
-// SAFETY: the only access is `write`, whose callers promise that no two threads touch one element.
+// SAFETY: the only accesses are `write` and `add`, whose callers promise that no two threads touch one element.
 unsafe impl Sync for SharedMatrix<'_> {}
 
 impl<'a> SharedMatrix<'a> {
@@ -33,5 +33,17 @@ impl<'a> SharedMatrix<'a> {
             let to = self.start.add(row * self.width + columns.start);
             std::ptr::copy_nonoverlapping(values.as_ptr(), to, columns.len());
         }
+    }
+
+    /// Adds to the elements of a row, from a column on.
+    ///
+    /// # Safety
+    /// No other thread accesses any of these elements.
+    pub(crate) unsafe fn add(&self, row: usize, columns: Range<usize>, values: &[f32]) {
+        assert!(row < self.rows && columns.end <= self.width, "inside the matrix");
+        // SAFETY: the elements are inside the slice, and no one else accesses them while it is borrowed.
+        let to =
+            unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.width + columns.start), columns.len()) };
+        to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
     }
 }

@@ -48,14 +48,16 @@ impl Stored for bf16 {
     }
 }
 
-/// The dot products of `M` rows from `x` on with [`WEIGHT_ROWS`] rows of weights, all of `inner` numbers.
+/// The dot products of `M` rows with [`WEIGHT_ROWS`] rows of weights, all of `inner` numbers. The rows start `distance` numbers apart,
+/// the first at `x`.
 ///
 /// # Safety
-/// `x` points to `M` rows, and each of `weights` to a row.
+/// There are `inner` numbers from the start of each row on.
 #[inline(always)]
 pub(crate) unsafe fn dot_block<S: Simd, W: Stored, const M: usize>(
     simd: S,
     x: *const f32,
+    distance: usize,
     weights: [*const W; WEIGHT_ROWS],
     inner: usize,
 ) -> [[f32; WEIGHT_ROWS]; M] {
@@ -72,7 +74,7 @@ pub(crate) unsafe fn dot_block<S: Simd, W: Stored, const M: usize>(
                 W::load(simd, weights[3].add(at)),
             ];
             for (m, sums) in sums.iter_mut().enumerate() {
-                let x = f32::load(simd, x.add(m * inner + at));
+                let x = f32::load(simd, x.add(m * distance + at));
                 for (sum, w) in sums.iter_mut().zip(w) {
                     *sum = simd.mul_add_f32s(x, w, *sum);
                 }
@@ -91,7 +93,7 @@ pub(crate) unsafe fn dot_block<S: Simd, W: Stored, const M: usize>(
         for (m, dots) in dots.iter_mut().enumerate() {
             for (dot, weights) in dots.iter_mut().zip(weights) {
                 // SAFETY: `at` is within each row.
-                *dot += unsafe { *x.add(m * inner + at) * (*weights.add(at)).to_f32() };
+                *dot += unsafe { *x.add(m * distance + at) * (*weights.add(at)).to_f32() };
             }
         }
         at += 1;

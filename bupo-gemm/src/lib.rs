@@ -1,7 +1,7 @@
 //! Matrix products on CPUs that a language model needs and general libraries are slow at.
 //!
-//! [`products`] multiplies few rows by weights as a checkpoint stores them, `[out, in]`, without packing them: such a
-//! product is limited by the speed at which weights are read. [`tile_product`] multiplies small strided matrices that
+//! [`products`] multiplies rows by weights as a checkpoint stores them, `[out, in]`, without packing them: a product of few rows
+//! is limited by the speed at which weights are read. [`tile_product`] multiplies small strided matrices that
 //! stay in the cache, as attention does. [`packed_products`] and the gradients beside it multiply numbers rounded to bf16 on the
 //! unit that the processor has for them, if it is faster than f32.
 //!

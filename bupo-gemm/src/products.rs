@@ -15,6 +15,9 @@ const TASK_FEW: usize = 16;
 const TASK_MANY: usize = 64;
 /// Few rows of `x`: they stay in a core's cache while weights pass.
 const FEW: usize = 64;
+/// Numbers of a row that are multiplied before those after them: of the rows that are multiplied together, as many stay in the
+/// nearest cache. Sums depend on it.
+const DEPTH: usize = 1024;
 
 /// A weight matrix `[out, in]`, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -86,24 +89,27 @@ impl Task<'_> {
     fn run<S: Simd, W: Stored>(&self, simd: S, weights: &[W]) {
         // As many sums as fit into the registers, beside the weights.
         let most = if S::REGISTER_COUNT >= 32 { 6 } else { 3 };
-        let mut row = 0;
-        while row < self.rows {
-            let count = (self.rows - row).min(most);
-            match count {
-                1 => self.block::<S, W, 1>(simd, weights, row),
-                2 => self.block::<S, W, 2>(simd, weights, row),
-                3 => self.block::<S, W, 3>(simd, weights, row),
-                4 => self.block::<S, W, 4>(simd, weights, row),
-                5 => self.block::<S, W, 5>(simd, weights, row),
-                _ => self.block::<S, W, 6>(simd, weights, row),
+        for start in (0..self.inner).step_by(DEPTH) {
+            let depth = start..(start + DEPTH).min(self.inner);
+            let mut row = 0;
+            while row < self.rows {
+                let count = (self.rows - row).min(most);
+                match count {
+                    1 => self.block::<S, W, 1>(simd, weights, row, &depth),
+                    2 => self.block::<S, W, 2>(simd, weights, row, &depth),
+                    3 => self.block::<S, W, 3>(simd, weights, row, &depth),
+                    4 => self.block::<S, W, 4>(simd, weights, row, &depth),
+                    5 => self.block::<S, W, 5>(simd, weights, row, &depth),
+                    _ => self.block::<S, W, 6>(simd, weights, row, &depth),
+                }
+                row += count;
             }
-            row += count;
         }
     }
 
-    /// `M` rows of `x` with the weights of the task.
+    /// `M` rows of `x` with the weights of the task, over a part of their length.
     #[inline(always)]
-    fn block<S: Simd, W: Stored, const M: usize>(&self, simd: S, weights: &[W], row: usize) {
+    fn block<S: Simd, W: Stored, const M: usize>(&self, simd: S, weights: &[W], row: usize, depth: &Range<usize>) {
         let columns = &self.columns;
         let x = &self.x[row * self.inner..(row + M) * self.inner];
         // Written at the end, so that a cache line of the result is written once.
@@ -112,17 +118,22 @@ impl Task<'_> {
             // The last row is repeated where there are fewer than four.
             let rows = [0, 1, 2, 3].map(|n| {
                 let at = (column + n).min(columns.end - 1) * self.inner;
-                weights[at..at + self.inner].as_ptr()
+                weights[at..at + self.inner][depth.clone()].as_ptr()
             });
-            // SAFETY: `x` has `M` rows and the weights are rows, all of `inner` numbers.
-            let dots = unsafe { dot_block::<S, W, M>(simd, x.as_ptr(), rows, self.inner) };
+            // SAFETY: `x` has `M` rows of `inner` numbers, and from each pointer on there are as many as `depth` has.
+            let dots = unsafe { dot_block::<S, W, M>(simd, x[depth.start..].as_ptr(), self.inner, rows, depth.len()) };
             for (block, dots) in block.iter_mut().zip(dots) {
                 block[group * WEIGHT_ROWS..][..WEIGHT_ROWS].copy_from_slice(&dots);
             }
         }
         for (m, block) in block.iter().enumerate() {
             // SAFETY: each task has its own columns.
-            unsafe { self.result.write(row + m, columns.clone(), block) };
+            unsafe {
+                match depth.start {
+                    0 => self.result.write(row + m, columns.clone(), block),
+                    _ => self.result.add(row + m, columns.clone(), block),
+                }
+            }
         }
     }
 }

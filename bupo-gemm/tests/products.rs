@@ -25,7 +25,9 @@ fn exact(x: &[f32], weights: &[f32], inner: usize) -> Vec<f64> {
 #[test]
 fn products_equal_f64_at_every_size() {
     for rows in [1, 2, 3, 4, 5, 6, 7, 11, 13, 32, 65, 130] {
-        for (inner, out) in [(1, 1), (7, 3), (16, 4), (17, 5), (31, 16), (64, 17), (100, 33), (576, 70)] {
+        for (inner, out) in
+            [(1, 1), (7, 3), (16, 4), (17, 5), (31, 16), (64, 17), (100, 33), (576, 70), (1024, 5), (2077, 9)]
+        {
             let (x, w) = (numbers(rows * inner, 0.1), numbers(out * inner, 5.3));
             let more = numbers(3 * inner, 9.0);
             let halves: Vec<bf16> = w.iter().map(|w| bf16::from_f32(*w)).collect();
@@ -41,14 +43,15 @@ fn products_equal_f64_at_every_size() {
 
 #[test]
 fn a_row_has_the_same_bits_for_any_number_of_rows_and_threads() {
-    let (inner, out) = (123, 77);
-    let (x, w) = (numbers(40 * inner, 0.1), numbers(out * inner, 5.3));
-    let all = products(&x, inner, &[Weights::F32(&w)]).remove(0);
-    for threads in [1, 2, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        for rows in [1, 5, 6, 40] {
-            let some = pool.install(|| products(&x[..rows * inner], inner, &[Weights::F32(&w)])).remove(0);
-            assert!(some == all[..rows * out], "{rows} rows, {threads} threads");
+    for (inner, out) in [(123, 77), (2077, 70)] {
+        let (x, w) = (numbers(40 * inner, 0.1), numbers(out * inner, 5.3));
+        let all = products(&x, inner, &[Weights::F32(&w)]).remove(0);
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for rows in [1, 5, 6, 40] {
+                let some = pool.install(|| products(&x[..rows * inner], inner, &[Weights::F32(&w)])).remove(0);
+                assert!(some == all[..rows * out], "{rows} rows of {inner}, {threads} threads");
+            }
         }
     }
 }

@@ -6,10 +6,6 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use super::host::{Host, HostView, WeightView, each_row, is_host_f32};
 use crate::profile::{Part, timed};
 
-/// The largest number of rows of a product that is limited by reading its weights: general matrix products pack them
-/// first, which takes as long.
-const FEW_ROWS: usize = 128;
-
 /// `a + b` of large matrices, in place if `a` is not shared.
 pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2> {
     if !is_host_f32(&a) {
@@ -29,13 +25,14 @@ fn add_to(sum: &mut [f32], part: &[f32], width: usize) {
 
 /// `x w^T` of `x` `[rows, in]` and a weight `[out, in]`, the layout of a checkpoint.
 ///
-/// On the CPU backend a weight in bf16 is multiplied by f32 rows, with sums in f32.
+/// On the CPU backend a weight in bf16 is multiplied by f32 rows, with sums in f32, and each row of the result has the same bits
+/// whatever the other rows are.
 pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
     let [product] = linears(x, [weight]);
     product
 }
 
-/// [`linear`] of one `x` and several weights, which few rows are multiplied by together.
+/// [`linear`] of one `x` and several weights, which the CPU backend multiplies it by together.
 pub fn linears<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 2>; N]) -> [Tensor<B, 2>; N] {
     let device = x.device();
     timed::<B, _>(Part::MatrixProducts, &device, || multiplied(x, weights))
@@ -43,8 +40,7 @@ pub fn linears<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 
 
 fn multiplied<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 2>; N]) -> [Tensor<B, 2>; N] {
     let ([rows, inner], device) = (x.dims(), x.device());
-    let in_bf16 = weights.iter().any(|weight| weight.dtype() != x.dtype());
-    if !is_host_f32(&x) || inner == 0 || (rows > FEW_ROWS && !in_bf16) {
+    if !is_host_f32(&x) || inner == 0 {
         return weights.map(|weight| x.clone().matmul(weight.transpose()));
     }
     let outs = weights.each_ref().map(|weight| weight.dims()[0]);
