@@ -121,12 +121,22 @@ fn untied(folder: &Path) -> PathBuf {
 fn a_server_of_an_untied_copy_gets_the_unembedding_too() {
     let folder = tempfile::tempdir().unwrap();
     let server = ContractServer::start(&untied(folder.path()));
-    let more = ["optimizer.learning_rate=1e-3"];
-    let metrics = train(&folder.path().join("run"), &train_args("vllm", &[&server], [2, 2], &more));
-    for line in &metrics {
+    train_and_agree(&server, &folder.path().join("run"), &["optimizer.learning_rate=1e-3"]);
+    assert!(server.folders().iter().all(|names| names.iter().any(|name| name == "lm_head.weight")));
+}
+
+/// Trains both phases; the log-probs of the server must be those of training in every step.
+fn train_and_agree(server: &ContractServer, out: &Path, more: &[&str]) {
+    for line in train(out, &train_args("vllm", &[server], [2, 2], more)) {
         assert!(line["sampling_logp_difference_max"].as_f64().unwrap() < 1e-3, "{line}");
     }
-    assert!(server.folders().iter().all(|names| names.iter().any(|name| name == "lm_head.weight")));
+}
+
+#[test]
+fn an_adapter_is_handed_over_merged() {
+    let (server, folder) = (start(), tempfile::tempdir().unwrap());
+    train_and_agree(&server, &folder.path().join("run"), &["lora.rank=4", "optimizer.learning_rate=1e-2"]);
+    assert!(server.folders().len() == 5 && !server.folders().concat().iter().any(|name| name.contains("lora")));
 }
 
 #[test]

@@ -156,6 +156,7 @@ fn print_memory(config: &TrainConfig, memory: &MemoryPlan) {
         ("KV cache", memory.cache),
         ("prefill", memory.prefill),
         ("bf16 weights", memory.lowered.max(memory.packed)),
+        ("program", memory.program),
         ("rollout", memory.rollout()),
         ("update", memory.update()),
         ("peak", memory.peak()),
