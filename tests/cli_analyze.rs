@@ -55,12 +55,17 @@ fn an_analysis_writes_tables_charts_and_a_page() {
     assert_eq!((model["responses"].as_u64(), model["tokens"].as_u64()), (Some(8), Some(tokens as u64)));
     assert_eq!((&model["norm"], &model["num_layers"], &model["scored"]), (&json!("none"), &json!(6), &json!(8)));
     let rows = csv(&out);
-    // 18 internal policies have 13 statistics. The full policy has no input and is no contribution, so it has 8.
-    assert_eq!(model["measures"].as_array().unwrap().len(), 18 * 13 + 8, "{:?}", model["measures"]);
+    // 18 internal policies have 15 statistics. The full policy has no input and is no contribution, so it has 9.
+    assert_eq!(model["measures"].as_array().unwrap().len(), 18 * 15 + 9, "{:?}", model["measures"]);
     let name = "the embedded model".to_string();
     let row = |site: &str, statistic: &str| &rows[&(name.clone(), site.into(), statistic.into(), "all".into())];
     assert_eq!(row("full", "kl")[0], "0");
     assert_eq!(row("layer:3", "entropy")[4], tokens.to_string());
+    let attribution = |site: &str, statistic: &str| row(site, statistic)[0].parse::<f64>().unwrap();
+    let layers = (1..=6).map(|layer| attribution(&format!("layer:{layer}"), "attribution"));
+    let (sum, logit) =
+        (layers.sum::<f64>() + attribution("layer:1", "input_attribution"), attribution("full", "attribution"));
+    assert!((sum - logit).abs() < 1e-3 && logit > 1.0, "{sum} {logit}");
     let page = check_page(&out.join("report.html"));
     for picture in fs::read_dir(out.join("pictures")).unwrap().map(|entry| entry.unwrap().path()) {
         let bytes = fs::read(&picture).unwrap();
@@ -77,6 +82,7 @@ fn an_analysis_writes_tables_charts_and_a_page() {
         "response-attn-1",
         "response-ffn-1",
         "agreement-1",
+        "attribution-1",
         "norms-1",
         "cosines-1",
     ] {

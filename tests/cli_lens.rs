@@ -81,3 +81,44 @@ fn a_page_has_the_grid_and_the_texts_are_escaped() {
     let nowhere = folder.path().join("nowhere/lens.html");
     assert!(fail(&["lens", "1", "--html", text(&nowhere)]).contains("nowhere"));
 }
+
+#[test]
+fn an_attribution_adds_up_to_the_logit_on_the_screen_in_json_and_on_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, page) = (folder.path().join("lens.json"), folder.path().join("lens.html"));
+    let shown = succeed(&["lens", "7+5=", "--attribution"]);
+    let row = |name: &str| -> Vec<f64> {
+        let line = shown.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+        line.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect()
+    };
+    let logits = row("logit");
+    assert_eq!(logits.len(), 4, "{shown}");
+    for (column, logit) in logits.iter().enumerate() {
+        let layers: f64 = (1..=6).map(|layer| row(&format!("layer:{layer}"))[column]).sum();
+        assert!((row("embed")[column] + layers - logit).abs() < 0.05, "{shown}");
+    }
+    // The token is the most probable one, or the given one.
+    let all = ["--site", "attn,ffn", "--json", text(&path), "--html", text(&page)];
+    succeed(&[&["lens", "7+5=", "--attribution"], &all[..]].concat());
+    let lens: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (position, shown) in lens["positions"].as_array().unwrap().iter().zip(&logits) {
+        let attribution = &position["attribution"];
+        let sites = attribution["sites"].as_array().unwrap();
+        assert_eq!((sites.len(), &sites[1]["site"]), (12, &Value::from("ffn:1")));
+        let added: f64 = sites.iter().map(|site| site["added"].as_f64().unwrap()).sum();
+        let logit = attribution["logit"].as_f64().unwrap();
+        assert!(
+            (attribution["embedding"].as_f64().unwrap() + added - logit).abs() < 1e-3 && (logit - shown).abs() < 0.01
+        );
+        let full = position["sites"].as_array().unwrap().last().unwrap();
+        assert_eq!(attribution["token"], full["top"][0]["token"]);
+    }
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("Direct logit attribution") && page.contains("<th scope=\"row\">embed</th>"));
+    let number = format!(">{:+.2}</td>", logits[3]);
+    assert!(page.contains(&number), "{number}");
+    let of_token = succeed(&["lens", "7+5=", "--attribution", "--token", "9"]);
+    assert!(of_token.lines().any(|line| line.trim() == "\u{2192} 9"), "{of_token}");
+    assert!(fail(&["lens", "7+5=", "--attribution", "--top", "3"]).contains("--top"));
+    assert!(!succeed(&["lens", "7+5="]).contains("embed"));
+}

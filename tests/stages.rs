@@ -179,6 +179,7 @@ fn every_mean_is_in_its_interval_and_in_its_bounds() {
             Statistic::Cosine => -1.0..=1.0,
             Statistic::Rank => 1.0..=WIDTH as f64,
             Statistic::LogProb => f64::NEG_INFINITY..=0.0,
+            Statistic::Attribution | Statistic::InputAttribution => f64::NEG_INFINITY..=f64::INFINITY,
             Statistic::Kl | Statistic::ReverseKl | Statistic::Norm | Statistic::Participation => 0.0..=f64::INFINITY,
         };
         assert!(bounds.contains(&mean), "{row:?}");

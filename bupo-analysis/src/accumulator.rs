@@ -7,7 +7,7 @@ use bupo_models::ResponseMeasures;
 
 use crate::AnalysisError;
 use crate::slice::{Slice, bucket_of};
-use crate::statistic::{Statistic, at_token};
+use crate::statistic::{Measured, Statistic, at_token};
 
 /// Values per policy and token.
 pub(crate) const COLUMNS: usize = Statistic::PER_TOKEN.len();
@@ -49,19 +49,22 @@ impl MeasureAccumulator {
         } else if !named.eq(self.sites.iter().copied()) {
             return Err(AnalysisError::OtherSites(self.responses.len() + 1));
         }
-        let policies: Vec<_> = measures
-            .sites
-            .iter()
-            .map(|site| (&site.policy, Some(site)))
-            .chain(measures.full.as_ref().map(|full| (full, None)))
-            .collect();
-        for (site, (policy, _)) in self.sites.iter().zip(&policies) {
+        let sites = measures.sites.iter();
+        let sites = sites.map(|site| Measured {
+            policy: &site.policy,
+            site: Some(site),
+            attribution: site.attribution.as_ref(),
+        });
+        let full = measures.full.as_ref();
+        let full = full.map(|policy| Measured { policy, site: None, attribution: measures.logits.as_ref() });
+        let policies: Vec<Measured<'_>> = sites.chain(full).collect();
+        for (site, Measured { policy, .. }) in self.sites.iter().zip(&policies) {
             // Entropies and divergences are clamped, which hides NaN; log-probs are not clamped.
             if policy.log_probs.iter().any(|log_prob| !log_prob.is_finite()) {
                 return Err(AnalysisError::NotFinite { site: *site, response: self.responses.len() + 1 });
             }
         }
-        let tokens = policies.first().map_or(0, |(policy, _)| policy.entropy.len());
+        let tokens = policies.first().map_or(0, |measured| measured.policy.entropy.len());
         let mut buckets: Vec<(usize, Vec<f64>)> = Vec::new();
         for token in 0..tokens {
             let bucket = bucket_of(token);
@@ -70,13 +73,14 @@ impl MeasureAccumulator {
             }
             let (count, sums) = &mut buckets[bucket];
             *count += 1;
-            for ((policy, site), sums) in policies.iter().zip(sums.chunks_exact_mut(COLUMNS)) {
-                for (sum, value) in sums.iter_mut().zip(at_token(policy, *site, token)) {
+            for (measured, sums) in policies.iter().zip(sums.chunks_exact_mut(COLUMNS)) {
+                for (sum, value) in sums.iter_mut().zip(at_token(*measured, token)) {
                     *sum += value;
                 }
             }
         }
-        let participation = policies.iter().map(|(_, site)| site.map_or(f64::NAN, |site| site.participation)).collect();
+        let participation =
+            policies.iter().map(|measured| measured.site.map_or(f64::NAN, |site| site.participation)).collect();
         self.responses.push(ResponseSums { buckets, participation, score });
         Ok(())
     }
@@ -186,7 +190,7 @@ mod tests {
                 ranks: vec![1],
                 divergence: Some(Default::default()),
             };
-            ResponseMeasures { sites: Vec::new(), full: Some(full) }
+            ResponseMeasures { sites: Vec::new(), full: Some(full), logits: None }
         };
         for log_prob in [f32::NAN, f32::NEG_INFINITY] {
             let result = MeasureAccumulator::default().push(&measures(log_prob), None);

@@ -32,13 +32,17 @@ pub enum Statistic {
     Cosine,
     /// Euclidean norm of the state.
     Norm,
+    /// What the site added to the full policy's logit of the response token; of the full policy, that logit.
+    Attribution,
+    /// What all that came before the site added to that logit: of `layer:1` what the embedding added.
+    InputAttribution,
     /// Participation ratio of a response's states: the effective number of their dimensions.
     Participation,
 }
 
 impl Statistic {
     /// The statistics of a token, in the order of the accumulator's columns.
-    pub(crate) const PER_TOKEN: [Self; 12] = [
+    pub(crate) const PER_TOKEN: [Self; 14] = [
         Self::Entropy,
         Self::InputEntropy,
         Self::EntropyChange,
@@ -51,6 +55,8 @@ impl Statistic {
         Self::LogProb,
         Self::Cosine,
         Self::Norm,
+        Self::Attribution,
+        Self::InputAttribution,
     ];
 
     /// The name in tables.
@@ -68,6 +74,8 @@ impl Statistic {
             Self::LogProb => "log_prob",
             Self::Cosine => "cosine",
             Self::Norm => "norm",
+            Self::Attribution => "attribution",
+            Self::InputAttribution => "input_attribution",
             Self::Participation => "participation",
         }
     }
@@ -77,14 +85,24 @@ impl Statistic {
         match self {
             Self::Entropy | Self::InputEntropy | Self::EntropyChange => "nats",
             Self::Kl | Self::ReverseKl | Self::Js | Self::LogProb => "nats",
+            Self::Attribution | Self::InputAttribution => "logits",
             Self::Participation => "directions",
             _ => "",
         }
     }
 }
 
+/// What was measured of a policy; the full policy has no `site` and its logits as `attribution`.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) policy: &'a PolicyComparison,
+    pub(crate) site: Option<&'a SiteMeasures>,
+    pub(crate) attribution: Option<&'a Vec<f32>>,
+}
+
 /// The values of [`Statistic::PER_TOKEN`] at one token, NaN if not measured.
-pub(crate) fn at_token(policy: &PolicyComparison, site: Option<&SiteMeasures>, token: usize) -> [f64; 12] {
+pub(crate) fn at_token(measured: Measured<'_>, token: usize) -> [f64; 14] {
+    let Measured { policy, site, attribution } = measured;
     let number = |value: Option<&f32>| value.map_or(f64::NAN, |value| f64::from(*value));
     let divergence =
         |values: fn(&FullPolicyDivergence) -> &Vec<f32>| number(policy.divergence.as_ref().map(|d| &values(d)[token]));
@@ -105,5 +123,7 @@ pub(crate) fn at_token(policy: &PolicyComparison, site: Option<&SiteMeasures>, t
         log_prob,
         number(site.map(|site| &site.cosine[token])),
         number(site.map(|site| &site.state_norm[token])),
+        number(attribution.map(|added| &added[token])),
+        number(site.and_then(|site| site.input_attribution.as_ref()).map(|before| &before[token])),
     ]
 }

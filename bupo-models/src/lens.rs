@@ -42,13 +42,7 @@ pub struct LensSite {
 /// If `ids` is empty, an id is outside the vocabulary, a position outside the text or a site outside the model, or a logit is
 /// not finite.
 pub fn lens<B: Backend>(decoder: &Decoder<B>, ids: &[u32], options: &LensOptions) -> Result<Vec<LensSite>, ModelError> {
-    let rows = [ids.to_vec()];
-    check_tokens(&rows, decoder.vocab_size())?;
-    options.token.map_or(Ok(()), |token| check_tokens(&[vec![token]], decoder.vocab_size()))?;
-    if let Some(position) = options.positions.iter().flatten().find(|position| **position >= ids.len()) {
-        let reason = format!("position {} is outside a text of {} tokens", position + 1, ids.len());
-        return Err(ModelError::Tokens(reason));
-    }
+    check_text(decoder, ids, options.positions.as_deref(), options.token)?;
     for site in options.sites.iter().flatten() {
         site.depth(decoder.num_layers())?;
     }
@@ -57,7 +51,7 @@ pub fn lens<B: Backend>(decoder: &Decoder<B>, ids: &[u32], options: &LensOptions
         None => matches!(site, PolicySite::Layer(_) | PolicySite::Full),
     };
     let mut context = decoder.prefill_context(ids.len());
-    let mut stream = decoder.stream(padded_tokens(&rows, &decoder.device()), &mut context);
+    let mut stream = decoder.stream(padded_tokens(&[ids.to_vec()], &decoder.device()), &mut context);
     let mut sites = Vec::with_capacity(decoder.num_layers() + 1);
     for step in stream.by_ref() {
         for (site, state) in [
@@ -86,15 +80,34 @@ fn read<B: Backend>(
     state: Tensor<B, 3>,
     options: &LensOptions,
 ) -> Result<LensSite, ModelError> {
-    let states: Tensor<B, 2> = state.squeeze_dim(0);
-    let states = match &options.positions {
-        None => states,
-        Some(positions) => {
-            let positions: Vec<u32> = positions.iter().map(|position| *position as u32).collect();
-            states.select(0, token_tensor(&positions, &decoder.device()))
-        }
-    };
-    let policy = InternalPolicy::new(states, decoder.unembedding());
+    let policy = InternalPolicy::new(at_positions(state, options.positions.as_deref()), decoder.unembedding());
     let followed = options.token.map(|token| policy.token_ranks(token)).transpose()?;
     Ok(LensSite { site, entropy: policy.entropy(), top: policy.top_tokens(options.top)?, followed })
+}
+
+/// Checks a text's ids, positions in it and a token.
+pub(crate) fn check_text<B: Backend>(
+    decoder: &Decoder<B>,
+    ids: &[u32],
+    positions: Option<&[usize]>,
+    token: Option<u32>,
+) -> Result<(), ModelError> {
+    check_tokens(&[ids.to_vec()], decoder.vocab_size())?;
+    token.map_or(Ok(()), |token| check_tokens(&[vec![token]], decoder.vocab_size()))?;
+    match positions.into_iter().flatten().find(|position| **position >= ids.len()) {
+        None => Ok(()),
+        Some(position) => {
+            let reason = format!("position {} is outside a text of {} tokens", position + 1, ids.len());
+            Err(ModelError::Tokens(reason))
+        }
+    }
+}
+
+/// The states `[positions, hidden]` at positions, by default all, of one text `[1, seq, hidden]`.
+pub(crate) fn at_positions<B: Backend>(state: Tensor<B, 3>, positions: Option<&[usize]>) -> Tensor<B, 2> {
+    let states: Tensor<B, 2> = state.squeeze_dim(0);
+    let Some(positions) = positions else { return states };
+    let positions: Vec<u32> = positions.iter().map(|position| *position as u32).collect();
+    let device = states.device();
+    states.select(0, token_tensor(&positions, &device))
 }

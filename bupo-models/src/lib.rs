@@ -45,6 +45,7 @@
 //! ```
 
 pub mod adapter;
+mod attribution;
 pub mod decoder;
 mod dtype;
 mod error;
@@ -58,6 +59,7 @@ pub mod tokenizer;
 mod trace;
 
 pub use adapter::{Adapter, AdapterConfig};
+pub use attribution::{Attribution, SiteAttribution, attribution};
 pub use decoder::Decoder;
 pub use dtype::ComputeDtype;
 pub use error::ModelError;

@@ -6,16 +6,18 @@ use bupo_core::{
 };
 use burn::tensor::{Tensor, backend::Backend};
 
+use crate::attribution::AttributionPass;
 use crate::generate::{check_tokens, padded_tokens};
 use crate::sequence::{PaddedBatch, Sequence};
-use crate::{Decoder, ModelError};
+use crate::{Attribution, Decoder, ModelError};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MeasureOptions {
     /// The norm between a site's state and the unembedding.
     pub norm: Norm,
-    /// The last layer to run and measure; `None` for all. With a value, sites are not compared with the full policy.
+    /// The last layer to run and measure; `None` for all. With a value, sites are not compared with the full policy, and logits are
+    /// not attributed.
     pub layers: Option<usize>,
 }
 
@@ -35,6 +37,11 @@ pub struct SiteMeasures {
     pub state_norm: Vec<f32>,
     /// The participation ratio ([`participation_ratios`]) of the response's states, before any norm.
     pub participation: f64,
+    /// What the site added to the full policy's logit of the response token ([`crate::attribution`](fn@crate::attribution)); `None`
+    /// if not all layers ran.
+    pub attribution: Option<Vec<f32>>,
+    /// What all that came before the site added to it.
+    pub input_attribution: Option<Vec<f32>>,
 }
 
 /// The statistics of all sites on a response.
@@ -44,6 +51,8 @@ pub struct ResponseMeasures {
     pub sites: Vec<SiteMeasures>,
     /// The full policy; `None` if not all layers ran.
     pub full: Option<PolicyComparison>,
+    /// The full policy's logits of the response tokens; `None` if not all layers ran.
+    pub logits: Option<Vec<f32>>,
 }
 
 impl SiteMeasures {
@@ -102,6 +111,8 @@ pub fn entropies<B: Backend>(decoder: &Decoder<B>, rows: &[Vec<u32>]) -> Result<
 struct Sites {
     sites: Vec<BlockSite>,
     full: Option<PolicyComparison>,
+    /// Of the response tokens, with a site for each of `sites`.
+    attribution: Option<Attribution>,
 }
 
 struct BlockSite {
@@ -133,7 +144,13 @@ impl Sites {
             _ => SiteLogits::Own(policy(normed(state))),
         };
         policies.push(logits(None, stream.state()));
+        let is_whole = options.layers.is_none();
+        let mut attribution =
+            is_whole.then(|| AttributionPass::new(decoder, batch.targets.clone(), predicting(stream.state())));
         for step in stream.by_ref().take(depth) {
+            if let Some(pass) = &mut attribution {
+                pass.layer(predicting(step.attn.output.clone()), predicting(step.ffn.output.clone()));
+            }
             let [attn_in, ffn_in] = [step.attn.input, step.ffn.input].map(|input| policy(input).entropy());
             for (site, state, before, input_entropy) in [
                 (PolicySite::Attn(step.layer), step.attn.output, step.resid_pre.clone(), attn_in),
@@ -153,7 +170,8 @@ impl Sites {
                 });
             }
         }
-        let full = options.layers.is_none().then(|| policy(decoder.final_norm(stream.state())));
+        let attribution = attribution.map(|pass| pass.finish(decoder, predicting(stream.state())));
+        let full = is_whole.then(|| policy(decoder.final_norm(stream.state())));
         policies.extend(full.clone().map(SiteLogits::Own));
         let mut compared = InternalPolicy::compare(&policies, full.as_ref(), &batch.targets);
         let full = full.and_then(|_| compared.pop());
@@ -165,7 +183,7 @@ impl Sites {
             }
             site.policy = policy;
         }
-        Self { sites, full }
+        Self { sites, full, attribution }
     }
 
     fn by_response(&self, batch: &PaddedBatch) -> Vec<ResponseMeasures> {
@@ -174,20 +192,26 @@ impl Sites {
             Some(*end)
         });
         let places = ends.zip(&batch.lengths).map(|(end, length)| end - length..end);
+        let part = |values: &Vec<f32>, places: &std::ops::Range<usize>| values[places.clone()].to_vec();
+        let attributed = |index: usize| self.attribution.as_ref().map(|attribution| &attribution.sites[index]);
         let response = |(row, places): (usize, std::ops::Range<usize>)| ResponseMeasures {
             sites: self
                 .sites
                 .iter()
-                .map(|site| SiteMeasures {
+                .enumerate()
+                .map(|(index, site)| SiteMeasures {
                     site: site.site,
                     policy: site.policy.part(places.clone()),
-                    input_entropy: site.input_entropy[places.clone()].to_vec(),
-                    cosine: site.cosine[places.clone()].to_vec(),
-                    state_norm: site.state_norm[places.clone()].to_vec(),
+                    input_entropy: part(&site.input_entropy, &places),
+                    cosine: part(&site.cosine, &places),
+                    state_norm: part(&site.state_norm, &places),
                     participation: site.participation[row],
+                    attribution: attributed(index).map(|attributed| part(&attributed.added, &places)),
+                    input_attribution: attributed(index).map(|attributed| part(&attributed.before, &places)),
                 })
                 .collect(),
             full: self.full.as_ref().map(|full| full.part(places.clone())),
+            logits: self.attribution.as_ref().map(|attribution| part(&attribution.logits, &places)),
         };
         places.enumerate().map(response).collect()
     }

@@ -55,6 +55,13 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
             parts: vec![Part::Pictures(pictures.response_tokens())],
         },
         Section {
+            title: "Direct logit attribution".into(),
+            text: "What each layer, its attention and its feed-forward added to the model's logit of the response token. The final norm's \
+                   scale is that of the full policy, so that with the embedding's all contributions add up to the logit."
+                .into(),
+            parts: vec![Part::Pictures(pictures.attribution())],
+        },
+        Section {
             title: "Contributions".into(),
             text: "Norm of each contribution, and its cosine similarity with the state it is added to. The participation ratio is the \
                    effective number of dimensions of a response's states."

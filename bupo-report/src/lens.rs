@@ -18,6 +18,8 @@ pub struct LensGrid {
     pub positions: Vec<LensPosition>,
     /// The policies, in the order of the forward pass.
     pub rows: Vec<LensRow>,
+    /// What added to the logit of one token per position, if that is shown.
+    pub attribution: Option<LensAttribution>,
 }
 
 /// A position of a text.
@@ -62,6 +64,41 @@ pub struct LensToken {
     pub prob: f32,
 }
 
+/// The direct logit attribution at all positions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LensAttribution {
+    /// The attributed token of each position: its id and its text.
+    pub tokens: Vec<(u32, String)>,
+    /// Its logit in the full policy.
+    pub logits: Vec<f32>,
+    /// What the embedding added to it.
+    pub embedding: Vec<f32>,
+    /// What each site added to it.
+    pub sites: Vec<(PolicySite, Vec<f32>)>,
+}
+
+impl LensAttribution {
+    /// The rows of a table with their names: the embedding, the sites, and the logit.
+    pub fn rows(&self) -> Vec<(String, &[f32])> {
+        let sites = self.sites.iter().map(|(site, added)| (site.to_string(), &added[..]));
+        [("embed".to_string(), &self.embedding[..])]
+            .into_iter()
+            .chain(sites)
+            .chain([("logit".to_string(), &self.logits[..])])
+            .collect()
+    }
+
+    /// The share of a row's part of a position in the greatest part there, for its colour: from -1 to 1, and 0 for the logit.
+    pub fn share(&self, name: &str, added: f32, column: usize) -> f32 {
+        if name == "logit" {
+            return 0.0;
+        }
+        let parts = self.sites.iter().map(|(_, added)| added).chain([&self.embedding]);
+        let most = parts.fold(f32::MIN_POSITIVE, |most, added| most.max(added[column].abs()));
+        (added / most).clamp(-1.0, 1.0)
+    }
+}
+
 /// Renders a page with a table of the most probable tokens; pointing at a cell shows its other tokens and its entropy.
 ///
 /// # Errors
@@ -80,7 +117,7 @@ pub fn lens_page(title: &str, subtitle: &str, grid: &LensGrid) -> Result<String,
         title,
         subtitle,
         template: TEMPLATE,
-        values: json!({"positions": positions, "rows": rows}),
+        values: json!({"positions": positions, "rows": rows, "attribution": grid.attribution.as_ref().map(attribution)}),
         style: STYLE,
         script: SCRIPT,
         data: grid.rows.iter().map(hover).collect(),
@@ -96,4 +133,17 @@ fn hover(row: &LensRow) -> Value {
         json!({"entropy": cell.entropy, "top": top, "followed": followed})
     };
     row.cells.iter().map(cell).collect()
+}
+
+fn attribution(attribution: &LensAttribution) -> Value {
+    let row = |(name, added): (String, &[f32])| {
+        let cell = |(column, added): (usize, &f32)| {
+            let share = attribution.share(&name, *added, column);
+            json!({"text": format!("{added:+.2}"), "share": share.abs(), "less": share < 0.0})
+        };
+        let cells: Vec<Value> = added.iter().enumerate().map(cell).collect();
+        json!({"name": name, "cells": cells})
+    };
+    let tokens: Vec<String> = attribution.tokens.iter().map(|(_, text)| visible(text)).collect();
+    json!({"tokens": tokens, "rows": attribution.rows().into_iter().map(row).collect::<Vec<_>>()})
 }

@@ -14,6 +14,6 @@ mod run;
 
 pub use analysis::analysis_report;
 pub use error::ReportError;
-pub use lens::{LensCell, LensGrid, LensPosition, LensRow, LensToken, lens_page};
+pub use lens::{LensAttribution, LensCell, LensGrid, LensPosition, LensRow, LensToken, lens_page};
 pub use page::{Picture, Report};
 pub use run::{Run, run_report};

@@ -33,6 +33,10 @@ pub struct LensArgs {
     /// Print the rank, logit and probability of this token by layer, at the last position unless --position is given
     #[arg(long, value_name = "TEXT")]
     pub token: Option<String>,
+    /// Show what the embedding and each --site added to the logit of a token (direct logit attribution): of --token, by default of
+    /// the full policy's most probable next token
+    #[arg(long, conflicts_with = "list")]
+    pub attribution: bool,
     /// Print the most probable tokens and the entropies position by position instead of a grid
     #[arg(long, conflicts_with = "token")]
     pub list: bool,

@@ -1,5 +1,6 @@
 //! `bupo lens`
 
+mod attribution;
 mod grid;
 mod request;
 
@@ -8,7 +9,10 @@ use std::fmt::Write as _;
 use bupo_core::Norm;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
-use bupo_models::{Adapter, DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer, lens};
+use bupo_models::{
+    Adapter, Attribution, DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer,
+    attribution as attribute, lens,
+};
 use bupo_report::{LensCell, LensGrid, LensPosition, LensRow, LensToken, lens_page};
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
@@ -41,8 +45,12 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     warn_of_positions(&config, ids.len());
     input.warn()?;
     let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
-    let job = Lens { files, adapter, dtype: args.model.dtype.dtype, ids: &ids, options: &options };
-    let grid = grid(&ids, &run_on(device, job)?, &options, &tokenizer)?;
+    let dtype = args.model.dtype.dtype;
+    let job = Lens { files, adapter, dtype, ids: &ids, options: &options, is_attributed: args.attribution };
+    let read = run_on(device, job)?;
+    let attribution =
+        read.attribution.map(|read| attribution::named(read, options.sites.as_deref().unwrap_or_default(), &tokenizer));
+    let grid = LensGrid { attribution: attribution.transpose()?, ..grid(&ids, &read.sites, &options, &tokenizer)? };
     if let Some(path) = &args.json {
         write_atomically(path, format!("{}\n", as_json(args, &options, &grid)).as_bytes())?;
     }
@@ -63,14 +71,24 @@ struct Lens<'a> {
     dtype: DtypeChoice,
     ids: &'a [u32],
     options: &'a LensOptions,
+    is_attributed: bool,
+}
+
+struct Read {
+    sites: Vec<LensSite>,
+    attribution: Option<Attribution>,
 }
 
 impl Job for Lens<'_> {
-    type Output = Vec<LensSite>;
+    type Output = Read;
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
         let model = load_for_inference::<B>(&self.files, self.adapter.as_ref(), self.dtype, device)?;
-        Ok(lens(&model.decoder, self.ids, self.options)?)
+        let sites = lens(&model.decoder, self.ids, self.options)?;
+        let LensOptions { positions, token, .. } = self.options;
+        let attributed = || attribute(&model.decoder, self.ids, positions.as_deref(), *token);
+        let attribution = self.is_attributed.then(attributed).transpose()?;
+        Ok(Read { sites, attribution })
     }
 }
 
@@ -100,10 +118,18 @@ fn grid(
         }
         rows.push(LensRow { site: site.site, cells });
     }
-    Ok(LensGrid { positions: read.iter().map(position).collect::<Result<_, ModelError>>()?, rows })
+    let positions = read.iter().map(position).collect::<Result<_, ModelError>>()?;
+    Ok(LensGrid { positions, rows, attribution: None })
 }
 
 fn print(args: &LensArgs, options: &LensOptions, grid: &LensGrid) -> Result<(), CliError> {
+    if let Some(attribution) = &grid.attribution {
+        outln!(
+            "what each row added to the logit of the token after the arrow; the final norm's scale is the full policy's"
+        );
+        attribution::print(grid, attribution, !args.position.is_empty() || args.token.is_some());
+        return Ok(());
+    }
     outln!("{}", about(options.norm));
     match &args.token {
         Some(token) => grid::print_followed(grid, token),
@@ -159,11 +185,15 @@ fn as_json(args: &LensArgs, options: &LensOptions, grid: &LensGrid) -> Value {
         site
     };
     let position = |(column, position): (usize, &LensPosition)| {
-        json!({
+        let mut json = json!({
             "position": position.number,
             "token": {"id": position.id, "text": position.text},
             "sites": grid.rows.iter().map(|row| site(row, column)).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(attribution) = &grid.attribution {
+            json["attribution"] = attribution::as_json(attribution, column);
+        }
+        json
     };
     let positions: Vec<Value> = grid.positions.iter().enumerate().map(position).collect();
     let mut json = json!({"norm": options.norm, "positions": positions});

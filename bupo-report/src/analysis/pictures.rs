@@ -110,6 +110,27 @@ impl Pictures<'_> {
         pictures
     }
 
+    pub(super) fn attribution(&self) -> Vec<Picture> {
+        if !has(self.analyses, Statistic::Attribution, Slice::All) {
+            return Vec::new();
+        }
+        self.each(|analysis, number| {
+            let chart = LineChart {
+                title: format!("{}: direct logit attribution", analysis.info.title),
+                zero_line: true,
+                ..by_layer("added to the logit", kinds(analysis, Statistic::Attribution))
+            };
+            let of = |site, statistic| analysis.row(site, statistic, Slice::All).map(|row| row.estimate.mean);
+            let parts = [
+                ("The embedding adds", of(PolicySite::Layer(1), Statistic::InputAttribution)),
+                ("the mean logit is", of(PolicySite::Full, Statistic::Attribution)),
+            ];
+            let parts = parts.map(|(text, value)| format!("{text} {}", value.map_or("-".into(), captions::number)));
+            let caption = format!("{} {}.", captions::extremes(&chart.series), parts.join(", "));
+            Picture::new(format!("attribution-{number}"), chart, caption)
+        })
+    }
+
     pub(super) fn contributions(&self) -> Vec<Picture> {
         let mut pictures = self.by_kind("norms", "norms", "Euclidean norm", |chart| {
             (LineChart { y_scale: YScale::Log, ..chart }, Statistic::Norm, captions::number, "")

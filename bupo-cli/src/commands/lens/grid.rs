@@ -10,38 +10,69 @@ use crate::screen::terminal_width;
 
 /// The widest token of a cell, in columns of the terminal.
 const TOKEN: usize = 9;
-/// The width of a cell beside its token: a space, the percentage, and the gap.
-const BESIDE: usize = 4 + GAP;
+/// The space between columns.
 const GAP: usize = 2;
+/// The least width of a column: a token of one character, its percentage, and the gap.
+const NARROWEST: usize = 5 + GAP;
 
 /// As many positions as can fit on the screen.
 pub fn most_columns() -> usize {
-    terminal_width() / (1 + BESIDE)
+    terminal_width() / NARROWEST
 }
 
-/// Prints a row per policy and a column per position. `all` prints as many blocks as that takes; otherwise only the last
-/// positions that fit.
+/// A table with a row per name and a column per position.
+pub struct Columns<'a> {
+    pub names: Vec<String>,
+    /// The third line of a column's head, under the position's number and token; empty lines are left out.
+    pub third: &'a dyn Fn(usize) -> String,
+    /// The text of a row's cell in a column, and its style.
+    pub cell: &'a dyn Fn(usize, usize) -> (String, Style),
+}
+
+/// Prints the most probable token of each policy at each position. `all` prints as many blocks as that takes; otherwise only the
+/// last positions that fit.
 pub fn print_grid(grid: &LensGrid, all: bool) {
-    let names: Vec<String> = grid.rows.iter().map(|row| row.site.to_string()).collect();
-    let label = names.iter().map(String::len).max().unwrap_or(0) + 2;
     let width = |column: usize| {
         let tokens = grid.rows.iter().filter_map(|row| row.cells[column].top.first()).map(|token| token.text.as_str());
-        let cells = tokens.map(|text| measure_text_width(&short(text))).max().unwrap_or(0);
-        cells.max(measure_text_width(&short(&grid.positions[column].text)).saturating_sub(BESIDE - GAP))
+        tokens.map(|text| measure_text_width(&short(text))).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..grid.positions.len()).map(width).collect();
+    let columns = Columns {
+        names: grid.rows.iter().map(|row| row.site.to_string()).collect(),
+        third: &|_| String::new(),
+        cell: &|row, column| policy(&grid.rows[row].cells[column], widths[column]),
+    };
+    print_table(grid, &columns, all);
+}
+
+/// Prints a table. `all` as of [`print_grid`].
+pub fn print_table(grid: &LensGrid, Columns { names, third, cell }: &Columns<'_>, all: bool) {
+    let label = names.iter().map(String::len).max().unwrap_or(0) + GAP;
+    let width = |column: usize| {
+        let cells = (0..names.len()).map(|row| measure_text_width(&cell(row, column).0));
+        let heads = [short(&grid.positions[column].text), third(column)].map(|text| measure_text_width(&text));
+        cells.chain(heads).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..grid.positions.len()).map(width).collect();
     let blocks = blocks(&widths, terminal_width().saturating_sub(label), all);
     for columns in &blocks {
         outln!();
         let head = |cell: &dyn Fn(usize) -> String| {
-            let cells = columns.clone().map(|column| padded(&cell(column), widths[column] + BESIDE));
+            let cells = columns.clone().map(|column| padded(&cell(column), widths[column] + GAP));
             format!("{:label$}{}", "", cells.collect::<String>())
         };
         outln!("{}", head(&|column| grid.positions[column].number.to_string()).trim_end());
         let bold = Style::new().bold();
         outln!("{}", bold.apply_to(head(&|column| short(&grid.positions[column].text)).trim_end()));
-        for (name, row) in names.iter().zip(&grid.rows) {
-            let cells = columns.clone().map(|column| cell(&row.cells[column], widths[column]));
+        let third = head(third);
+        if !third.trim().is_empty() {
+            outln!("{}", third.trim_end());
+        }
+        for (row, name) in names.iter().enumerate() {
+            let cells = columns.clone().map(|column| {
+                let (text, style) = cell(row, column);
+                style.apply_to(padded(&text, widths[column] + GAP)).to_string()
+            });
             outln!("{name:label$}{}", cells.collect::<String>().trim_end());
         }
     }
@@ -56,7 +87,7 @@ pub fn print_grid(grid: &LensGrid, all: bool) {
 /// Ranges of columns that fit into `room`: as many as all of them take, or the last one only.
 fn blocks(widths: &[usize], room: usize, all: bool) -> Vec<Range<usize>> {
     // The gap after the last column may stick out.
-    let used = |columns: Range<usize>| columns.map(|column| widths[column] + BESIDE).sum::<usize>() - GAP;
+    let used = |columns: Range<usize>| columns.map(|column| widths[column] + GAP).sum::<usize>() - GAP;
     let fits = |columns: &Range<usize>| columns.len() == 1 || used(columns.clone()) <= room;
     if !all {
         return (0..widths.len()).map(|start| start..widths.len()).find(fits).into_iter().collect();
@@ -96,10 +127,9 @@ fn probability(value: f32) -> String {
 }
 
 /// The most probable token and its probability in percent.
-fn cell(cell: &LensCell, width: usize) -> String {
-    let Some(token) = cell.top.first() else { return " ".repeat(width + BESIDE) };
-    let shown = format!("{} {:>3.0}  ", padded(&short(&token.text), width), 100.0 * token.prob);
-    style(token.prob).apply_to(shown).to_string()
+fn policy(cell: &LensCell, width: usize) -> (String, Style) {
+    let Some(token) = cell.top.first() else { return (String::new(), Style::new()) };
+    (format!("{} {:>3.0}", padded(&short(&token.text), width), 100.0 * token.prob), style(token.prob))
 }
 
 /// Colours by probability, which are readable on light and dark terminals. Without colours, cells still have percentages.
@@ -117,7 +147,7 @@ fn padded(text: &str, width: usize) -> String {
 }
 
 /// A token's text with visible spaces, cut to the widest token. Control characters become replacement characters.
-fn short(text: &str) -> String {
+pub fn short(text: &str) -> String {
     let shown: String = visible(text).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if measure_text_width(&shown) <= TOKEN {
         return shown;

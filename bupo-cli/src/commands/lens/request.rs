@@ -10,13 +10,18 @@ use crate::error::CliError;
 const TOP: usize = 5;
 
 /// # Errors
-/// If a layer or a position does not exist, or `--token` is not one token.
+/// If a layer or a position does not exist, `--token` is not one token, or `--top` is given for a printed attribution.
 pub fn options(
     args: &LensArgs,
     config: &ModelConfig,
     tokenizer: &TextTokenizer,
     tokens: usize,
 ) -> Result<LensOptions, CliError> {
+    if args.attribution && args.top.is_some() && is_on_screen(args) {
+        return Err(CliError::Message(
+            "a printed --attribution has no --top; remove it, or give --html or --json".into(),
+        ));
+    }
     let positions = match (&args.position[..], is_on_screen(args)) {
         ([], true) if args.token.is_some() => Some(vec![tokens - 1]),
         ([], true) if !is_list(args) => Some((tokens.saturating_sub(super::grid::most_columns())..tokens).collect()),
@@ -45,7 +50,7 @@ pub fn is_on_screen(args: &LensArgs) -> bool {
 
 /// Whether it is printed position by position.
 pub fn is_list(args: &LensArgs) -> bool {
-    args.list || (args.top.is_some() && args.token.is_none())
+    args.list || (args.top.is_some() && args.token.is_none() && !args.attribution)
 }
 
 /// The sites of the chosen layers, and the full policy.
