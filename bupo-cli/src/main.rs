@@ -53,6 +53,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     }
     match cli.command {
         Command::Train(args) => commands::train::run(args),
+        Command::Sweep(args) => commands::sweep::run(&args),
         Command::Trace(args) => commands::trace::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Lens(args) => commands::lens::run(&args),

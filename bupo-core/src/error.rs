@@ -6,6 +6,9 @@ pub enum CoreError {
     /// A site could not be parsed.
     #[error("unknown policy site `{0}`: write `full`, `layer:N`, `attn:N` or `ffn:N` with N from 1")]
     UnknownSite(String),
+    /// A range of sites could not be parsed.
+    #[error("unknown policy sites `{0}`: write the lowest layer first, such as `layer:2-6`, counted from 1")]
+    UnknownRange(String),
     /// A norm option could not be parsed.
     #[error("unknown norm `{0}`: write `none` or `final`")]
     UnknownNorm(String),

@@ -56,6 +56,25 @@ impl PolicySite {
         }
     }
 
+    /// The sites of a range of layers, `layer:2-6`, from the lowest to the highest; of the name of one site that site alone.
+    ///
+    /// # Errors
+    /// If the name is of no site, or the range is empty.
+    pub fn range(text: &str) -> Result<Vec<Self>, CoreError> {
+        let Some((kind, (first, last))) =
+            text.split_once(':').and_then(|(kind, layers)| Some((kind, layers.split_once('-')?)))
+        else {
+            return Ok(vec![text.parse()?]);
+        };
+        let range = || CoreError::UnknownRange(text.to_string());
+        let number = |text: &str| text.parse::<usize>().ok().filter(|layer| *layer > 0).ok_or_else(range);
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(range());
+        }
+        (first..=last).map(|layer| format!("{kind}:{layer}").parse()).collect()
+    }
+
     /// The number of layers that must run to reach this site in a model of `num_layers` layers.
     ///
     /// # Errors
@@ -141,6 +160,20 @@ mod tests {
         for name in ["full", "layer:6", "attn:3", "ffn:36"] {
             assert_eq!(name.parse::<PolicySite>().map(|site| site.to_string()), Ok(name.to_string()));
         }
+    }
+
+    #[test]
+    fn a_range_has_its_sites_from_the_lowest_to_the_highest() {
+        let names = |text: &str| PolicySite::range(text).map(|sites| sites.iter().map(PolicySite::to_string).collect());
+        for (text, expected) in
+            [("layer:2-4", vec!["layer:2", "layer:3", "layer:4"]), ("ffn:3-3", vec!["ffn:3"]), ("full", vec!["full"])]
+        {
+            assert_eq!(names(text), Ok(expected.into_iter().map(String::from).collect::<Vec<_>>()), "{text}");
+        }
+        for text in ["layer:4-2", "layer:0-2", "layer:1-", "layer:-3", "layer:1-x"] {
+            assert_eq!(names(text), Err(CoreError::UnknownRange(text.to_string())), "{text}");
+        }
+        assert_eq!(names("mlp:1-2"), Err(CoreError::UnknownSite("mlp:1".into())));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod peak_memory;
 mod phases;
 mod random;
 mod rollout;
+mod sweep;
 mod tools;
 mod trainer;
 mod update;
@@ -34,13 +35,17 @@ pub use phases::{
     GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Samples, Schedule, SiteDivergence, SiteTerm,
 };
 pub use rollout::{RolloutMetrics, SourceMetrics, has_reward_variance, overlong_penalty};
+pub use sweep::{
+    MeanOverSeeds, RunResult, Selectors, SiteSelectors, SweepEntry, SweepFolder, SweepPlan, SweepProgress, SweepResult,
+    SweepRun, Variant,
+};
 pub use tools::{
     BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, MachineSizes, PretrainConfig,
     RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
-    AutoLayer, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine, Progress,
-    ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning,
+    AutoLayer, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine,
+    Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning,
     WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
 };
 pub use update::{

@@ -22,6 +22,7 @@ mod report;
 mod runs;
 mod sampling;
 mod settings;
+mod sweep;
 mod trace;
 mod train;
 
@@ -46,6 +47,7 @@ pub use pretrain::PretrainArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;
 pub use runs::RunsArgs;
+pub use sweep::SweepArgs;
 pub use trace::TraceArgs;
 pub use train::{AlgorithmArg, TrainArgs};
 
@@ -80,6 +82,8 @@ impl Cli {
 pub enum Command {
     /// Train a model with Bottom-up Policy Optimization or GRPO
     Train(TrainArgs),
+    /// Run the same short phase on each of several sites or layers, and compare what they gain
+    Sweep(SweepArgs),
     /// Write the residual stream states and the entropies of all policies for given token ids
     Trace(TraceArgs),
     /// Sample from the full policy or an internal policy

@@ -15,5 +15,6 @@ pub mod pretrain;
 pub mod replay;
 pub mod report;
 pub mod runs;
+pub mod sweep;
 pub mod trace;
 pub mod train;

@@ -60,6 +60,17 @@ impl<B: Backend> Gradients<B> {
         self.sum_of_squares().sqrt()
     }
 
+    /// The cosine with other gradients, over the parameters that have a gradient in both; `None` if one of the two is 0 there.
+    pub fn cosine(&self, other: &Self) -> Option<f64> {
+        let both = || self.by_id.iter().filter_map(|(id, own)| Some((own.clone(), other.by_id.get(id)?.clone())));
+        let squares =
+            |of: fn((Tensor<B, 1>, Tensor<B, 1>)) -> Tensor<B, 1>| sum_of_all_squares(both().map(of).collect());
+        let norms = squares(|(own, _)| own).sqrt() * squares(|(_, other)| other).sqrt();
+        // The inner product by the polarization identity, from sums that are accurate in f64.
+        let product = (squares(|(own, other)| own + other) - squares(|(own, other)| own - other)) / 4.0;
+        (norms > 0.0).then(|| product / norms)
+    }
+
     /// The sum of all squares. Its bits do not depend on the number of threads.
     pub fn sum_of_squares(&self) -> f64 {
         sum_of_all_squares(self.by_id.values().cloned().collect())
@@ -78,6 +89,27 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
+
+    #[test]
+    fn the_cosine_is_over_the_parameters_of_both() {
+        let values =
+            |count: usize, phase: f32| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7 + phase).sin()).collect() };
+        let (a, b, alone) = (values(5_000, 0.0), values(5_000, 0.9), values(300, 0.3));
+        let tensor = |values: &[f32]| Tensor::<Flex, 1>::from_floats(values, &Default::default());
+        let (mut first, mut second) = (Gradients::<Flex>::new(), Gradients::<Flex>::new());
+        first.add(ParamId::from(1), tensor(&a));
+        second.add(ParamId::from(1), tensor(&b));
+        // A parameter of the second alone does not count.
+        second.add(ParamId::from(2), tensor(&alone));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let expected = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+        for cosine in [first.cosine(&second), second.cosine(&first)] {
+            let cosine = cosine.unwrap();
+            assert!((cosine - expected).abs() < 1e-6, "{cosine} for {expected}");
+        }
+        assert!((second.cosine(&second).unwrap() - 1.0).abs() < 1e-12);
+        assert_eq!(first.cosine(&Gradients::new()), None);
+    }
 
     #[test]
     fn the_norm_has_the_same_bits_for_any_number_of_threads() {

@@ -11,6 +11,7 @@ mod validate;
 mod validate_objective;
 
 pub use keep_rollouts::KeepRollouts;
+pub(crate) use resume::flatten;
 pub use resume::{MAY_CHANGE, resumed_config};
 pub use sections::{
     CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig, ProbeConfig,

@@ -62,7 +62,8 @@ pub fn resumed_config(run: &Path, pairs: &[String]) -> Result<TrainConfig, RlErr
     Ok(new)
 }
 
-fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
+/// Collects settings under their dotted names.
+pub(crate) fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
     let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
     match value {
         Value::Table(table) => table.iter().for_each(|(key, value)| flatten(&below(key), value, all)),

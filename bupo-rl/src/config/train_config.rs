@@ -15,7 +15,7 @@ use super::sections::{
 use super::trained::TrainSection;
 use crate::RlError;
 use crate::loss::{LossPreset, Objective};
-use crate::phases::{PhaseConfig, PhaseSite, Schedule};
+use crate::phases::{PhaseConfig, PhaseSite, Schedule, written_out};
 use crate::update::{AdamWSettings, LearningRateSchedule};
 
 /// How the phases are interpreted.
@@ -50,7 +50,8 @@ pub struct TrainConfig {
     /// The dtype of the saved model; `None` for the dtype it was loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_dtype: Option<SaveDtype>,
-    /// The phases in order: which policy is trained for how many steps.
+    /// The phases in order: which policy is trained for how many steps. A range of layers is written out when it is read.
+    #[serde(deserialize_with = "written_out")]
     pub phases: Vec<PhaseConfig>,
     /// The embedded task, used if `data.train` names no files.
     pub task: TaskConfig,

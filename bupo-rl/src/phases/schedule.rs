@@ -4,6 +4,7 @@ use bupo_core::{Norm, PolicySite};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::climb::PhaseSites;
 use super::site_term::SiteTerm;
 use crate::RlError;
 
@@ -16,13 +17,14 @@ pub enum PhaseSite {
     Auto,
 }
 
-/// A phase in the settings: `site = "layer:6"`, `layer = 6` or `layer = "auto"`.
+/// A phase in the settings: `site = "layer:6"`, `layer = 6` or `layer = "auto"`. `S` is how the site is written: a phase of settings
+/// as written can have a range of layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PhaseConfig {
+pub struct PhaseConfig<S = PhaseSite> {
     /// The policy whose log-probs are in the loss.
     #[serde(alias = "layer")]
-    pub site: PhaseSite,
+    pub site: S,
     /// The number of steps.
     pub steps: usize,
     /// The norm before the unembedding.
@@ -218,7 +220,7 @@ impl Schedule {
     }
 }
 
-const AUTO: &str = "auto";
+pub(super) const AUTO: &str = "auto";
 
 impl Serialize for PhaseSite {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -231,16 +233,10 @@ impl Serialize for PhaseSite {
 
 impl<'de> Deserialize<'de> for PhaseSite {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a policy site such as \"layer:6\", a layer's number, or \"auto\"")]
-        enum Written {
-            Layer(usize),
-            Name(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Layer(layer) => Ok(Self::At(PolicySite::Layer(layer))),
-            Written::Name(name) if name == AUTO => Ok(Self::Auto),
-            Written::Name(name) => name.parse().map(Self::At).map_err(D::Error::custom),
+        let PhaseSites(sites) = PhaseSites::deserialize(deserializer)?;
+        match sites[..] {
+            [site] => Ok(site),
+            _ => Err(D::Error::custom("a range of layers is not one site; name one layer")),
         }
     }
 }

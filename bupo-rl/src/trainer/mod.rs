@@ -3,6 +3,7 @@
 mod checkpoints;
 mod entropy_target;
 mod evaluations;
+mod first_step;
 mod guard;
 mod inputs;
 mod kept_rollouts;
@@ -49,6 +50,7 @@ use setup::finished_run;
 use state::{Evaluated, TrainerState};
 
 pub use evaluations::{AutoLayer, KeptCompletion};
+pub use first_step::FirstStep;
 pub use kept_rollouts::KeptRollout;
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan};
 pub(crate) use metrics::nan_if_null;

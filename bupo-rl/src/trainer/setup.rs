@@ -171,7 +171,7 @@ fn schedule(config: &TrainConfig, files: &ModelFiles) -> Result<Schedule, RlErro
     config.schedule(bupo_models::pretrained::load_config(files)?.num_hidden_layers)
 }
 
-fn questions(
+pub(super) fn questions(
     config: &TrainConfig,
     files: &ModelFiles,
     tokenizer: &TextTokenizer,

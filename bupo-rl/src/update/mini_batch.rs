@@ -191,6 +191,21 @@ pub(crate) fn update_among<B: Backend>(
     })
 }
 
+/// The gradient of the loss of a mini-batch, without a step.
+///
+/// # Errors
+/// If the policy's site is outside the model.
+pub(crate) fn gradient<B: Backend>(
+    decoder: &Decoder<B>,
+    samples: &[Sample],
+    loss: &LossSpec,
+) -> Result<Gradients<B>, RlError> {
+    let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
+    let mut gradients = decoder.gradients();
+    sums(decoder, &mut gradients, samples, &size, loss)?;
+    Ok(gradients)
+}
+
 /// Sums over response tokens.
 #[derive(Serialize, Deserialize)]
 struct Sums {
