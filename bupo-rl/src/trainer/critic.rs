@@ -191,3 +191,63 @@ impl<B: Backend> Trainer<'_, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bupo_eval::{Question, ScoredResponse};
+    use bupo_grade::Graded;
+
+    use super::*;
+    use crate::loss::ChosenTokens;
+
+    /// A response of this score; `None` if the scorer failed.
+    fn response(score: Option<f64>, tokens: usize) -> ScoredResponse {
+        ScoredResponse {
+            tokens: vec![1; tokens],
+            log_probs: vec![0.0; tokens],
+            text: String::new(),
+            graded: Graded { score: score.unwrap_or(0.0), extracted: None },
+            failure: score.is_none().then(|| "it timed out".into()),
+            finished: true,
+        }
+    }
+
+    /// Its sample, with values of 0.5, and log-probs that are above the reference's by 1 at the first token and 2 at the others.
+    fn sample(tokens: usize) -> Sample {
+        Sample {
+            sequence: Sequence { prompt: vec![1], response: vec![1; tokens] },
+            advantage: 0.0,
+            critic: Some(CriticTargets { values: vec![0.5; tokens], ..CriticTargets::default() }),
+            old_log_probs: Some(vec![-1.0; tokens]),
+            ref_log_probs: Some((0..tokens).map(|token| if token == 0 { -2.0 } else { -3.0 }).collect()),
+            sampling: None,
+            chosen: ChosenTokens::default(),
+            terms: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rewards_are_at_last_tokens_and_penalties_at_their_own() -> Result<(), RlError> {
+        let question =
+            Question { prompt: String::new(), tokens: vec![1], answer: String::new(), data_source: String::new() };
+        let responses = vec![response(Some(1.0), 3), response(None, 2), response(Some(0.0), 4)];
+        let groups = [Group { question, responses, weights_step: None }];
+        let returns = |pairs: &[&str]| -> Result<Vec<Option<Vec<f64>>>, RlError> {
+            let pairs: Vec<String> = ["loss=ppo"].iter().chain(pairs).map(ToString::to_string).collect();
+            let mut samples = [3, 2, 4].map(sample);
+            let placed = samples.iter_mut().enumerate().map(|(number, sample)| ((0, number), sample)).collect();
+            let config = TrainConfig::load(None, &pairs)?;
+            let stats = response_targets(&config, &groups, placed, &Processes::alone())?;
+            assert_eq!(stats.map(|stats| stats.mean), Some(0.5), "of graded responses");
+            Ok(samples.map(|sample| sample.critic.map(|targets| targets.returns)).into())
+        };
+        assert_eq!(returns(&[])?, [Some(vec![1.0; 3]), None, Some(vec![0.0; 4])]);
+        // Of 4 tokens at most, 2 are the buffer: 3 lose a half of the penalty, 4 all of it.
+        let overlong = ["rollout.max_new_tokens=4", "rollout.overlong_share=0.5", "rollout.overlong_penalty=0.5"];
+        assert_eq!(returns(&overlong)?, [Some(vec![0.75; 3]), None, Some(vec![-0.5; 4])]);
+        let penalised = returns(&["objective.reward_kl.coefficient=0.125"])?;
+        assert_eq!(penalised[0], Some(vec![0.375, 0.5, 0.75]));
+        assert_eq!(penalised[2], Some(vec![-0.875, -0.75, -0.5, -0.25]));
+        Ok(())
+    }
+}
