@@ -168,6 +168,7 @@ fn check_loss(case: &LossCase, batch: &Batch) {
             ref_log_probs: case.kl.map(|_| batch.ref_log_probs[row].as_slice()),
             entropy: &batch.entropies[row],
             advantage: batch.advantages[row],
+            token_advantages: None,
             weights: None,
             penalised: None,
         };
@@ -241,6 +242,7 @@ fn corrected_losses_and_their_gradients_are_those_of_pytorch() {
                 ref_log_probs: case.kl.map(|_| batch.ref_log_probs[row].as_slice()),
                 entropy: &batch.entropies[row],
                 advantage: batch.advantages[row],
+                token_advantages: None,
                 weights: Some(&weights.weights),
                 penalised: None,
             };

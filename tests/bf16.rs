@@ -126,6 +126,7 @@ fn parameters_and_moments_are_f32() {
         .map(|(index, sequence)| Sample {
             sequence,
             advantage: if index % 2 == 0 { 1.0 } else { -1.0 },
+            critic: None,
             old_log_probs: None,
             ref_log_probs: None,
             sampling: None,

@@ -79,6 +79,7 @@ fn the_objective_and_its_gradient_are_those_of_pytorch() {
                 ref_log_probs: None,
                 entropy: &vec![0.0; *length],
                 advantage: case.advantages[row],
+                token_advantages: None,
                 weights: None,
                 penalised: None,
             };

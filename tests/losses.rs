@@ -113,6 +113,7 @@ fn check_loss(case: &LossCase, batch: &Batch) {
             ref_log_probs: objective.needs_reference().then_some(batch.ref_log_probs[row].as_slice()),
             entropy: &batch.entropies[row],
             advantage: batch.advantages[row],
+            token_advantages: None,
             weights: chosen.kept.as_ref().map(|_| kept.as_slice()),
             penalised: chosen.penalised.as_deref(),
         };

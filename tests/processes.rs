@@ -5,6 +5,8 @@ mod common;
 #[allow(dead_code)] // Shared with the tests of the program.
 #[path = "program/contract_server.rs"]
 mod contract_server;
+#[path = "processes/critic.rs"]
+mod critic;
 #[path = "processes/optimizer.rs"]
 mod optimizer;
 

@@ -112,6 +112,7 @@ fn first_moments(policy: PolicySpec, terms: &[SiteTerm], recompute: bool) -> (Up
         .map(|(index, sequence)| Sample {
             sequence: sequence.clone(),
             advantage: [1.0, -0.5, 0.25][index % 3],
+            critic: None,
             old_log_probs: Some(own[index].clone()),
             ref_log_probs: None,
             sampling: None,

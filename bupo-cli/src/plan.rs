@@ -43,6 +43,7 @@ pub fn print_plan(config: &TrainConfig, device: DeviceChoice, limit: Option<Byte
     let name = config.model.as_deref().unwrap_or(EMBEDDED_NAME);
     outln!("model {name}: {} layers, {:.2} M parameters", model.num_hidden_layers, millions(plan.parameters));
     print_phases(config, &plan);
+    print_critic(config);
     print_step(config, &plan);
     print_engine(config, &model, &plan);
     print_memory(config, &plan.memory);
@@ -78,6 +79,19 @@ fn print_phases(config: &TrainConfig, plan: &RunPlan) {
             millions(phase.trained)
         );
     }
+}
+
+fn print_critic(config: &TrainConfig) {
+    let critic = &config.critic;
+    if !config.has_critic() {
+        return;
+    }
+    let warmup = match critic.warmup_steps {
+        0 => String::new(),
+        steps => format!(", trained alone in the first {steps} steps"),
+    };
+    let model = if critic.detached { "the model is a constant in its loss" } else { "its loss trains the model too" };
+    outln!("critic: a value head on {}, {model}{warmup}", critic.site);
 }
 
 fn print_step(config: &TrainConfig, plan: &RunPlan) {
@@ -157,10 +171,14 @@ fn print_memory(config: &TrainConfig, memory: &MemoryPlan) {
         ("prefill", memory.prefill),
         ("bf16 weights", memory.lowered.max(memory.packed)),
         ("program", memory.program),
+        ("critic", memory.critic),
         ("rollout", memory.rollout()),
         ("update", memory.update()),
         ("peak", memory.peak()),
     ] {
+        if name == "critic" && !config.has_critic() {
+            continue;
+        }
         outln!("  {name:<18} {:>12}", ByteSize(bytes).to_string());
     }
 }

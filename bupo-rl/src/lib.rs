@@ -18,9 +18,9 @@ mod update;
 pub use bupo_collective::Processes;
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig,
-    KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig, TrainConfig,
-    TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
+    Algorithm, CheckpointConfig, CorrectionConfig, CriticConfig, DataConfig, DistributedConfig, EvaluationConfig,
+    GuardConfig, KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig,
+    TrainConfig, TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{
     Arithmetic, ArithmeticQuestions, Curriculum, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer,
@@ -28,8 +28,9 @@ pub use data::{
 pub use error::RlError;
 pub use loss::{
     Advantage, Aggregation, BatchSize, ChosenTokens, Correction, CorrectionMode, Covariance, CovarianceMode,
-    EntropyTarget, KlEstimator, LossPreset, Objective, Ratio, RatioStats, ResponseLoss, ResponseValues, RewardKl,
-    RewardedLength, SapoTemperatures, ScaleRewards, Surrogate, TokenValues, TokenWeights, group_advantages,
+    CriticTargets, EntropyTarget, KlEstimator, LossPreset, Objective, PlacedTargets, Ratio, RatioStats, ResponseLoss,
+    ResponseValues, RewardKl, RewardedLength, SapoTemperatures, ScaleRewards, Surrogate, TokenValues, TokenWeights,
+    ValueLoss, ValueStats, group_advantages, whiten,
 };
 pub use phases::{
     GuardAction, Phase, PhaseConfig, PhaseGuardMode, PhaseSite, Samples, Schedule, SiteDivergence, SiteTerm,
@@ -44,11 +45,12 @@ pub use tools::{
     RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
-    AutoLayer, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine,
-    Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning,
-    WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
+    AutoLayer, CriticMetrics, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics,
+    ProbeLine, Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics,
+    Warning, WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
 };
 pub use update::{
-    AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, MomentDtype, Moments, PolicySpec, Sample,
-    SamplingLogProbs, TermLogProbs, UpdateStats, WeightStorage, response_stats, update,
+    AdamWSettings, Critic, CriticStats, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, MomentDtype, Moments,
+    PolicySpec, Sample, SamplingLogProbs, TermLogProbs, UpdateStats, ValueHead, WeightStorage, response_stats, update,
+    update_with_critic,
 };

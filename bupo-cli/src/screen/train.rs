@@ -84,7 +84,7 @@ impl TrainScreen {
     }
 }
 
-/// The seconds of a step's parts, and where tokens were clipped.
+/// The seconds of a step's parts, where tokens were clipped, and the critic.
 pub fn parts(metrics: &StepMetrics) -> String {
     let (parts, update) = (&metrics.timing.parts, &metrics.update);
     let seconds = [
@@ -97,7 +97,11 @@ pub fn parts(metrics: &StepMetrics) -> String {
     let seconds = seconds.into_iter().filter_map(|(name, seconds)| Some(format!("{name} {:.2} s", seconds?)));
     let clipped = update.clip_ratio_low.zip(update.clip_ratio_high);
     let clipped = clipped.map(|(low, high)| format!("clipped below {low:.4}, above {high:.4}"));
-    seconds.chain(clipped).collect::<Vec<_>>().join("  ")
+    let critic = metrics.critic.as_ref().map(|critic| {
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+        format!("value loss {}, explained variance {}", number(critic.value_loss), number(critic.explained_variance))
+    });
+    seconds.chain(clipped).chain(critic).collect::<Vec<_>>().join("  ")
 }
 
 /// Prints Avg@K before and after training of each of several benchmarks, of which the table above has the mean.

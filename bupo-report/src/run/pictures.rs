@@ -113,6 +113,16 @@ pub(super) fn updates(runs: &[Run]) -> Vec<Picture> {
             "Estimated divergence from the model before training.",
         ));
     }
+    if runs.iter().flat_map(|run| &run.metrics).any(|metrics| metrics.critic.is_some()) {
+        pictures.push(curve(
+            runs,
+            "explained-variance",
+            |m| m.critic.as_ref()?.explained_variance,
+            "Explained variance of the critic",
+            "share",
+            "One less the variance of returns less values over that of returns, before the step.",
+        ));
+    }
     pictures
 }
 

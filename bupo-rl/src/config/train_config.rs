@@ -8,6 +8,7 @@ use bupo_grade::Rule;
 use bupo_models::{AdapterConfig, DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
+use super::critic::CriticConfig;
 use super::sections::{
     CheckpointConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,
     RolloutConfig, TaskConfig, TruncatedReward, UpdateConfig,
@@ -65,6 +66,8 @@ pub struct TrainConfig {
     pub update: UpdateConfig,
     /// The loss.
     pub objective: Objective,
+    /// The critic of `objective.advantage = "gae"`.
+    pub critic: CriticConfig,
     /// AdamW.
     pub optimizer: AdamWSettings,
     /// Warm-up and decay of the learning rate.
@@ -103,6 +106,7 @@ impl Default for TrainConfig {
             rollout: RolloutConfig::default(),
             update: UpdateConfig::default(),
             objective: Objective::default(),
+            critic: CriticConfig::default(),
             // The paper's 1e-6 suits models of billions of parameters.
             optimizer: AdamWSettings { learning_rate: 1e-4, ..AdamWSettings::default() },
             learning_rate_schedule: LearningRateSchedule::default(),

@@ -85,6 +85,7 @@ impl TrainConfig {
             )));
         }
         self.check_objective()?;
+        self.check_critic()?;
         self.reward.rewards().check()?;
         if self.data.train.is_empty() && !self.data.validation.is_empty() {
             return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));

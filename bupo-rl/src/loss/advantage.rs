@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Keeps the division finite if all rewards are equal.
 const GROUP_EPSILON: f64 = 1e-6;
 /// The same, added to the variance over a batch.
-const BATCH_EPSILON: f64 = 1e-8;
+pub(super) const BATCH_EPSILON: f64 = 1e-8;
 
-/// How advantages are computed from rewards. All tokens of a response have the same advantage.
+/// How advantages are computed from rewards. All tokens of a response have the same advantage, but for [`Self::Gae`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Advantage {
@@ -30,6 +30,9 @@ pub enum Advantage {
     ReinforcePlusPlusBaseline,
     /// `2 R - 1`: 1 for a reward of 1, -1 for a reward of 0, without a baseline (PSR and NSR, arXiv 2506.01347).
     SignedReward,
+    /// Generalised advantage estimation with the values of a critic, token by token (PPO, arXiv 1707.06347):
+    /// [`CriticTargets`](super::CriticTargets).
+    Gae,
 }
 
 /// The standard deviation by which advantages are divided, in place of the one that [`Advantage`] has (TRL's `scale_rewards`).
@@ -54,7 +57,8 @@ pub struct RewardedLength {
 }
 
 impl Advantage {
-    /// The advantages of all of a step's groups, in their order.
+    /// The advantages of all of a step's groups, in their order. Of [`Self::Gae`], which takes values as well, they are those of a
+    /// critic that says 0 everywhere, the rewards.
     pub fn of(self, groups: &[Vec<RewardedLength>]) -> Vec<Vec<f64>> {
         let within = |advantages: fn(&[f64]) -> Vec<f64>| -> Vec<Vec<f64>> {
             groups.iter().map(|group| advantages(&rewards(group))).collect()
@@ -66,6 +70,7 @@ impl Advantage {
             Self::ReinforcePlusPlus => whitened(within(<[f64]>::to_vec), groups),
             Self::ReinforcePlusPlusBaseline => whitened(within(centred), groups),
             Self::SignedReward => within(|rewards| rewards.iter().map(|reward| 2.0 * reward - 1.0).collect()),
+            Self::Gae => within(<[f64]>::to_vec),
         }
     }
 

@@ -187,6 +187,8 @@ pub struct ResponseValues<'a> {
     pub entropy: &'a [f32],
     /// The advantage of all its tokens.
     pub advantage: f64,
+    /// An advantage for each token in its place; not where the surrogate is of the whole response.
+    pub token_advantages: Option<&'a [f64]>,
     /// Weights of the tokens' surrogates, constants in the loss; `None` for 1.
     pub weights: Option<&'a [f64]>,
     /// The tokens that `covariance.kl_coefficient` penalises; `None` for none.
@@ -277,6 +279,7 @@ impl Objective {
         assert_eq!(length, values.old_log_probs.len(), "one old log-prob per token");
         assert_eq!(length, values.entropy.len(), "one entropy per token");
         assert!(values.weights.is_none_or(|weights| weights.len() == length), "one weight per token");
+        assert!(values.token_advantages.is_none_or(|advantages| advantages.len() == length), "one advantage per token");
         let weight = batch.token_weight(self.aggregation, length);
         let mut total = ResponseLoss { d_entropy: -self.entropy_coefficient * weight, ..ResponseLoss::NOTHING };
         let log_ratios: Vec<f64> = values
@@ -355,6 +358,7 @@ mod tests {
                 ref_log_probs: None,
                 entropy: &[0.0; 5],
                 advantage,
+                token_advantages: None,
                 weights: None,
                 penalised: None,
             };

@@ -12,6 +12,8 @@ pub enum LossPreset {
     Grpo,
     /// GRPO without the divisions by the group's standard deviation and by the response length (arXiv 2503.20783).
     DrGrpo,
+    /// Advantages token by token from a critic (arXiv 1707.06347 and 1506.02438).
+    Ppo,
     /// Leave-one-out advantages (arXiv 2402.14740).
     Rloo,
     /// Advantages whitened over the whole step (arXiv 2501.03262).
@@ -56,6 +58,7 @@ impl LossPreset {
             Self::DrGrpo => toml! {
                 objective = { advantage = "dr-grpo", aggregation = "seq-mean-token-sum-norm" }
             },
+            Self::Ppo => toml! { objective = { advantage = "gae" } },
             Self::Rloo => toml! { objective = { advantage = "rloo" } },
             Self::ReinforcePlusPlus => toml! { objective = { advantage = "reinforce++" } },
             Self::ReinforcePlusPlusBaseline => toml! { objective = { advantage = "reinforce++-baseline" } },

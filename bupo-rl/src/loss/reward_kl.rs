@@ -27,14 +27,25 @@ impl RewardKl {
         self.coefficient != 0.0
     }
 
+    /// What the reward of each token loses by it, where tokens have rewards of their own.
+    ///
+    /// # Panics
+    /// If the two differ in length.
+    pub fn token_penalties(&self, old_log_probs: &[f32], ref_log_probs: &[f32]) -> Vec<f64> {
+        self.estimates(old_log_probs, ref_log_probs).map(|kl| self.coefficient * kl).collect()
+    }
+
     /// What a response's reward loses by it.
     ///
     /// # Panics
     /// If the two differ in length.
     pub fn penalty(&self, old_log_probs: &[f32], ref_log_probs: &[f32]) -> f64 {
+        self.coefficient * self.estimates(old_log_probs, ref_log_probs).sum::<f64>()
+    }
+
+    fn estimates(&self, old_log_probs: &[f32], ref_log_probs: &[f32]) -> impl Iterator<Item = f64> {
         assert_eq!(old_log_probs.len(), ref_log_probs.len(), "one reference log-prob per token");
         let pairs = old_log_probs.iter().zip(ref_log_probs);
-        let kl = |(old, reference): (&f32, &f32)| self.estimator.of(f64::from(*old), f64::from(*reference)).0;
-        self.coefficient * pairs.map(kl).sum::<f64>()
+        pairs.map(|(old, reference)| self.estimator.of(f64::from(*old), f64::from(*reference)).0)
     }
 }

@@ -72,18 +72,23 @@ impl Objective {
         let of_tokens = -MAX_LOG_RATIO..=MAX_LOG_RATIO;
         let of_response = f64::MIN..=MAX_SEQUENCE_LOG_RATIO;
         let mean = |log_ratios: &[f64]| log_ratios.iter().sum::<f64>() / log_ratios.len().max(1) as f64;
-        let each = |token: &dyn Fn(f64, f64) -> TokenLoss| -> Vec<TokenLoss> {
-            log_ratios.iter().zip(values.log_probs).map(|(d, log_prob)| token(*d, f64::from(*log_prob))).collect()
+        let each = |token: &dyn Fn(f64, f64, f64) -> TokenLoss| -> Vec<TokenLoss> {
+            let of_token = |index: usize| values.token_advantages.map(|advantages| self.weighted(advantages[index]));
+            let tokens = log_ratios.iter().zip(values.log_probs).enumerate();
+            let loss = |(index, (d, log_prob)): (usize, (&f64, &f32))| {
+                token(*d, f64::from(*log_prob), of_token(index).unwrap_or(advantage))
+            };
+            tokens.map(loss).collect()
         };
         match (self.surrogate, self.ratio) {
-            (Surrogate::Clip, Ratio::Token) => each(&|d, _| self.clip(d, of_tokens.clone(), advantage)),
+            (Surrogate::Clip, Ratio::Token) => each(&|d, _, advantage| self.clip(d, of_tokens.clone(), advantage)),
             (Surrogate::Clip, Ratio::Sequence) => {
                 let mean = mean(log_ratios);
-                each(&|_, _| self.clip(mean, of_response.clone(), advantage))
+                each(&|_, _, _| self.clip(mean, of_response.clone(), advantage))
             }
-            (Surrogate::Unclipped, _) => each(&|d, _| unclipped(d, &of_tokens, advantage)),
-            (Surrogate::Cispo, _) => each(&|d, log_prob| self.cispo(d, log_prob, advantage)),
-            (Surrogate::Sapo, _) => each(&|d, _| self.sapo(d, advantage)),
+            (Surrogate::Unclipped, _) => each(&|d, _, advantage| unclipped(d, &of_tokens, advantage)),
+            (Surrogate::Cispo, _) => each(&|d, log_prob, advantage| self.cispo(d, log_prob, advantage)),
+            (Surrogate::Sapo, _) => each(&|d, _, advantage| self.sapo(d, advantage)),
             (Surrogate::Gmpo, _) => {
                 let held = |d: f64| match advantage {
                     gain if gain > 0.0 => d.min(self.clip_high),
@@ -91,7 +96,7 @@ impl Objective {
                     _ => d,
                 };
                 let mean = mean(&log_ratios.iter().map(|d| held(*d)).collect::<Vec<_>>());
-                each(&|d, _| {
+                each(&|d, _, _| {
                     let token = unclipped(mean, &of_response, advantage);
                     let clipped = held(d) != d;
                     let d_log_prob = if clipped { 0.0 } else { token.d_log_prob };

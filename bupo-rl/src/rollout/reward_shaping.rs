@@ -1,6 +1,6 @@
 //! Reward variance, over-long reward shaping, and the advantages of a step's groups.
 
-use bupo_eval::Group;
+use bupo_eval::{Group, ScoredResponse};
 
 use crate::config::RolloutConfig;
 use crate::loss::{Advantage, Objective, RewardedLength};
@@ -16,6 +16,12 @@ pub fn has_reward_variance(rewards: &[f64]) -> bool {
 pub fn overlong_penalty(tokens: usize, limit: usize, buffer: usize, factor: f64) -> f64 {
     let beyond = (tokens + buffer).saturating_sub(limit);
     if beyond == 0 { 0.0 } else { -(beyond as f64) / buffer as f64 * factor }
+}
+
+/// The reward of a response with the over-long penalty applied.
+pub(crate) fn shaped_reward(response: &ScoredResponse, settings: &RolloutConfig) -> f64 {
+    let (limit, buffer) = (settings.max_new_tokens, settings.overlong_tokens());
+    response.graded.score + overlong_penalty(response.tokens.len(), limit, buffer, settings.overlong_penalty)
 }
 
 /// The advantages of a step's responses by group, and whether any of them is not 0.
@@ -35,7 +41,6 @@ pub(crate) fn advantages(
     settings: &RolloutConfig,
     kl_penalties: Option<&[Vec<f64>]>,
 ) -> StepAdvantages {
-    let (limit, buffer) = (settings.max_new_tokens, settings.overlong_tokens());
     let graded: Vec<Vec<(usize, RewardedLength)>> = groups
         .iter()
         .enumerate()
@@ -43,9 +48,7 @@ pub(crate) fn advantages(
             let responses = group.responses.iter().enumerate().filter(|(_, response)| response.failure.is_none());
             let rewarded: Vec<_> = responses
                 .map(|(index, response)| {
-                    let tokens = response.tokens.len();
-                    let penalty = overlong_penalty(tokens, limit, buffer, settings.overlong_penalty);
-                    let reward = response.graded.score + penalty;
+                    let (reward, tokens) = (shaped_reward(response, settings), response.tokens.len());
                     let reward = kl_penalties.map_or(reward, |penalties| reward - penalties[number][index]);
                     (index, RewardedLength { reward, tokens })
                 })
@@ -79,7 +82,7 @@ pub(crate) fn has_variance(group: &Group) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bupo_eval::{Question, ScoredResponse};
+    use bupo_eval::Question;
     use bupo_grade::Graded;
 
     use super::*;

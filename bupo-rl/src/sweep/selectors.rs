@@ -119,6 +119,7 @@ fn samples(groups: &[Group], config: &TrainConfig) -> Vec<Sample> {
             samples.push(Sample {
                 sequence,
                 advantage,
+                critic: None,
                 old_log_probs: None,
                 ref_log_probs: None,
                 sampling: None,

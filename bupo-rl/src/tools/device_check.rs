@@ -157,6 +157,7 @@ impl DeviceNumbers {
                 .map(|(index, (sequence, old))| Sample {
                     sequence: sequence.clone(),
                     advantage: [1.0, -0.5, 0.25][index % 3],
+                    critic: None,
                     // Ratios of 1, within the clip range, and beyond it.
                     old_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob - 0.15 * index as f32).collect()),
                     ref_log_probs: Some(old.log_probs.iter().map(|log_prob| log_prob + 0.1).collect()),

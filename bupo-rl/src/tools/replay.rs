@@ -127,6 +127,12 @@ impl LossSpec {
                 "{name} has no effect on a replay, whose updates are one step of the model itself; remove it"
             )));
         }
+        if config.has_critic() {
+            return Err(RlError::Config(
+                "objective.advantage = \"gae\" (loss = \"ppo\") takes the values of a critic, which a replay does not have; give another loss"
+                    .into(),
+            ));
+        }
         if config.phases.iter().any(PhaseConfig::has_more_than_its_site) {
             return Err(RlError::Config(
                 "a loss of several sites, of samples of one sign, or without the prompt is one of phases, which a replay does not have; give \
@@ -222,6 +228,7 @@ fn samples<B: Backend>(
         .map(|(((sequence, advantage), stats), chosen)| Sample {
             sequence,
             advantage,
+            critic: None,
             ref_log_probs: reference.then(|| stats.log_probs.clone()),
             old_log_probs: Some(stats.log_probs),
             sampling: None,
@@ -295,6 +302,7 @@ mod tests {
             ("objective.reward_kl.coefficient=0.1", "no effect on a replay"),
             ("objective.entropy_target.entropy=0.1", "no effect on a replay"),
             ("loss=oisd", "give another loss"),
+            ("loss=ppo", "which a replay does not have"),
             ("loss=dsrl", "give another loss"),
         ] {
             let error = spec(&[pair]).err().map(|error| error.to_string()).unwrap_or_default();

@@ -7,6 +7,7 @@ use bupo_models::decoder::parameter_lengths;
 use burn::tensor::backend::Backend;
 
 use super::Trainer;
+use super::critic::{CriticState, HostCritic};
 use super::moments::{HostMoments, gathered, on_host};
 use super::snapshot::Snapshot;
 use crate::RlError;
@@ -24,6 +25,7 @@ impl<B: Backend> Trainer<'_, B> {
         self.state.grading_failures = self.grading_failures();
         self.state.optimizer_steps =
             self.optimizer.moments().iter().map(|(id, moments)| (*id, moments.steps)).collect();
+        self.state.critic = self.critic.as_ref().map(CriticState::of);
         let gathered = self.gathered_moments()?;
         if !self.processes.is_first() {
             return Ok(());
@@ -35,10 +37,11 @@ impl<B: Backend> Trainer<'_, B> {
         let best: Vec<usize> = self.state.best.iter().map(|(step, _)| *step).chain(self.state.guard.best).collect();
         let (decoder, assets) = (self.model.decoder.clone(), self.model.assets.clone());
         let adapter = self.config.lora.clone();
+        let critic = self.critic.as_ref().map(HostCritic::of);
         let moments = if gathered.is_some() { BTreeMap::new() } else { self.optimizer.moments().clone() };
         self.checkpoint_writer = Some(std::thread::spawn(move || {
             // Copied to the host now: tensors that the next update changes are held twice on the device until then.
-            let snapshot = Snapshot::take(&decoder, &adapter, gathered.unwrap_or_else(|| on_host(&moments)));
+            let snapshot = Snapshot::take(&decoder, &adapter, gathered.unwrap_or_else(|| on_host(&moments)), critic);
             drop((decoder, moments));
             let pending = store.begin(step)?;
             snapshot.write(&pending, &assets)?;

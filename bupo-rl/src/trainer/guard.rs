@@ -96,16 +96,17 @@ impl<B: Backend> Trainer<'_, B> {
             reason: "the phase has no checkpoint".into(),
         };
         let step = self.state.guard.best.ok_or_else(missing)?;
-        let (path, steps) = self.processes.agreed_first(|| {
+        let (path, steps, critic) = self.processes.agreed_first(|| {
             let checkpoint = self.run.checkpoints().verify(step).map_err(bupo_runs::RunsError::from)?;
             let state = snapshot::read_state(&checkpoint)?;
-            Ok((checkpoint.path, state.optimizer_steps))
+            Ok((checkpoint.path, state.optimizer_steps, state.critic))
         })?;
         let device = self.model.decoder.device();
         let moments = read_moments(&path, &steps, &self.optimizer, &device, self.processes)?;
         let decoder = self.model.decoder.clone();
         self.model.decoder = snapshot::read_model(&path, decoder, &self.config, &self.model.config, self.processes)?;
         self.optimizer.restore(moments);
+        self.restore_critic(&path, critic.as_ref())?;
         self.outdate_servers(PolicySite::Full);
         Ok(step)
     }

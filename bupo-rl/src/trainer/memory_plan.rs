@@ -76,6 +76,8 @@ pub struct MemoryPlan {
     pub packed: u64,
     /// On the CPU, the program and its tokenizer.
     pub program: u64,
+    /// The critic: its head with gradient and moments, its states, and the layers that run for it alone; 0 without one.
+    pub critic: u64,
 }
 
 impl MemoryPlan {
@@ -87,7 +89,7 @@ impl MemoryPlan {
 
     /// Peak while updating.
     pub fn update(&self) -> u64 {
-        let trained = self.gradients + self.optimizer + self.reference;
+        let trained = self.gradients + self.optimizer + self.reference + self.critic;
         self.program + self.weights + trained + self.packed + self.activations + self.logits
     }
 
@@ -104,6 +106,7 @@ impl RunPlan {
     /// If a site is outside the model, or there are no steps.
     pub fn new(config: &TrainConfig, model: &ModelConfig, on_cpu: bool) -> Result<Self, RlError> {
         config.check_trained_in(model)?;
+        config.check_critic_in(model)?;
         let schedule = config.schedule(model.num_hidden_layers)?;
         let updates_per_step = config.rollout.prompts.div_ceil(config.update.mini_batch_prompts) * config.update.epochs;
         let phases = schedule
@@ -195,7 +198,18 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         lowered: generates * lowered,
         packed,
         program: if on_cpu { PROGRAM + TOKENIZER_PER_TOKEN * model.vocab_size as u64 } else { 0 },
+        critic: if config.has_critic() { critic(config, model, phases, tokens, number) } else { 0 },
     }
+}
+
+/// Bytes of the critic in an update of micro-batches of `tokens` tokens, with activations of `number` bytes.
+fn critic(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], tokens: u64, number: u64) -> u64 {
+    let hidden = model.hidden_size as u64;
+    let depth = config.critic.site.depth(model.num_hidden_layers).unwrap_or(model.num_hidden_layers);
+    let runs_alone = config.critic.warmup_steps > 0 || phases.iter().any(|phase| phase.layers < depth);
+    let pass = if runs_alone { number * activations(model, tokens, tokens, 0, true) } else { 0 };
+    // Parameters, gradient and moments; all states normed, those of response tokens, and their gradient.
+    F32 * (4 * (hidden + 1) + 3 * tokens * hidden) + pass
 }
 
 /// The weights of queries, keys and values, and of gate and up, of all layers.

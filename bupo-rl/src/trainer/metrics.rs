@@ -6,6 +6,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::critic::CriticMetrics;
 use super::warning::Warning;
 use crate::phases::GuardAction;
 use crate::rollout::RolloutMetrics;
@@ -44,6 +45,9 @@ pub struct StepMetrics {
     /// The updates made.
     #[serde(flatten)]
     pub update: UpdateMetrics,
+    /// The critic, if there is one.
+    #[serde(flatten)]
+    pub critic: Option<CriticMetrics>,
     /// The policies before the step's updates.
     #[serde(flatten)]
     pub policy: PolicyMetrics,

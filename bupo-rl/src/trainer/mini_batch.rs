@@ -7,10 +7,11 @@ use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::Trainer;
+use super::critic::{response_targets, values_of};
 use crate::RlError;
 use crate::agree::Agree;
 use crate::config::TruncatedReward;
-use crate::loss::{BatchSize, ChosenTokens, RewardKl, TokenValues};
+use crate::loss::{BatchSize, ChosenTokens, RewardKl, TokenValues, ValueStats};
 use crate::random::{Purpose, stream_seed};
 use crate::rollout::{StepAdvantages, advantages};
 use crate::update::{LossSpec, PolicySpec, Sample, SamplingLogProbs, TermLogProbs, response_stats};
@@ -43,6 +44,8 @@ pub(super) struct MiniBatches {
     pub(super) batches: Vec<MiniBatch>,
     /// Whether any advantage is not 0.
     pub(super) advantages_vary: bool,
+    /// The values of the critic, if there is one and there are responses.
+    pub(super) values: Option<ValueStats>,
 }
 
 /// A process's share of a mini-batch without what depends on the shares of others.
@@ -54,6 +57,13 @@ struct Measured {
     indices: Vec<usize>,
     /// The entropies before the step of each sample, if they were computed.
     entropies: Vec<Vec<f32>>,
+}
+
+impl Measured {
+    /// The samples with their groups and numbers.
+    fn placed_samples(&mut self) -> impl Iterator<Item = ((usize, usize), &mut Sample)> {
+        self.places.iter().copied().zip(&mut self.batch.samples)
+    }
 }
 
 /// What processes tell one another of their shares of a step.
@@ -116,12 +126,20 @@ pub(super) fn mini_batches<B: Backend>(
     for (index, Measured { batch, .. }) in measured.iter_mut().enumerate() {
         batch.entropy_sum = of_processes.iter().map(|shared| shared.entropy_sums[index]).sum();
     }
-    let penalties = loss.objective.reward_kl.is_on().then(|| by_place(groups, &of_processes));
-    let StepAdvantages { values, vary } = advantages(groups, &loss.objective, &config.rollout, penalties.as_deref());
+    let (of_responses, values) = if trainer.critic.is_some() {
+        let samples = measured.iter_mut().flat_map(|measured| measured.placed_samples());
+        (None, response_targets(config, groups, samples.collect(), trainer.processes)?)
+    } else {
+        let penalties = loss.objective.reward_kl.is_on().then(|| by_place(groups, &of_processes));
+        (Some(advantages(groups, &loss.objective, &config.rollout, penalties.as_deref())), None)
+    };
+    let vary = of_responses.as_ref().map_or(values.is_some(), |advantages| advantages.vary);
     let mut batches = Vec::with_capacity(measured.len());
     for (number, mut measured) in measured.into_iter().enumerate() {
-        for (sample, (group, response)) in measured.batch.samples.iter_mut().zip(&measured.places) {
-            sample.advantage = values[*group][*response];
+        if let Some(StepAdvantages { values, .. }) = &of_responses {
+            measured
+                .placed_samples()
+                .for_each(|((group, response), sample)| sample.advantage = values[group][response]);
         }
         if loss.objective.chooses_tokens() {
             // A step has fewer mini-batches than this.
@@ -130,7 +148,7 @@ pub(super) fn mini_batches<B: Backend>(
         }
         batches.push(measured.batch);
     }
-    Ok(MiniBatches { batches, advantages_vary: vary })
+    Ok(MiniBatches { batches, advantages_vary: vary, values })
 }
 
 /// Sets the tokens chosen of the samples of a mini-batch.
@@ -210,6 +228,7 @@ fn measured<B: Backend>(
         _ => None,
     };
     let terms = term_log_probs(trainer, &sequences, loss, needs_old)?;
+    let mut values = values_of(trainer, &sequences, loss)?.into_iter();
     let entropy_sum =
         old.as_ref().map(|old| old.iter().flat_map(|stats| stats.entropy.iter().copied().map(f64::from)).sum());
     let keeps_entropies = loss.objective.chooses_tokens();
@@ -224,6 +243,7 @@ fn measured<B: Backend>(
             sequence,
             // Set when the step's are known.
             advantage: 0.0,
+            critic: values.next(),
             old_log_probs: old.as_mut().and_then(Iterator::next),
             ref_log_probs: reference.as_mut().and_then(Iterator::next),
             sampling: loss

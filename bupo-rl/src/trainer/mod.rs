@@ -1,6 +1,7 @@
 //! The training loop: rollouts, rewards, old log-probs, advantages, updates, phase by phase.
 
 mod checkpoints;
+mod critic;
 mod entropy_target;
 mod evaluations;
 mod first_step;
@@ -43,12 +44,13 @@ use crate::RlError;
 use crate::agree::Agree;
 use crate::config::TrainConfig;
 use crate::data::{Questions, prompt_renderer};
-use crate::update::DecoderOptimizer;
+use crate::update::{Critic, DecoderOptimizer};
 use rounding::WeightSample;
 use servers::Servers;
 use setup::finished_run;
 use state::{Evaluated, TrainerState};
 
+pub use critic::CriticMetrics;
 pub use evaluations::{AutoLayer, KeptCompletion};
 pub use first_step::FirstStep;
 pub use kept_rollouts::KeptRollout;
@@ -147,6 +149,8 @@ struct Trainer<'a, B: Backend> {
     /// The thread that writes the newest checkpoint.
     checkpoint_writer: Option<JoinHandle<Result<(), RlError>>>,
     optimizer: DecoderOptimizer<B>,
+    /// The critic of `objective.advantage = "gae"`.
+    critic: Option<Critic<B>>,
     /// The model before training, if the loss has a KL term to it. Parameters that training has not changed are shared with the
     /// model, not copied.
     reference: Option<Decoder<B>>,

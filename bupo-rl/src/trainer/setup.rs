@@ -8,6 +8,7 @@ use bupo_models::{ModelFiles, TextTokenizer};
 use bupo_runs::{Checkpoint, CheckpointStore, RunLock, RunState, Status};
 use burn::tensor::backend::Backend;
 
+use super::critic::{new_critic, read_critic};
 use super::inputs::Inputs;
 use super::moments::read_moments;
 use super::outcome::{Outcome, Start};
@@ -66,6 +67,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if config.distributed.shard == Shard::Optimizer && !processes.is_alone() {
             optimizer = optimizer.sharded();
         }
+        let mut critic = new_critic(&config, &model.decoder)?;
         let mut state = TrainerState::new(schedule, inputs);
         processes.place("reading the checkpoint");
         let checkpoint = processes.agreed_first(|| {
@@ -82,6 +84,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if let Some((path, saved)) = checkpoint {
             model.decoder = snapshot::read_model(&path, model.decoder, &config, &model.config, processes)?;
             optimizer.restore(read_moments(&path, &saved.optimizer_steps, &optimizer, device, processes)?);
+            if let Some(critic) = &mut critic {
+                read_critic(&path, saved.critic.as_ref(), critic, device, processes)?;
+            }
             state = state.continued(saved);
             if let Start::Fork { from, .. } = start {
                 state.forked(evaluates_alike(&config, from));
@@ -118,6 +123,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             failures_of_others: 0,
             checkpoint_writer: None,
             optimizer,
+            critic,
             reference,
             run,
             servers,

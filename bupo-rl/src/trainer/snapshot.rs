@@ -15,6 +15,7 @@ use bupo_runs::{Checkpoint, PendingCheckpoint};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
+use super::critic::{HostCritic, write_critic};
 use super::moments::{HostMoments, write_moments};
 use super::state::TrainerState;
 use super::trained::freeze;
@@ -24,10 +25,11 @@ use crate::config::TrainConfig;
 const MODEL: &str = "model";
 const ADAPTER: &str = "adapter";
 
-/// A copy of weights and moments on the host; the device tensors can be freed once it is taken.
+/// A copy of weights, moments and a critic on the host; the device tensors can be freed once it is taken.
 pub(crate) struct Snapshot {
     weights: Weights,
     moments: HostMoments,
+    critic: Option<HostCritic>,
 }
 
 /// What training changes.
@@ -38,13 +40,18 @@ enum Weights {
 
 impl Snapshot {
     /// `adapter`: the settings of the run's adapter, which is kept alone.
-    pub(crate) fn take<B: Backend>(decoder: &Decoder<B>, adapter: &AdapterConfig, moments: HostMoments) -> Self {
+    pub(crate) fn take<B: Backend>(
+        decoder: &Decoder<B>,
+        adapter: &AdapterConfig,
+        moments: HostMoments,
+        critic: Option<HostCritic>,
+    ) -> Self {
         let weights = if adapter.is_on() {
             Weights::Adapter(Adapter::of(decoder, adapter))
         } else {
             Weights::Model(named_tensors(decoder))
         };
-        Self { weights, moments }
+        Self { weights, moments, critic }
     }
 
     /// Writes the files of a pending checkpoint.
@@ -56,6 +63,9 @@ impl Snapshot {
                 save_tensors(&pending.path().join(MODEL), weights, assets, options)?;
             }
             Weights::Adapter(adapter) => write_adapter(&pending.path().join(ADAPTER), &adapter, None)?,
+        }
+        if let Some(critic) = &self.critic {
+            write_critic(pending.path(), critic)?;
         }
         write_moments(pending.path(), &self.moments)
     }

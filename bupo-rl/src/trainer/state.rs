@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bupo_eval::{BenchmarkResult, Evaluation};
 use serde::{Deserialize, Serialize};
 
+use super::critic::CriticState;
 use super::inputs::Inputs;
 use super::probe::Probe;
 use crate::data::Curriculum;
@@ -40,6 +41,9 @@ pub(crate) struct TrainerState {
     pub(crate) guard: PhaseGuard,
     /// AdamW's step count by parameter.
     pub(crate) optimizer_steps: BTreeMap<u64, usize>,
+    /// The critic, if there is one.
+    #[serde(default)]
+    pub(crate) critic: Option<CriticState>,
     /// The training rows that are drawn no more.
     #[serde(default)]
     pub(crate) curriculum: Curriculum,
@@ -68,6 +72,7 @@ impl TrainerState {
             initial_policy: None,
             guard: PhaseGuard::default(),
             optimizer_steps: BTreeMap::new(),
+            critic: None,
             curriculum: Curriculum::default(),
             entropy_coefficient: None,
             inputs,

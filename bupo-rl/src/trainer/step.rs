@@ -6,6 +6,7 @@ use bupo_eval::{Group, Sampler};
 use burn::tensor::backend::Backend;
 
 use super::Trainer;
+use super::critic::CriticMetrics;
 use super::metrics::{StepMetrics, StepParts, Timing};
 use super::mini_batch::{MiniBatch, MiniBatches, mini_batches};
 use super::progress::Progress;
@@ -56,16 +57,16 @@ impl<B: Backend> Trainer<'_, B> {
         let learning_rate = self.set_learning_rate(step);
 
         let (mut old_log_probs, mut gradient_steps) = (Duration::ZERO, Duration::ZERO);
-        let (updates, advantages_vary) = self.within_memory(cut_update, progress, |trainer| {
+        let (updates, advantages_vary, values) = self.within_memory(cut_update, progress, |trainer| {
             let started = Instant::now();
             processes.place(&format!("step {step}, old log-probs"));
-            let MiniBatches { batches, advantages_vary } =
+            let MiniBatches { batches, advantages_vary, values } =
                 mini_batches(trainer, step, &groups, &loss, phase.without_prompt)?;
             old_log_probs = started.elapsed();
             processes.place(&format!("step {step}, gradients"));
             let updates = trainer.update(step, &batches, &trainer.with_entropy_target(&loss, &batches))?;
             gradient_steps = started.elapsed() - old_log_probs;
-            Ok((updates, advantages_vary))
+            Ok((updates, advantages_vary, values))
         })?;
         self.outdate_servers(phase.site);
         let update = updates.metrics();
@@ -78,7 +79,8 @@ impl<B: Backend> Trainer<'_, B> {
 
         let memory_peak = self.of_all_processes()?;
         let seconds = started.elapsed().as_secs_f64();
-        let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary);
+        let is_warmup = self.config.is_critic_warmup(step);
+        let mut warnings = reward_warnings(&self.config, &rollout, &update, advantages_vary, is_warmup);
         warnings.append(&mut policy_warnings(&self.config, &policy, &update));
         warnings.append(&mut self.memory_warnings);
         warnings.append(&mut self.server_warnings());
@@ -104,6 +106,7 @@ impl<B: Backend> Trainer<'_, B> {
             grading_failures: self.grading_failures(),
             rollout,
             update,
+            critic: CriticMetrics::of(values, updates.critic()),
             policy,
             warnings,
             guard,
@@ -162,13 +165,17 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// One update per mini-batch, in order, in each epoch.
     fn update(&mut self, step: usize, batches: &[MiniBatch], loss: &LossSpec) -> Result<Updates, RlError> {
+        if self.config.is_critic_warmup(step) {
+            return Ok(Updates::of_critic(self.update_critic(batches)?));
+        }
         let epochs = self.config.update.epochs;
         let mut stats = Vec::with_capacity(epochs * batches.len());
         for batch in (0..epochs).flat_map(|_| batches) {
             let MiniBatch { samples, size, .. } = batch;
             self.set_dropout(Some((step, stats.len())));
-            let update =
-                update_among(&mut self.model.decoder, &mut self.optimizer, samples, size, loss, self.processes);
+            let critic = self.critic.as_mut();
+            let (decoder, optimizer) = (&mut self.model.decoder, &mut self.optimizer);
+            let update = update_among(decoder, optimizer, critic, samples, size, loss, self.processes);
             self.set_dropout(None);
             let update = update?;
             stats.push(update);

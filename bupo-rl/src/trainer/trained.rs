@@ -59,6 +59,7 @@ pub(super) fn load_for_training<B: Backend>(
 ) -> Result<LoadedModel<B>, RlError> {
     let model_config = bupo_models::pretrained::load_config(files)?;
     config.check_trained_in(&model_config)?;
+    config.check_critic_in(&model_config)?;
     let adapter = initial_adapter(config, &model_config)?;
     let dtype = config.dtype.for_model::<B>(files, device)?;
     let load = if config.lora.is_on() { load_frozen_model::<B> } else { load_model::<B> };

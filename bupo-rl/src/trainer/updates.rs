@@ -5,11 +5,13 @@ use bupo_eval::mean_and_std;
 use super::metrics::UpdateMetrics;
 use super::mini_batch::MiniBatch;
 use crate::loss::RatioStats;
-use crate::update::UpdateStats;
+use crate::update::{CriticStats, UpdateStats};
 
 /// The updates of one step.
 pub(super) struct Updates {
     stats: Vec<UpdateStats>,
+    /// Those of the critic.
+    critic: Vec<CriticStats>,
     /// Sum of the trained policy's entropies before the step at the response tokens of the mini-batches that have one.
     entropy_sum: f64,
     /// Whether the first update computed the entropies of its mini-batch itself.
@@ -34,12 +36,23 @@ pub(super) struct LossParts {
 impl Updates {
     pub(super) fn new(stats: Vec<UpdateStats>, batches: &[MiniBatch], loss: LossParts) -> Self {
         Self {
+            critic: stats.iter().filter_map(|update| update.critic).collect(),
             stats,
             entropy_sum: batches.iter().map(|batch| batch.entropy_sum.unwrap_or(0.0)).sum(),
             first_has_entropy: batches.first().is_some_and(|batch| batch.entropy_sum.is_none()),
             tokens: batches.iter().map(|batch| batch.size.tokens()).sum(),
             loss,
         }
+    }
+
+    /// Those of a step that trains the critic alone.
+    pub(super) fn of_critic(critic: Vec<CriticStats>) -> Self {
+        Self { critic, ..Self::new(Vec::new(), &[], LossParts::default()) }
+    }
+
+    /// The updates of the critic.
+    pub(super) fn critic(&self) -> &[CriticStats] {
+        &self.critic
     }
 
     /// Means over the updates.

@@ -11,12 +11,13 @@ const MAX_LOGP_DIFFERENCE: f64 = 0.02;
 /// The importance ratio, or its inverse, above which a step warns.
 const MAX_RATIO: f64 = 10.0;
 
-/// Warnings of a step that cannot increase the reward.
+/// Warnings of a step that cannot increase the reward; one that trains the critic alone is not meant to.
 pub(super) fn reward_warnings(
     config: &TrainConfig,
     rollout: &RolloutMetrics,
     update: &UpdateMetrics,
     advantages_vary: bool,
+    is_critic_warmup: bool,
 ) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |kind, text| warnings.push(Warning { kind, text });
@@ -50,7 +51,7 @@ pub(super) fn reward_warnings(
         );
         warn(WarningKind::NoRewardVariance, text);
     }
-    if update.loss.is_none() {
+    if update.loss.is_none() && !is_critic_warmup {
         let text = if rollout.truncated == 1.0 && config.truncated_reward() == TruncatedReward::Mask {
             "no update was made: every response is masked as truncated; raise rollout.max_new_tokens".to_string()
         } else {
@@ -165,7 +166,7 @@ mod tests {
         use WarningKind::*;
         let masks = TrainConfig::load(None, &["reward.truncated=mask".into()])?;
         let kinds = |config: &TrainConfig, reward, truncated, loss: Option<f64>, vary| -> Vec<WarningKind> {
-            let warnings = reward_warnings(config, &rollout(reward, truncated), &updates(loss), vary);
+            let warnings = reward_warnings(config, &rollout(reward, truncated), &updates(loss), vary, false);
             assert!(warnings.iter().all(|warning| warning.text.contains(';')), "each has a fix: {warnings:?}");
             warnings.into_iter().map(|warning| warning.kind).collect()
         };

@@ -1,7 +1,7 @@
 //! The gradient of a loss over one micro-batch, of one site or of several.
 
 use bupo_core::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
-use bupo_models::decoder::{Gradients, LayerGradient};
+use bupo_models::decoder::{Gradients, LayerGradient, SavedActivations};
 use bupo_models::{Decoder, PaddedBatch};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -36,15 +36,18 @@ pub(crate) fn accumulate<B: Backend>(
     recompute: bool,
     derivatives: impl FnOnce(&TokenStats) -> TokenDerivatives,
 ) -> Result<(), RlError> {
-    accumulate_sites(decoder, gradients, batch, spec, &[], recompute, |stats, _| SiteDerivatives {
+    let derivatives = |stats: &TokenStats, _: &[Option<&TokenStats>]| SiteDerivatives {
         policy: derivatives(stats),
         terms: Vec::new(),
-    })?;
+    };
+    accumulate_sites(decoder, gradients, batch, spec, &[], recompute, |_| Ok(None), derivatives)?;
     Ok(())
 }
 
 /// The same of a loss with further sites, from one forward pass. `derivatives` gets the statistics of the further sites too, `None`
-/// for those without a policy loss. Returns the divergences of those sites that have one, one per token.
+/// for those without a policy loss. `of_states` adds the gradient of a loss of a layer's states, if there is one. Returns the divergences
+/// of those sites that have one, one per token.
+#[allow(clippy::too_many_arguments)] // The loss, by its parts.
 pub(crate) fn accumulate_sites<B: Backend>(
     decoder: &Decoder<B>,
     gradients: &mut Gradients<B>,
@@ -52,12 +55,14 @@ pub(crate) fn accumulate_sites<B: Backend>(
     spec: &PolicySpec,
     terms: &[SiteTerm],
     recompute: bool,
+    of_states: impl FnOnce(&SavedActivations<B>) -> Result<Option<LayerGradient<B>>, RlError>,
     derivatives: impl FnOnce(&TokenStats, &[Option<&TokenStats>]) -> SiteDerivatives,
 ) -> Result<Vec<Vec<f32>>, RlError> {
     if batch.targets.is_empty() {
         return Ok(Vec::new());
     }
     let saved = decoder.forward_train(batch.tokens(&decoder.device()), spec.site, spec.norm, recompute)?;
+    let of_states = of_states(&saved)?;
     let main = policy(batch.gather_states(saved.states.clone()), decoder, spec);
     let mut further = Vec::with_capacity(terms.len());
     for term in terms {
@@ -97,6 +102,7 @@ pub(crate) fn accumulate_sites<B: Backend>(
             of_layers.extend(term.layer().map(|layer| LayerGradient { layer, norm: term.norm, d_states }));
         }
     }
+    of_layers.extend(of_states);
     decoder.backward_of_layers(saved, batch.scatter_grad(states), of_layers, gradients);
     Ok(divergences)
 }

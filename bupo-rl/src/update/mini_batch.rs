@@ -3,56 +3,20 @@
 use bupo_collective::Processes;
 use bupo_core::{ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
-use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
+use bupo_models::{Decoder, PaddedBatch, token_batches};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::accumulate::{SiteDerivatives, TermDerivatives, accumulate_sites};
 use super::adamw::DecoderOptimizer;
+use super::critic::{Critic, CriticStats, ValuePass};
 use super::policy_stats::PolicySpec;
+use super::sample::Sample;
 use crate::RlError;
 use crate::agree::Agree;
 use crate::config::TrainConfig;
 use crate::loss::{BatchSize, ChosenTokens, Correction, Objective, RatioStats, ResponseLoss, ResponseValues};
 use crate::phases::{Phase, Samples, SiteTerm};
-
-/// A response with the inputs of its loss.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// Prompt and response.
-    pub sequence: Sequence,
-    /// The response's advantage within its group.
-    pub advantage: f64,
-    /// Log-probs of the response's tokens before the step, at the site of the loss; `None` in the first update of a step, whose
-    /// own log-probs are the old ones.
-    pub old_log_probs: Option<Vec<f32>>,
-    /// Log-probs under the frozen reference, if the loss has a KL term.
-    pub ref_log_probs: Option<Vec<f32>>,
-    /// Log-probs by which the loss is corrected for the engine that sampled the response, if it is.
-    pub sampling: Option<SamplingLogProbs>,
-    /// The tokens chosen by entropy or covariance, if any are.
-    pub chosen: ChosenTokens,
-    /// Log-probs at the further sites of the loss, in their order; may be empty where none are needed.
-    pub terms: Vec<TermLogProbs>,
-}
-
-/// Log-probs of a response's tokens at a further site of the loss.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TermLogProbs {
-    /// Before the step; `None` in the first update of a step.
-    pub old: Option<Vec<f32>>,
-    /// Under the frozen reference, if the loss has a KL term.
-    pub reference: Option<Vec<f32>>,
-}
-
-/// Log-probs of a response's tokens under the full policy, in the engine that sampled it and in the trainer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SamplingLogProbs {
-    /// In the engine, at sampling.
-    pub engine: Vec<f32>,
-    /// In the trainer, before the step; `None` if the loss is of the full policy, whose old log-probs they are.
-    pub trainer: Option<Vec<f32>>,
-}
 
 /// The loss of an update.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +98,9 @@ pub struct UpdateStats {
     pub tokens: usize,
     /// Whether the update was skipped because its loss or gradient was not finite.
     pub skipped: bool,
+    /// The update of the critic, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic: Option<CriticStats>,
 }
 
 /// Makes one optimizer step on a mini-batch, in micro-batches of `loss.max_tokens_per_batch` tokens, whose size changes the result
@@ -147,8 +114,25 @@ pub fn update<B: Backend>(
     samples: &[Sample],
     loss: &LossSpec,
 ) -> Result<UpdateStats, RlError> {
-    let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
-    update_among(decoder, optimizer, samples, &size, loss, &Processes::alone())
+    update_among(decoder, optimizer, None, samples, &size_of(samples, loss), loss, &Processes::alone())
+}
+
+/// The same with a step of the critic, from the same forward pass.
+///
+/// # Errors
+/// As [`update`].
+pub fn update_with_critic<B: Backend>(
+    decoder: &mut Decoder<B>,
+    optimizer: &mut DecoderOptimizer<B>,
+    critic: &mut Critic<B>,
+    samples: &[Sample],
+    loss: &LossSpec,
+) -> Result<UpdateStats, RlError> {
+    update_among(decoder, optimizer, Some(critic), samples, &size_of(samples, loss), loss, &Processes::alone())
+}
+
+fn size_of(samples: &[Sample], loss: &LossSpec) -> BatchSize {
+    BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length)
 }
 
 /// The same by several processes, each with its own samples of a mini-batch of this size: gradients and statistics are summed, so
@@ -159,15 +143,18 @@ pub fn update<B: Backend>(
 pub(crate) fn update_among<B: Backend>(
     decoder: &mut Decoder<B>,
     optimizer: &mut DecoderOptimizer<B>,
+    mut critic: Option<&mut Critic<B>>,
     samples: &[Sample],
     size: &BatchSize,
     loss: &LossSpec,
     processes: &Processes,
 ) -> Result<UpdateStats, RlError> {
     let mut gradients = decoder.gradients();
-    let own = sums(decoder, &mut gradients, samples, size, loss);
+    let mut values = ValuePass::new(size.tokens());
+    let own = sums(decoder, &mut gradients, critic.as_deref().map(|critic| (critic, &mut values)), samples, size, loss);
     let Sums { entropy, loss: total, importance, left_out, penalised, divergence } =
         processes.agreed(own)?.into_iter().fold(Sums::default(), Sums::and);
+    let critic = critic.as_mut().map(|critic| critic.step(values, processes)).transpose()?;
     // The same sum in all processes: none of them or all of them make the step.
     let grad_norm = if total.loss.is_finite() { optimizer.step(decoder, gradients, processes)? } else { f64::NAN };
     let tokens = size.tokens().max(1) as f64;
@@ -188,6 +175,7 @@ pub(crate) fn update_among<B: Backend>(
         importance,
         tokens: size.tokens(),
         skipped: !grad_norm.is_finite(),
+        critic,
     })
 }
 
@@ -200,9 +188,8 @@ pub(crate) fn gradient<B: Backend>(
     samples: &[Sample],
     loss: &LossSpec,
 ) -> Result<Gradients<B>, RlError> {
-    let size = BatchSize::of(samples.iter().map(|sample| sample.sequence.response.len()), loss.norm_length);
     let mut gradients = decoder.gradients();
-    sums(decoder, &mut gradients, samples, &size, loss)?;
+    sums(decoder, &mut gradients, None, samples, &size_of(samples, loss), loss)?;
     Ok(gradients)
 }
 
@@ -254,6 +241,7 @@ impl Sums {
 fn sums<B: Backend>(
     decoder: &Decoder<B>,
     gradients: &mut Gradients<B>,
+    mut critic: Option<(&Critic<B>, &mut ValuePass<B>)>,
     samples: &[Sample],
     size: &BatchSize,
     loss: &LossSpec,
@@ -273,6 +261,10 @@ fn sums<B: Backend>(
             &loss.policy,
             &loss.terms,
             loss.recompute,
+            |saved| match &mut critic {
+                Some((critic, values)) => values.add(critic, &decoder, Some(saved), &batch, part),
+                None => Ok(None),
+            },
             |stats, further| {
                 sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
                 site_derivatives(part, &batch, loss, size, &mut sums, stats, further)
@@ -361,6 +353,7 @@ fn of_site(
             ref_log_probs: inputs.reference,
             entropy,
             advantage: sample.advantage,
+            token_advantages: sample.token_advantages(),
             weights: inputs.weights.as_deref(),
             penalised: sample.chosen.penalised.as_deref(),
         };
@@ -380,11 +373,16 @@ fn scaled(derivatives: TokenDerivatives, weight: f64) -> TokenDerivatives {
 
 /// The derivatives of the loss by the divergences of a further site, one per token.
 fn divergence_weights(part: &[Sample], term: &SiteTerm, loss: &LossSpec, size: &BatchSize) -> Vec<f32> {
-    let of_sample = |sample: &Sample| {
+    let mut weights = Vec::new();
+    for sample in part {
         let length = sample.sequence.response.len();
-        let advantage = if term.advantage_weighted { sample.advantage } else { 1.0 };
-        let weight = size.token_weight(loss.objective.aggregation, length) * term.divergence_weight * advantage;
-        std::iter::repeat_n(weight as f32, length)
-    };
-    part.iter().flat_map(of_sample).collect()
+        let weight = size.token_weight(loss.objective.aggregation, length) * term.divergence_weight;
+        let advantage = |token: usize| match sample.token_advantages() {
+            _ if !term.advantage_weighted => 1.0,
+            Some(advantages) => advantages[token],
+            None => sample.advantage,
+        };
+        weights.extend((0..length).map(|token| (weight * advantage(token)) as f32));
+    }
+    weights
 }

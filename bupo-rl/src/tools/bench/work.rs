@@ -36,6 +36,7 @@ impl<B: Backend> Work<B> {
             .map(|index| Sample {
                 sequence: Sequence { prompt: ids(1), response: ids(spec.seq) },
                 advantage: if index % 2 == 0 { 1.0 } else { -1.0 },
+                critic: None,
                 old_log_probs: None,
                 ref_log_probs: None,
                 sampling: None,
