@@ -369,3 +369,25 @@ fn data_shows_the_answers_taken_from_solutions() {
         assert!(shown.contains(expected), "{expected}: {shown}");
     }
 }
+
+#[test]
+fn word_problems_are_rows_like_those_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let task = ["--set", "data.task=arithmetic-words"];
+    let mut args = vec!["train", "--out", text(&out)];
+    let few = ["phases.0.steps=1", "phases.1.steps=0", "rollout.prompts=2", "update.mini_batch_prompts=2"];
+    let short = ["rollout.keep=all", "rollout.max_new_tokens=4", "evaluation.problems=3", "rollout.group_size=2"];
+    args.extend(few.iter().chain(&short).flat_map(|setting| ["--set", setting]).chain(task));
+    succeed(&args);
+    let sampled = lines(&out.join("rollouts.jsonl"));
+    let is_question = |line: &Value| line["prompt"].as_str().is_some_and(|text| text.contains("How many"));
+    assert!(sampled.len() == 4 && sampled.iter().all(is_question), "{sampled:?}");
+    assert!(lines(&out.join("metrics.jsonl"))[0]["epoch"].as_f64().unwrap() > 0.0);
+    let check = [&["config", "check"][..], &task].concat();
+    assert!(succeed(&check).contains("training data: word problems of arithmetic"));
+    let message = program::fail(&[&check[..], &["--set", "data.train=['a.jsonl']"]].concat());
+    assert!(message.contains("data.task generates problems, but data.train names files"), "{message}");
+    let message = program::fail(&["config", "check", "--set", "data.task=words"]);
+    assert!(message.contains("data.task") && message.contains("arithmetic-words"), "{message}");
+}

@@ -27,7 +27,7 @@ pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u6
 
 /// The maximum length of prompt and response together, in tokens. Prompts of the embedded problems are short.
 pub fn max_tokens(config: &TrainConfig) -> usize {
-    let prompt = if config.data.train.is_empty() { 0 } else { config.data.max_prompt_tokens };
+    let prompt = if config.data.is_embedded_task() { 0 } else { config.data.max_prompt_tokens };
     prompt + config.rollout.max_new_tokens
 }
 
@@ -59,8 +59,10 @@ fn print_files(config: &TrainConfig) {
     };
     print("training data", &config.data.train);
     print("validation data", &config.data.validation);
-    if config.data.train.is_empty() {
+    if config.data.is_embedded_task() {
         outln!("training data: the embedded arithmetic problems");
+    } else if config.data.train.is_empty() {
+        outln!("training data: word problems of arithmetic");
     }
 }
 

@@ -4,7 +4,7 @@
     cargo build --release --workspace --bins --examples --features bupo-cli/mpi
     python tests/processes/mpi.py --bupo target/release/bupo [--mpirun mpirun] [--short] [--model DIR]
 
-Needs Python 3.11 and nothing else. --short leaves out the failures that take long. A run on a full disk needs the right to mount a
+Needs Python 3.11 and nothing else. With --model, a folder of a model with a chat template, only the first part is run, on word problems. --short leaves out the failures that take long. A run on a full disk needs the right to mount a
 small file system; without it that part says so and is left out. A panic is that of the example mpi_check, beside the program.
 """
 
@@ -36,6 +36,21 @@ SETTINGS = {
     "save_dtype": "f32",
 }
 TOLERANCE = 1e-5
+# With a real model: responses that earn rewards, at a depth of its own.
+MODEL_SETTINGS = {
+    "phases.0.site": "layer:10",
+    "data.task": "arithmetic-words",
+    "data.max_prompt_tokens": 128,
+    "task.max_terms": 2,
+    "task.max_number": 10,
+    "rollout.group_size": 8,
+    "rollout.max_new_tokens": 16,
+    "evaluation.problems": 2,
+    "checkpoint.every": 0,
+}
+# AdamW's first steps move a weight by the learning rate, also where its gradient is of the size of rounding errors: of the
+# millions of weights of a real model, this share may be further off.
+FURTHER_OFF = 1e-4
 
 
 def main():
@@ -45,9 +60,13 @@ def main():
     options.add_argument("--model", help="a model folder instead of the embedded model")
     options.add_argument("--short", action="store_true")
     args = options.parse_args()
+    if args.model:
+        SETTINGS.update(MODEL_SETTINGS)
     with tempfile.TemporaryDirectory() as folder:
         check = Check(args, pathlib.Path(folder))
         check.same_as_one_process()
+        if args.model:
+            return print("all checks passed")
         check.resumed_by_another_number()
         check.killed()
         check.panicking()
@@ -86,17 +105,19 @@ class Check:
     def same_as_one_process(self):
         alone = self.folder / "alone"
         self.run(0, self.arguments(alone))
+        assert any(line["reward"] > 0 for line in lines(alone, 1)), "no response of step 1 has a reward: nothing is learned"
         for size in (1, 2, 3):
             for shard in ("none", "optimizer") if size > 1 else ("none",):
                 out = self.folder / f"run-{size}-{shard}"
                 said = self.run(size, self.arguments(out, {"distributed.shard": shard}))
                 assert said.count("step    1/2") == 1, f"one process speaks:\n{said}"
                 assert lines(out, 1) == lines(alone, 1), f"{size}: other tokens in step 1"
-                difference = max_difference(out / "model", alone / "model")
-                assert difference <= TOLERANCE, f"{size} {shard}: {difference}"
+                difference, share = differences(out / "model", alone / "model")
+                assert share <= (FURTHER_OFF if self.args.model else 0), f"{size} {shard}: {difference}, {share}"
                 logs = sorted(path.name for path in (out / "logs").iterdir()) if size > 1 else []
                 assert logs == ([f"rank-{rank}.log" for rank in range(size)] if size > 1 else []), logs
-                print(f"{size} processes, shard {shard}: same tokens in step 1, weights within {difference:.1e} after step 2")
+                further = f", {share:.1e} of them further off than {TOLERANCE}" if share else ""
+                print(f"{size} processes, shard {shard}: same tokens in step 1, weights within {difference:.1e} after step 2{further}")
 
     def resumed_by_another_number(self):
         alone = self.folder / "alone-4"
@@ -104,8 +125,8 @@ class Check:
         out = self.folder / "resumed"
         self.run(3, self.arguments(out, {"distributed.shard": "optimizer"}))
         self.run(2, ["train", "--device", "cpu", "--resume", str(out), "--set", "phases.1.steps=3"])
-        difference = max_difference(out / "model", alone / "model")
-        assert difference <= TOLERANCE, difference
+        difference, share = differences(out / "model", alone / "model")
+        assert share == 0, difference
         print(f"begun by 3, resumed by 2: weights within {difference:.1e} of one process after step 4")
 
     def killed(self):
@@ -236,10 +257,18 @@ def tensors(folder):
     return found
 
 
-def max_difference(one, other):
+def differences(one, other):
+    """The largest difference of two models' weights, and the share of weights that differ by more than the tolerance."""
     one, other = tensors(one), tensors(other)
     assert one.keys() == other.keys() and one
-    return max(abs(a - b) for name in one for a, b in zip(one[name], other[name], strict=True))
+    largest, count, further = 0.0, 0, 0
+    for name in one:
+        for a, b in zip(one[name], other[name], strict=True):
+            difference = abs(a - b)
+            count += 1
+            largest = max(largest, difference)
+            further += difference > TOLERANCE
+    return largest, further / count
 
 
 if __name__ == "__main__":

@@ -62,11 +62,11 @@ head -1 -q "$work"/two/logs/rank-*.log | sed 's/^[^ ]* [^ ]* //'
 python3 - "$here" "$work" "$crossed" <<'END'
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
-from mpi import TOLERANCE, lines, max_difference, tensors
+from mpi import TOLERANCE, differences, lines, tensors
 work, crossed = pathlib.Path(sys.argv[2]), int(sys.argv[3])
 one, two = work / "alone", work / "two"
 assert lines(one, 1) == lines(two, 1), "other tokens in step 1"
-difference = max_difference(one / "model", two / "model")
+difference, _ = differences(one / "model", two / "model")
 weights = sum(len(values) for values in tensors(two / "model").values())
 assert difference <= TOLERANCE, difference
 # In each update of the full policy a process sends half of the gradients and half of the sums.

@@ -43,7 +43,7 @@ pub fn run(args: &SweepArgs) -> Result<(), CliError> {
     let out = args.out.clone().unwrap_or_else(|| free_folder("sweep"));
     let folder = SweepFolder::open(&out)?;
     // A sweep that goes on has the prompts of the day it was started.
-    if !plan.settings.data.train.is_empty() && plan.settings.data.template_date.is_none() {
+    if !plan.settings.data.is_embedded_task() && plan.settings.data.template_date.is_none() {
         plan.settings.data.template_date = match folder.template_date() {
             Some(date) => Some(date),
             None => prompt_renderer(&plan.settings.data, &files)?.date(),

@@ -2,6 +2,7 @@
 
 mod critic;
 mod explain;
+mod generated_task;
 mod keep_rollouts;
 mod load;
 mod resume;
@@ -12,6 +13,7 @@ mod validate;
 mod validate_objective;
 
 pub use critic::CriticConfig;
+pub use generated_task::GeneratedTask;
 pub use keep_rollouts::KeepRollouts;
 pub(crate) use resume::flatten;
 pub use resume::{MAY_CHANGE, resumed_config};

@@ -11,12 +11,13 @@ use bupo_eval::{ChatChoice, Overlong, PromptOptions};
 use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
+use super::generated_task::GeneratedTask;
 use super::keep_rollouts::KeepRollouts;
 use crate::data::Arithmetic;
 use crate::loss::{Correction, CorrectionMode};
 use crate::phases::PhaseGuardMode;
 
-/// The embedded arithmetic task's sizes.
+/// The sizes of generated problems.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskConfig {
@@ -32,6 +33,8 @@ pub struct TaskConfig {
 pub struct DataConfig {
     /// Training files.
     pub train: Vec<PathBuf>,
+    /// The problems without training files.
+    pub task: GeneratedTask,
     /// Validation files; without any, `evaluation.problems` rows of the training files are held out.
     pub validation: Vec<PathBuf>,
     /// The column of prompts (chat messages or text); `None` for the usual names.
@@ -254,6 +257,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             train: Vec::new(),
+            task: GeneratedTask::default(),
             validation: Vec::new(),
             prompt_column: None,
             answer_column: None,

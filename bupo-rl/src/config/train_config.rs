@@ -124,8 +124,7 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// How truncated responses are treated.
     pub fn truncated_reward(&self) -> TruncatedReward {
-        let is_embedded_task = self.data.train.is_empty();
-        let default = if is_embedded_task { TruncatedReward::Zero } else { TruncatedReward::Grade };
+        let default = if self.data.is_embedded_task() { TruncatedReward::Zero } else { TruncatedReward::Grade };
         self.reward.truncated.unwrap_or(default)
     }
 

@@ -87,14 +87,7 @@ impl TrainConfig {
         self.check_objective()?;
         self.check_critic()?;
         self.reward.rewards().check()?;
-        if self.data.train.is_empty() && !self.data.validation.is_empty() {
-            return Err(RlError::Config("data.validation names files but data.train does not; name both".into()));
-        }
-        if self.data.drop_after > 0 && self.data.train.is_empty() {
-            return Err(RlError::Config(
-                "data.drop_after needs data.train: the embedded task makes new problems in every step; name files, or set it to 0".into(),
-            ));
-        }
+        self.check_task()?;
         if self.data.drop_after > 0 && self.rollout.group_size == 1 {
             return Err(RlError::Config(
                 "data.drop_after compares the rewards of a group, but rollout.group_size is 1; raise it, or set data.drop_after to 0"

@@ -65,7 +65,8 @@ impl Arithmetic {
         }
     }
 
-    fn terms(&self, rng: &mut ChaCha8Rng) -> Vec<i64> {
+    /// Signed terms, the first of which is positive; no partial sum is below zero.
+    pub(super) fn terms(&self, rng: &mut ChaCha8Rng) -> Vec<i64> {
         let count = rng.random_range(2..=self.max_terms.max(2));
         let mut sum = 0;
         (0..count)

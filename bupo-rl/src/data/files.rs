@@ -1,19 +1,20 @@
-//! Questions from Parquet and JSON-lines files.
+//! Questions from Parquet and JSON-lines files, and those generated like them.
 
 use std::path::Path;
 
 use bupo_data::{Epochs, split_validation};
 use bupo_eval::{AnswerCounts, Benchmark, GradingInput, PromptRenderer, Question, grade_all, read_questions};
-use bupo_grade::{Failures, Graded, GradedItem, Grader};
+use bupo_grade::{Failures, Graded, GradedItem, Grader, Reward, Rule};
 use bupo_models::ModelFiles;
 
 use super::Questions;
 use super::curriculum::Curriculum;
+use super::word_problems::{SOURCE, word_problems};
 use crate::RlError;
 use crate::config::{DataConfig, TrainConfig, TruncatedReward};
 use crate::random::{Purpose, stream_seed};
 
-/// Questions from files.
+/// Questions from files, or word problems.
 #[derive(Debug)]
 pub struct FileQuestions {
     training: Vec<Question>,
@@ -36,7 +37,8 @@ pub struct FileQuestions {
 }
 
 impl FileQuestions {
-    /// Reads the run's data files and renders prompts for the model of `files`. Without validation files,
+    /// Reads the run's data files, or generates word problems if there are none, and renders prompts for the model of `files`. Word problems
+    /// are graded by `numeric`, unless `reward.by_source` names `arithmetic-words`. Without validation files,
     /// `evaluation.problems` rows of the training files are held out. With them, each file is a benchmark and gets an even share of
     /// `evaluation.problems`, as rows at even distances; what a small file cannot fill goes to the larger ones.
     ///
@@ -46,7 +48,11 @@ impl FileQuestions {
         let data = &config.data;
         let renderer = prompt_renderer(data, files)?;
         let options = config.prompt_options();
-        let training = read_questions(&data.train, &options, &renderer)?;
+        let training = if data.train.is_empty() {
+            renderer.prepare(word_problems(&config.task.task()), data.max_prompt_tokens, data.overlong)?
+        } else {
+            read_questions(&data.train, &options, &renderer)?
+        };
         let (mut dropped, mut truncated, mut answers) = (training.dropped, training.truncated, training.answers);
         let (training, held_out) = if data.validation.is_empty() {
             let (training, questions) = hold_out(training.questions, config.evaluation.problems, config.seed)?;
@@ -65,6 +71,8 @@ impl FileQuestions {
             let held_out = files.into_iter().zip(shares(config.evaluation.problems, &sizes)).map(benchmark).collect();
             (training.questions, held_out)
         };
+        let mut rewards = config.reward.rewards();
+        rewards.by_source.entry(SOURCE.into()).or_insert(Reward::Rule(Rule::Numeric));
         // Refuses a step of more prompts than there are rows.
         Epochs::new(training.len(), config.rollout.prompts, None)?;
         Ok(Self {
@@ -75,7 +83,7 @@ impl FileQuestions {
             held_out,
             renderer,
             truncated_reward: config.truncated_reward(),
-            grader: Grader::new(config.reward.rewards())?,
+            grader: Grader::new(rewards)?,
             dropped,
             truncated,
             answers,

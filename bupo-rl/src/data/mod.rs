@@ -1,10 +1,11 @@
-//! Training data: problems from files or of the embedded arithmetic task, and the rewards of responses.
+//! Training data: problems from files or generated ones, and the rewards of responses.
 
 mod arithmetic;
 mod arithmetic_questions;
 mod curriculum;
 mod files;
 mod synthetic;
+mod word_problems;
 
 use bupo_eval::{Benchmark, GradingInput, Question};
 use bupo_grade::{Failures, GradedItem};

@@ -106,7 +106,7 @@ pub fn train_among<B: Backend>(
     let dtype = config.dtype.for_model::<B>(files, device)?;
     config.optimizer.check::<B>(dtype, device)?;
     let mut config = TrainConfig { dtype: dtype.into(), ..config.clone() };
-    if config.data.template_date.is_none() && !config.data.train.is_empty() {
+    if config.data.template_date.is_none() && !config.data.is_embedded_task() {
         config.data.template_date = processes.agreed_first(|| Ok(prompt_renderer(&config.data, files)?.date()))?;
     }
     if *start == Start::Resume

@@ -53,7 +53,7 @@ pub(super) fn connect(config: &TrainConfig, model: &ModelConfig) -> Result<Optio
     if !rollout.has_servers() {
         return Ok(None);
     }
-    let prompt = if config.data.train.is_empty() { 1 } else { config.data.max_prompt_tokens };
+    let prompt = if config.data.is_embedded_task() { 1 } else { config.data.max_prompt_tokens };
     Ok(Some(RemoteEngine::connect(&rollout.servers(), model, prompt + rollout.max_new_tokens)?))
 }
 

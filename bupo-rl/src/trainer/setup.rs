@@ -182,7 +182,7 @@ pub(super) fn questions(
     files: &ModelFiles,
     tokenizer: &TextTokenizer,
 ) -> Result<Box<dyn Questions>, RlError> {
-    if !config.data.train.is_empty() {
+    if !config.data.is_embedded_task() {
         return Ok(Box::new(FileQuestions::new(config, files)?));
     }
     Ok(Box::new(ArithmeticQuestions {
