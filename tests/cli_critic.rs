@@ -41,7 +41,8 @@ fn a_run_with_a_critic_is_repeated_and_resumed_byte_by_byte() {
     }
     // Before the first update every value is 0, and the model is left alone by steps of the critic.
     assert_eq!((numbers(&whole, "value_mean")[0], numbers(&whole, "explained_variance")[0]), (Some(0.0), Some(0.0)));
-    assert!(timeless(&whole, "metrics.jsonl").iter().all(|line| line.get("warnings").is_none()));
+    let warned = timeless(&whole, "metrics.jsonl").iter().any(|line| line.to_string().contains("no update was made"));
+    assert!(!warned, "steps of the critic are not meant to update the policy");
     let weights =
         |step: usize| fs::read(whole.join(format!("checkpoints/step-{step:06}/model/model.safetensors"))).unwrap();
     assert!(weights(1) == weights(2) && weights(2) != weights(3));
@@ -153,6 +154,10 @@ fn ppo_raises_the_reward() {
     let outcome: Value = serde_json::from_slice(&fs::read(out.join("evaluation.json")).unwrap()).unwrap();
     let [before, after] = ["before", "after"].map(|when| outcome[when]["avg_at_k"].as_f64().unwrap());
     assert!(after > before + 0.05, "{before} {after}");
-    let explained: Vec<f64> = numbers(&out, "explained_variance").into_iter().flatten().collect();
-    assert!(explained[20..].iter().all(|share| *share > 0.0), "{explained:?}");
+    let numbers = |key: &str| -> Vec<f64> { numbers(&out, key).into_iter().flatten().collect() };
+    let mean = |key: &str| numbers(key)[20..].iter().sum::<f64>() / 5.0;
+    // The values follow the reward.
+    let (value, reward) = (mean("value_mean"), mean("reward"));
+    assert!(numbers("value_mean")[0] == 0.0 && (value - reward).abs() < 0.2, "{value} {reward}");
+    assert!(mean("value_loss") < 0.75 * numbers("value_loss")[0], "{:?}", numbers("value_loss"));
 }

@@ -6,9 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use bupo::core::{Divergence, InternalPolicy, Norm, PolicySite};
+use bupo::models::Sequence;
 use bupo::rl::{
     AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, Sample, SiteDivergence, SiteTerm, TermLogProbs,
-    UpdateStats, read_rollouts, response_stats, update,
+    TrainConfig, UpdateStats, read_rollouts, response_stats, update,
 };
 use burn::tensor::{Tensor, TensorData};
 use common::{B, fixture, json, load};
@@ -74,6 +75,70 @@ fn divergences_and_their_gradients_are_those_of_pytorch() {
 }
 
 const MODEL: &str = "qwen3-tied";
+
+#[derive(Deserialize)]
+struct PresetCase {
+    temperature: f64,
+    old_log_probs: Vec<Vec<f32>>,
+    loss: f64,
+    divergence: f64,
+    grad_norm: f64,
+    first_moments: BTreeMap<String, Option<[f64; 2]>>,
+}
+
+/// The first phases of the presets, as a run has them.
+#[test]
+fn the_losses_of_oisd_and_dsrl_and_their_gradients_are_those_of_pytorch() {
+    let reference: BTreeMap<String, PresetCase> = json(&fixture("presets.json"));
+    assert_eq!(reference.len(), 2);
+    for (name, case) in &reference {
+        let mut decoder = load(MODEL).decoder;
+        let pairs = [format!("loss={name}"), format!("rollout.temperature={}", case.temperature)];
+        let config = TrainConfig::load(None, &pairs).unwrap();
+        let (_, phase) = config.schedule(4).unwrap().at(1);
+        let policy = PolicySpec { site: phase.site, norm: phase.norm, temperature: config.rollout.temperature };
+        let loss = LossSpec::from_config(&config, policy).in_phase(&phase);
+        let rollouts = read_rollouts(&fixture(MODEL).join("rollouts.jsonl"), decoder.vocab_size()).unwrap();
+        let samples: Vec<Sample> = rollouts
+            .into_iter()
+            .enumerate()
+            .map(|(index, rollout)| {
+                let whole = Sequence { prompt: rollout.prompt, response: rollout.response };
+                Sample {
+                    sequence: if phase.without_prompt { whole.without_prompt() } else { whole },
+                    advantage: [1.0, -0.5, 0.25][index % 3],
+                    critic: None,
+                    old_log_probs: Some(case.old_log_probs[index].clone()),
+                    ref_log_probs: None,
+                    sampling: None,
+                    chosen: Default::default(),
+                    terms: Vec::new(),
+                }
+            })
+            .filter(|sample| !sample.sequence.response.is_empty())
+            .collect();
+        let settings = AdamWSettings { max_grad_norm: 1e9, ..config.optimizer };
+        let mut optimizer = DecoderOptimizer::<B>::new(settings);
+        let stats = update(&mut decoder, &mut optimizer, &samples, &loss).unwrap();
+        for (ours, expected) in
+            [(stats.loss, case.loss), (stats.divergence, case.divergence), (stats.grad_norm / case.grad_norm, 1.0)]
+        {
+            assert!((ours - expected).abs() <= 2e-5, "{name}: {ours} for {expected}");
+        }
+        let named = bupo::models::decoder::named_tensors(&decoder);
+        assert_eq!(named.len(), case.first_moments.len());
+        for tensor in named {
+            let first: Vec<f64> =
+                optimizer.moments()[&tensor.id.val()].first.clone().values().to_data().iter().collect();
+            let projected = first.iter().enumerate().map(|(i, m)| ((i + 1) as f64).sin() * m).sum::<f64>();
+            let norm = first.iter().map(|m| m * m).sum::<f64>().sqrt();
+            let expected = case.first_moments[&tensor.name].unwrap();
+            for (ours, value) in [norm, projected].iter().zip(&expected) {
+                assert!((ours - value).abs() <= 1e-4 * expected[0], "{name} {}: {ours} for {value}", tensor.name);
+            }
+        }
+    }
+}
 
 fn policy(site: &str, norm: Norm) -> PolicySpec {
     PolicySpec { site: site.parse::<PolicySite>().unwrap(), norm, temperature: 0.9 }

@@ -22,6 +22,13 @@ impl Sequence {
     pub fn len(&self) -> usize {
         self.prompt.len() + self.response.len()
     }
+
+    /// The response without its prompt: its first token, which nothing precedes, is the prompt.
+    pub fn without_prompt(self) -> Self {
+        let mut response = self.response;
+        let rest = response.split_off(response.len().min(1));
+        Self { prompt: response, response: rest }
+    }
 }
 
 /// A prompt and a response with its score, if known.

@@ -122,12 +122,21 @@ def response_outputs(model, rollout, policy, critic):
     return log_probs, model.model.norm(kept[layer_of(critic, model)])[0, start : start + n]
 
 
+def moments_by_parameter(model, optimizer):
+    """AdamW's first moments by parameter: the norm, and the sum of sin(i + 1) m_i; None for one that was not stepped."""
+    out = {}
+    for name, p in model.named_parameters():
+        m = optimizer.state[p]["exp_avg"].flatten() if p in optimizer.state else None
+        wave = torch.sin(torch.arange(1, p.numel() + 1, dtype=torch.float64))
+        out[name] = None if m is None else [m.norm().item(), (wave * m).sum().item()]
+    return out
+
+
 def update_case(g, rollouts, policy, critic, detached, value_coefficient, lam):
     gamma, clip_value, lr, critic_lr = 0.99, 0.2, 3e-3, 2e-2
     model = load(FOLDER).double()
     parameters = rounded(0.2 * torch.randn(model.config.hidden_size + 1, generator=g))
     head = parameters.clone().requires_grad_(True)
-    names = {id(p): n for n, p in model.named_parameters()}
     optimizer, head_optimizer = (
         torch.optim.AdamW(ps, lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, foreach=False)
         for ps, rate in [(list(model.parameters()), lr), ([head], critic_lr)])
@@ -164,11 +173,7 @@ def update_case(g, rollouts, policy, critic, detached, value_coefficient, lam):
         head_norm = torch.nn.utils.clip_grad_norm_([head], 1.0, foreach=False)
         optimizer.step(), head_optimizer.step()
         if first_moments is None:
-            moments = {names[id(p)]: optimizer.state[p]["exp_avg"].flatten() if p in optimizer.state else None
-                       for p in model.parameters()}
-            wave = lambda m: torch.sin(torch.arange(1, len(m) + 1, dtype=torch.float64))
-            first_moments = {n: None if m is None else [m.norm().item(), (wave(m) * m).sum().item()]
-                             for n, m in moments.items()}
+            first_moments = moments_by_parameter(model, optimizer)
         steps.append({"loss": policy_loss.item(), "grad_norm": norm.item(), "clip_fraction": clipped / tokens,
                       "value_loss": critic_loss.item(), "value_grad_norm": head_norm.item(),
                       "value_clip_fraction": value_clipped / tokens, "head": head.tolist()})

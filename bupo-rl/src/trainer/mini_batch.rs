@@ -99,7 +99,7 @@ pub(super) fn mini_batches<B: Backend>(
         let rows: Vec<Row<'_>> = responses
             .filter(|(_, (_, response))| response.finished || !masks)
             .map(|(place, (sequence, response))| {
-                let sequence = if without_prompt { alone(sequence) } else { sequence };
+                let sequence = if without_prompt { sequence.without_prompt() } else { sequence };
                 (place, (sequence, response))
             })
             .filter(|(_, (sequence, _))| !sequence.response.is_empty())
@@ -174,13 +174,6 @@ fn choose_tokens<B: Backend>(
     let chosen = loss.objective.choose_tokens(&values, seed, trainer.processes)?;
     measured.batch.samples.iter_mut().zip(chosen).for_each(|(sample, chosen)| sample.chosen = chosen);
     Ok(())
-}
-
-/// A response without its prompt: its first token, which nothing precedes, is the prompt.
-fn alone(sequence: Sequence) -> Sequence {
-    let mut response = sequence.response;
-    let rest = response.split_off(response.len().min(1));
-    Sequence { prompt: response, response: rest }
 }
 
 fn kl_penalties(measured: &[Measured], reward_kl: &RewardKl) -> Vec<((usize, usize), f64)> {

@@ -52,7 +52,7 @@ impl LossSpec {
     }
 
     /// The same in a phase: of its samples, and with its further sites.
-    pub(crate) fn in_phase(mut self, phase: &Phase) -> Self {
+    pub fn in_phase(mut self, phase: &Phase) -> Self {
         match phase.samples {
             Samples::All => {}
             Samples::Positive => self.objective.negative_weight = 0.0,
