@@ -75,7 +75,7 @@ fn check_policy(ours: &PolicyComparison, expected: &Expected, what: &str) {
 fn every_measure_matches_its_definition() {
     let mut checked = 0;
     for case in cases() {
-        let ResponseMeasures { sites, full } =
+        let ResponseMeasures { sites, full, .. } =
             measure_one(&load(&case.fixture).decoder, &case.prompt, &case.response, case.norm).unwrap();
         assert_eq!(sites.len() + 1, case.sites.len());
         check_policy(full.as_ref().unwrap(), &case.sites["full"], &format!("{} full", case.fixture));

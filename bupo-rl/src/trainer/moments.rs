@@ -67,11 +67,15 @@ fn tensors<B: Backend>(name: &str, moment: Moment<B>) -> HostMoments {
 
 /// Writes the moments into a checkpoint's folder.
 pub(crate) fn write_moments(checkpoint: &Path, moments: &HostMoments) -> Result<(), RlError> {
-    let path = checkpoint.join(FILE);
-    let failed = |error: SafeTensorError| RlError::io("write", &path)(std::io::Error::other(error));
-    let views = moments.iter().map(|(name, data)| Ok((name, view(data)?)));
+    write_tensors(&checkpoint.join(FILE), moments)
+}
+
+/// Writes tensors with these names into a file.
+pub(super) fn write_tensors(path: &Path, tensors: &[(String, TensorData)]) -> Result<(), RlError> {
+    let failed = |error: SafeTensorError| RlError::io("write", path)(std::io::Error::other(error));
+    let views = tensors.iter().map(|(name, data)| Ok((name, view(data)?)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    safetensors::serialize_to_file(views, None, &path).map_err(failed)
+    safetensors::serialize_to_file(views, None, path).map_err(failed)
 }
 
 fn view(data: &TensorData) -> Result<TensorView<'_>, SafeTensorError> {
