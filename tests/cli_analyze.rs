@@ -55,8 +55,8 @@ fn an_analysis_writes_tables_charts_and_a_page() {
     assert_eq!((model["responses"].as_u64(), model["tokens"].as_u64()), (Some(8), Some(tokens as u64)));
     assert_eq!((&model["norm"], &model["num_layers"], &model["scored"]), (&json!("none"), &json!(6), &json!(8)));
     let rows = csv(&out);
-    // 18 internal policies have 15 statistics. The full policy has no input and is no contribution, so it has 9.
-    assert_eq!(model["measures"].as_array().unwrap().len(), 18 * 15 + 9, "{:?}", model["measures"]);
+    // 18 internal policies have 15 statistics, layers two more. The full policy has no input and is no contribution, so it has 9.
+    assert_eq!(model["measures"].as_array().unwrap().len(), 18 * 15 + 6 * 2 + 9, "{:?}", model["measures"]);
     let name = "the embedded model".to_string();
     let row = |site: &str, statistic: &str| &rows[&(name.clone(), site.into(), statistic.into(), "all".into())];
     assert_eq!(row("full", "kl")[0], "0");
@@ -66,6 +66,14 @@ fn an_analysis_writes_tables_charts_and_a_page() {
     let (sum, logit) =
         (layers.sum::<f64>() + attribution("layer:1", "input_attribution"), attribution("full", "attribution"));
     assert!((sum - logit).abs() < 1e-3 && logit > 1.0, "{sum} {logit}");
+    for statistic in ["cosine_to_last", "cka_to_last"] {
+        let numbers = |layer: usize| -> Vec<f64> {
+            row(&format!("layer:{layer}"), statistic)[..3].iter().map(|number| number.parse().unwrap()).collect()
+        };
+        let [mean, low, high] = numbers(2)[..] else { panic!("mean, low, high") };
+        assert!(low < mean && mean < high && high <= 1.0 && low > -1.0, "{statistic}: {low} {mean} {high}");
+        assert!(numbers(6).iter().all(|number| (number - 1.0).abs() < 1e-6), "{statistic}: {:?}", numbers(6));
+    }
     let page = check_page(&out.join("report.html"));
     for picture in fs::read_dir(out.join("pictures")).unwrap().map(|entry| entry.unwrap().path()) {
         let bytes = fs::read(&picture).unwrap();
@@ -83,6 +91,7 @@ fn an_analysis_writes_tables_charts_and_a_page() {
         "response-ffn-1",
         "agreement-1",
         "attribution-1",
+        "similarity-to-last-1",
         "norms-1",
         "cosines-1",
     ] {
@@ -184,8 +193,18 @@ fn maps_of_two_models_are_shown_with_their_difference() {
     assert!(page.contains("\"more\":[\"arithmetic-1m\",\"layers-6\"]"));
     // The layers below the changed one are the same.
     assert!(page.contains("layer:1 +0.00, layer:6 "), "{}", page.len());
+    assert!(page.contains("id=\"similarity-to-base-2\"") && !page.contains("similarity-to-base-1"));
+    let rows = csv(&folder.path().join("compared"));
+    let same = text(&same).to_string();
+    let to_base = |layer: usize, statistic: &str| -> f64 {
+        rows[&(same.clone(), format!("layer:{layer}"), statistic.into(), "all".into())][0].parse().unwrap()
+    };
+    for statistic in ["cosine_to_base", "cka_to_base"] {
+        assert!((to_base(5, statistic) - 1.0).abs() < 1e-6 && to_base(6, statistic) < 1.0 - 1e-4, "{statistic}");
+    }
     let (page, difference) = compare("not-compared", &other);
     assert!(!difference.exists() && page.contains("No difference is drawn: A has 6 layers and B has 5."));
+    assert!(!page.contains("similarity-to-base") && page.contains("similarity-to-last-2"));
 }
 
 #[test]
@@ -196,7 +215,10 @@ fn the_first_layers_can_be_measured_without_the_others() {
     assert!(shown.contains("only the first 2 of 6 layers"), "{shown}");
     let model = &summary(&out)["models"][0];
     assert!(model["boundary"].is_null() && model["convergence"].is_null());
-    assert!(csv(&out).keys().all(|(_, site, statistic, _)| !site.ends_with(":3") && statistic != "kl"));
+    let needs_all = ["kl", "attribution", "cka_to_last"];
+    assert!(
+        csv(&out).keys().all(|(_, site, statistic, _)| !site.ends_with(":3") && !needs_all.contains(&&**statistic))
+    );
     check_page(&out.join("report.html"));
 }
 

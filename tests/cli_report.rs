@@ -50,6 +50,18 @@ fn a_run_finds_its_layer_probes_itself_and_writes_its_report() {
     assert_eq!(probe[0]["means"]["entropy"].as_object().unwrap().len(), 19);
     assert_eq!((probe[0]["tokens"].as_u64(), &probe[0]["tokens"]), (probe[1]["tokens"].as_u64(), &probe[1]["tokens"]));
     assert_ne!(probe[0]["means"], probe[1]["means"], "training changes the model");
+    for statistic in ["cosine_to_last", "cka_to_last", "cosine_to_base", "cka_to_base"] {
+        let of =
+            |line: usize, layer: usize| probe[line]["means"][statistic][format!("layer:{layer}")].as_f64().unwrap();
+        assert_eq!(probe[1]["means"][statistic].as_object().unwrap().len(), 6);
+        let is_same = |value: f64| (value - 1.0).abs() < 1e-6;
+        if statistic.ends_with("base") {
+            assert!((1..=6).all(|layer| is_same(of(0, layer))), "{statistic}: {}", probe[0]);
+            assert!(of(1, 6) < 1.0 && of(1, 6) > 0.5 && of(1, 6) != of(0, 6), "{statistic}: {}", probe[1]);
+        } else {
+            assert!(is_same(of(1, 6)) && of(1, 2) < 0.999, "{statistic}: {}", probe[1]);
+        }
+    }
     let page = check_page(&a.join("report.html"));
     for wanted in [
         "Internal policies during training",
@@ -58,6 +70,9 @@ fn a_run_finds_its_layer_probes_itself_and_writes_its_report() {
         "reference answer",
         "Gradient norm",
         "internal-entropy-1",
+        "Feature refinement",
+        "internal-cka-to-base-1",
+        "internal-cosine-to-last-1",
         "chose",
     ] {
         assert!(page.contains(wanted), "{wanted}");

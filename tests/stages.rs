@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)] // A test that fails says where.
 
 use bupo::analysis::{
-    Analysis, AnalysisInfo, Boundary, Convergence, DEFAULT_TOLERANCE, MeasureAccumulator, Slice, Statistic,
+    Analysis, AnalysisInfo, Boundary, Convergence, DEFAULT_TOLERANCE, LayerSimilarity, MeasureAccumulator, Slice,
+    Statistic,
 };
 use bupo::core::{Norm, PolicySite};
 use bupo::models::decoder::ParamSource;
@@ -105,7 +106,9 @@ fn analyze(decoder: &Decoder<Flex>) -> Analysis {
         tolerance: DEFAULT_TOLERANCE,
         settings: Default::default(),
     };
-    Analysis::new(info, &accumulator).unwrap()
+    let mut analysis = Analysis::new(info, &accumulator).unwrap();
+    analysis.add_similarity(&LayerSimilarity::measure(decoder, None, &responses, &|_| true).unwrap().unwrap());
+    analysis
 }
 
 /// Stages as (name, first, last), the boundary layer, and the convergence.
@@ -176,7 +179,8 @@ fn every_mean_is_in_its_interval_and_in_its_bounds() {
             Statistic::EntropyChange => -most..=most,
             Statistic::Js => 0.0..=std::f64::consts::LN_2 + 1e-6,
             Statistic::Agreement | Statistic::Probability => 0.0..=1.0,
-            Statistic::Cosine => -1.0..=1.0,
+            Statistic::Cosine | Statistic::CosineToLast | Statistic::CosineToBase => -1.0..=1.0,
+            Statistic::CkaToLast | Statistic::CkaToBase => 0.0..=1.0 + 1e-9,
             Statistic::Rank => 1.0..=WIDTH as f64,
             Statistic::LogProb => f64::NEG_INFINITY..=0.0,
             Statistic::Attribution | Statistic::InputAttribution => f64::NEG_INFINITY..=f64::INFINITY,

@@ -29,6 +29,7 @@ struct ResponseSums {
 }
 
 /// Sums over a slice, per response.
+#[derive(Debug, Clone)]
 pub(crate) struct Sums {
     /// `[responses, columns]`, row-major.
     pub(crate) values: Vec<f64>,
@@ -105,17 +106,18 @@ impl MeasureAccumulator {
         &self.sites
     }
 
-    /// Means of a statistic over all tokens, by policy. Policies without the statistic are absent.
+    /// Means of a statistic of tokens, or of participation ratios, by policy. Policies without the statistic are absent.
     pub fn means(&self, statistic: Statistic) -> BTreeMap<String, f64> {
-        let sums = match statistic {
-            Statistic::Participation => self.participation(),
-            _ => self.sums(Slice::All),
+        let column = Statistic::PER_TOKEN.iter().position(|other| *other == statistic);
+        let (sums, column) = match (column, statistic) {
+            (Some(column), _) => (self.sums(Slice::All), column),
+            (None, Statistic::Participation) => (self.participation(), 0),
+            (None, _) => return BTreeMap::new(),
         };
         let total: f64 = sums.counts.iter().sum();
-        let column = Statistic::PER_TOKEN.iter().position(|other| *other == statistic);
         let per_site = sums.columns / self.sites.len().max(1);
         let mean = |site: usize| {
-            let at = site * per_site + column.unwrap_or(0);
+            let at = site * per_site + column;
             sums.values.chunks_exact(sums.columns).map(|row| row[at]).sum::<f64>() / total
         };
         let named = self.sites.iter().enumerate().map(|(index, site)| (site.to_string(), mean(index)));

@@ -1,7 +1,7 @@
 //! Measuring responses in batches.
 
 use bupo_core::ResidualDecoder;
-use bupo_models::{Decoder, MeasureOptions, ResponseMeasures, ScoredSequence, Sequence, measure};
+use bupo_models::{Decoder, MeasureOptions, ResponseMeasures, ScoredSequence, Sequence, measure, token_batches};
 use burn::tensor::backend::Backend;
 
 use crate::{AnalysisError, MeasureAccumulator};
@@ -23,20 +23,13 @@ impl MeasureAccumulator {
         report: &dyn Fn(usize),
     ) -> Result<(), AnalysisError> {
         let decoder = &decoder.with_packed_weights(decoder.num_layers());
-        let mut order: Vec<usize> = (0..responses.len()).collect();
-        order.sort_by_key(|index| responses[*index].sequence.len());
         let mut measured: Vec<Option<ResponseMeasures>> = vec![None; responses.len()];
-        let mut rest = &order[..];
-        while !rest.is_empty() {
-            // In order of length, the last response of a batch is the longest.
-            let fits = |count: &usize| count * responses[rest[count - 1]].sequence.len() <= MAX_BATCH_TOKENS;
-            let (batch, others) = rest.split_at((1..=rest.len()).take_while(fits).last().unwrap_or(1));
+        for batch in batches(responses) {
             let sequences: Vec<Sequence> = batch.iter().map(|index| responses[*index].sequence.clone()).collect();
             for (index, measures) in batch.iter().zip(measure(decoder, &sequences, options)?) {
                 measured[*index] = Some(measures);
             }
             report(batch.len());
-            rest = others;
         }
         // In the given order, so that the intervals do not depend on the batches.
         for (measures, response) in measured.iter().flatten().zip(responses) {
@@ -44,4 +37,12 @@ impl MeasureAccumulator {
         }
         Ok(())
     }
+}
+
+/// The indices of responses of similar lengths, batch by batch.
+pub(crate) fn batches(responses: &[ScoredSequence]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..responses.len()).collect();
+    order.sort_by_key(|index| responses[*index].sequence.len());
+    let batches = token_batches(&order, |index| responses[*index].sequence.len(), MAX_BATCH_TOKENS);
+    batches.into_iter().map(<[usize]>::to_vec).collect()
 }

@@ -4,7 +4,7 @@ use bupo_core::{FullPolicyDivergence, PolicyComparison};
 use bupo_models::SiteMeasures;
 use serde::{Deserialize, Serialize};
 
-/// A statistic of one policy, averaged over tokens; [`Statistic::Participation`] is averaged over responses.
+/// A statistic of one policy, averaged over tokens; [`Statistic::Participation`] is averaged over responses, and CKA is of all tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Statistic {
@@ -38,6 +38,14 @@ pub enum Statistic {
     InputAttribution,
     /// Participation ratio of a response's states: the effective number of their dimensions.
     Participation,
+    /// Cosine similarity of a layer's state and the last layer's.
+    CosineToLast,
+    /// Linear CKA of a layer's states and the last layer's, over all tokens.
+    CkaToLast,
+    /// Cosine similarity of a layer's state and the same layer's of the first model, or of the model before training.
+    CosineToBase,
+    /// Linear CKA of a layer's states and the same layer's of the first model, or of the model before training, over all tokens.
+    CkaToBase,
 }
 
 impl Statistic {
@@ -77,6 +85,10 @@ impl Statistic {
             Self::Attribution => "attribution",
             Self::InputAttribution => "input_attribution",
             Self::Participation => "participation",
+            Self::CosineToLast => "cosine_to_last",
+            Self::CkaToLast => "cka_to_last",
+            Self::CosineToBase => "cosine_to_base",
+            Self::CkaToBase => "cka_to_base",
         }
     }
 

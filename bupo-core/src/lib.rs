@@ -7,8 +7,10 @@
 //! - [`PolicySite`] and [`Norm`] name a policy;
 //! - [`ResidualDecoder`] and [`ResidualStream`] split a decoder into its contributions;
 //! - [`InternalPolicy`] computes log-probs, entropies, top tokens, samples and gradients from states, in chunks;
-//! - [`PolicyComparison`] compares a policy with the full one; [`cosines`], [`norms`] and [`participation_ratios`] describe states.
+//! - [`PolicyComparison`] compares a policy with the full one; [`cosines`], [`norms`], [`participation_ratios`] and [`linear_cka`] describe
+//!   states.
 
+mod cka;
 mod error;
 pub mod kernels;
 pub mod kv_cache;
@@ -19,6 +21,7 @@ mod state_stats;
 mod stream;
 mod tokens;
 
+pub use cka::{Covariance, CovarianceSum, linear_cka};
 pub use error::CoreError;
 pub use policy::{
     Alignment, Divergence, FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward,

@@ -51,6 +51,7 @@ mod dtype;
 mod error;
 pub mod families;
 pub mod generate;
+mod layer_states;
 mod lens;
 mod measure;
 pub mod pretrained;
@@ -67,6 +68,7 @@ pub use families::{Family, ModelConfig};
 pub use generate::{
     GenerateOptions, GenerationProgress, Response, StopStrings, TextStream, generate, generate_until, generate_with,
 };
+pub use layer_states::layer_states;
 pub use lens::{LensOptions, LensSite, lens};
 pub use measure::{MeasureOptions, ResponseMeasures, SiteMeasures, entropies, measure};
 pub use pretrained::{

@@ -62,6 +62,14 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
             parts: vec![Part::Pictures(pictures.attribution())],
         },
         Section {
+            title: "Similarity of the layers' states".into(),
+            text: "Of each layer's states to the last layer's: the mean cosine of each token's states, and linear CKA over all response \
+                   tokens, which is 1 for states that are equal up to a rotation and a scale. Of models after the first also to the same \
+                   layer of the first, if they have as many layers of the same width and were measured on the same responses."
+                .into(),
+            parts: vec![Part::Pictures(pictures.similarity())],
+        },
+        Section {
             title: "Contributions".into(),
             text: "Norm of each contribution, and its cosine similarity with the state it is added to. The participation ratio is the \
                    effective number of dimensions of a response's states."

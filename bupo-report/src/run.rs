@@ -3,6 +3,7 @@
 mod completions;
 mod pictures;
 mod read;
+mod refinement;
 mod tables;
 
 use std::path::Path;
@@ -78,6 +79,14 @@ pub fn run_report(runs: &[Run]) -> Report {
             text: "Measured on fixed responses, those of the first evaluation, so that all changes are due to changes of the model."
                 .into(),
             parts: vec![Part::Pictures(pictures::internal_policies(runs))],
+        },
+        Section {
+            title: "Feature refinement".into(),
+            text: "Similarity of the layers' states on the same fixed responses, before, during and after training: to the last layer of the \
+                   same step, and to the same layer before training. The paper reports that training an internal layer brings the lower \
+                   layers closer to the last one early (arXiv 2512.19673). Linear CKA is 1 for states that are equal up to a rotation and a scale."
+                .into(),
+            parts: vec![Part::Pictures(refinement::pictures(runs))],
         },
         Section {
             title: "Sample completions".into(),

@@ -19,8 +19,8 @@ pub use bupo_collective::Processes;
 pub use bupo_runs::Damaged;
 pub use config::{
     Algorithm, CheckpointConfig, CorrectionConfig, CriticConfig, DataConfig, DistributedConfig, EvaluationConfig,
-    GuardConfig, KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig,
-    TrainConfig, TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
+    GeneratedTask, GuardConfig, KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard,
+    TaskConfig, TrainConfig, TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{
     Arithmetic, ArithmeticQuestions, Curriculum, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer,

@@ -7,7 +7,7 @@ mod source;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bupo_analysis::{Analysis, AnalysisInfo, MeasureAccumulator, ResponseMap, response_map};
+use bupo_analysis::{Analysis, AnalysisInfo, LayerSimilarity, MeasureAccumulator, ResponseMap, response_map};
 use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
@@ -47,8 +47,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), CliError> {
     let stop = stop_on_interrupt("the responses measured so far are saved")?;
     let (mut analyses, mut maps) = (Vec::new(), Vec::new());
     let (mut complete, mut failed) = (true, None);
-    for subject in &models {
-        let job = Analyze { subject, args, num_models: models.len(), output: &mut output, stop: &stop };
+    for (index, subject) in models.iter().enumerate() {
+        let base = models.first().filter(|base| index > 0 && subject.is_comparable(base));
+        let job = Analyze { subject, base, args, num_models: models.len(), output: &mut output, stop: &stop };
         let analyzed = run_on(device, job);
         subject.source.warn_of_failures();
         match analyzed {
@@ -151,6 +152,12 @@ impl Subject {
         Ok(Self { title: title(&name, &args.model), name, files, adapter, config, tokenizer, source, servers, layers })
     }
 
+    /// Whether the states of another model on the same responses can be compared with this one's layer by layer.
+    fn is_comparable(&self, other: &Self) -> bool {
+        let shape = |subject: &Self| (subject.config.num_hidden_layers, subject.config.hidden_size);
+        shape(self) == shape(other) && self.source.has_same_responses(&other.source)
+    }
+
     /// `dtype`: that of the layers.
     fn info(&self, args: &AnalyzeArgs, dtype: ComputeDtype) -> AnalysisInfo {
         let mut settings = self.source.settings(args);
@@ -170,6 +177,8 @@ impl Subject {
 /// The analysis of one model.
 struct Analyze<'a> {
     subject: &'a Subject,
+    /// The first model, if the states of this one are compared with its.
+    base: Option<&'a Subject>,
     args: &'a AnalyzeArgs,
     num_models: usize,
     output: &'a mut Output,
@@ -179,7 +188,7 @@ struct Analyze<'a> {
 struct Analyzed {
     analysis: Analysis,
     maps: Vec<ResponseMap>,
-    /// Whether all requested responses were measured.
+    /// Whether all requested responses were measured, and their states compared.
     complete: bool,
 }
 
@@ -191,19 +200,27 @@ impl Job for Analyze<'_> {
         let Self { subject, args, .. } = self;
         let dtype = args.dtype.dtype.for_model::<B>(&subject.files, device)?;
         let model = load_for_inference::<B>(&subject.files, subject.adapter.as_ref(), dtype.into(), device)?;
-        let (accumulator, examples) = self.measure(&model)?;
+        let (accumulator, responses) = self.measure(&model)?;
         if accumulator.responses() == 0 {
             return Ok(None);
         }
-        let analysis = Analysis::new(subject.info(args, dtype), &accumulator)?;
-        // A map needs all layers.
-        let maps = if subject.layers.is_some() { Vec::new() } else { self.maps(&model, &examples)? };
-        Ok(Some(Analyzed { analysis, maps, complete: accumulator.responses() == subject.source.len(args) }))
+        let mut analysis = Analysis::new(subject.info(args, dtype), &accumulator)?;
+        let mut maps = Vec::new();
+        let mut complete = accumulator.responses() == subject.source.len(args);
+        // Comparisons with the last layer, and maps, need all layers.
+        if subject.layers.is_none() {
+            match self.similarity(&model, &responses, device)? {
+                Some(similarity) => analysis.add_similarity(&similarity),
+                None => complete = false,
+            }
+            maps = self.maps(&model, &examples(&responses))?;
+        }
+        Ok(Some(Analyzed { analysis, maps, complete }))
     }
 }
 
 impl Analyze<'_> {
-    /// Samples or reads responses, and measures them. Also returns the first responses, for maps.
+    /// Samples or reads responses, and measures them. Also returns the responses that were measured.
     fn measure<B: Backend>(
         &mut self,
         model: &LoadedModel<B>,
@@ -212,14 +229,15 @@ impl Analyze<'_> {
         let tokenizer = tokenizer.as_ref();
         outln!("{name}: {}", source.describe(args));
         let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
-        let (mut accumulator, mut examples) = (MeasureAccumulator::default(), Vec::new());
+        let (mut accumulator, mut measured) = (MeasureAccumulator::default(), Vec::new());
         let bar = StepBar::in_parts("responses", source.len(args), source.parts());
         while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
             let done = accumulator.responses();
             let responses =
                 source.next(done, model, servers.as_ref(), tokenizer, args, &|sampled| bar.advance(sampled))?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
-                accumulator.measure(&model.decoder, part, options, &|measured| bar.advance(measured))?;
+                accumulator.measure(&model.decoder, part, options, &|count| bar.advance(count))?;
+                measured.extend_from_slice(part);
                 for response in part {
                     self.output.completion(name, response, tokenizer)?;
                 }
@@ -227,9 +245,32 @@ impl Analyze<'_> {
                     break;
                 }
             }
-            collect_examples(&mut examples, responses);
         }
-        Ok((accumulator, examples))
+        Ok((accumulator, measured))
+    }
+
+    /// Compares the states of the layers; nothing if that is stopped.
+    fn similarity<B: Backend>(
+        &self,
+        model: &LoadedModel<B>,
+        responses: &[ScoredSequence],
+        device: &B::Device,
+    ) -> Result<Option<LayerSimilarity>, CliError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let base = self.base.map(|base| {
+            let dtype = self.args.dtype.dtype.for_model::<B>(&base.files, device)?;
+            load_for_inference::<B>(&base.files, base.adapter.as_ref(), dtype.into(), device)
+        });
+        let base = base.transpose()?;
+        let bar = StepBar::in_parts("responses whose states are compared", responses.len(), 2);
+        let go_on = |count: usize| {
+            bar.advance(count);
+            !self.stop.load(Ordering::Relaxed)
+        };
+        let base = base.as_ref().map(|base| &base.decoder);
+        Ok(LayerSimilarity::measure(&model.decoder, base, responses, &go_on)?)
     }
 
     fn maps<B: Backend>(
@@ -260,12 +301,14 @@ fn title(name: &str, models: &[String]) -> String {
     last(name).filter(|title| !shared(title)).unwrap_or_else(|| name.to_string())
 }
 
-/// Keeps the first responses, one per prompt.
-fn collect_examples(examples: &mut Vec<ScoredSequence>, responses: Vec<ScoredSequence>) {
+/// The first responses, one per prompt.
+fn examples(responses: &[ScoredSequence]) -> Vec<ScoredSequence> {
+    let mut examples: Vec<ScoredSequence> = Vec::new();
     for response in responses {
         let same_prompt = |other: &ScoredSequence| other.sequence.prompt == response.sequence.prompt;
         if examples.len() < MAPS_PER_MODEL && !examples.iter().any(same_prompt) {
-            examples.push(response);
+            examples.push(response.clone());
         }
     }
+    examples
 }

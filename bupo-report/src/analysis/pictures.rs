@@ -131,6 +131,36 @@ impl Pictures<'_> {
         })
     }
 
+    /// Of all layers to the last one; and of models after the first, to the same layer of the first.
+    pub(super) fn similarity(&self) -> Vec<Picture> {
+        let cosine_and_cka = |analysis: &Analysis, [cosine, cka]: [Statistic; 2]| {
+            let line =
+                |name: &str, statistic| series(name, &analysis.by_layer(PolicySite::Layer, statistic, Slice::All));
+            vec![line("cosine", cosine), line("linear CKA", cka)]
+        };
+        let first = self.analyses.first().map_or("", |first| first.info.title.as_str());
+        let mut pictures = Vec::new();
+        for (file, to, statistics) in [
+            ("similarity-to-last", "the last layer", [Statistic::CosineToLast, Statistic::CkaToLast]),
+            ("similarity-to-base", first, [Statistic::CosineToBase, Statistic::CkaToBase]),
+        ] {
+            for (index, analysis) in self.analyses.iter().enumerate() {
+                if !has(std::slice::from_ref(analysis), statistics[0], Slice::All) {
+                    continue;
+                }
+                let chart = LineChart {
+                    title: format!("{}: similarity to {to}", analysis.info.title),
+                    zero_line: statistics[0] == Statistic::CosineToLast,
+                    ..by_layer("similarity", cosine_and_cka(analysis, statistics))
+                };
+                // Similarities to another model can be close to 1.
+                let caption = captions::ends(&chart.series, |value| format!("{value:.4}"));
+                pictures.push(Picture::new(format!("{file}-{}", index + 1), chart, caption));
+            }
+        }
+        pictures
+    }
+
     pub(super) fn contributions(&self) -> Vec<Picture> {
         let mut pictures = self.by_kind("norms", "norms", "Euclidean norm", |chart| {
             (LineChart { y_scale: YScale::Log, ..chart }, Statistic::Norm, captions::number, "")

@@ -189,7 +189,7 @@ pub(super) fn internal_policies(runs: &[Run]) -> Vec<Picture> {
 }
 
 /// Changes a line chart.
-fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
+pub(super) fn line(mut picture: Picture, change: impl FnOnce(&mut LineChart)) -> Picture {
     if let Chart::Line(chart) = &mut picture.chart {
         change(chart);
     }
@@ -316,7 +316,7 @@ fn similarity(run: &Run, number: usize) -> Picture {
     )
 }
 
-fn before_and_after(
+pub(super) fn before_and_after(
     run: &Run,
     statistic: Statistic,
     site: fn(usize) -> PolicySite,
@@ -329,6 +329,7 @@ fn before_and_after(
         name: format!("step {}", line.step),
         points: (1..=layers(run))
             .map(|layer| Point { x: layer as f64, y: mean(line, statistic, site(layer)), interval: None })
+            .filter(|point| point.y.is_finite())
             .collect(),
     };
     // The first, the middle and the last probe.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use bupo_data::{Message, Problem, Prompt};
-use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;

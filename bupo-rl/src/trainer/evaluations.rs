@@ -106,7 +106,11 @@ impl<B: Backend> Trainer<'_, B> {
             let at_once = self.config.update.max_tokens_per_batch;
             self.state.initial_policy =
                 Some(InitialPolicy::new(&self.model.decoder, sequences, settings.temperature, at_once)?);
-            self.state.probe = Some(Probe::new(&groups, self.config.probe.prompts));
+            let mut probe = Probe::new(&groups, self.config.probe.prompts);
+            if self.config.probe.every > 0 {
+                probe.keep_states(&self.model.decoder, self.run.path())?;
+            }
+            self.state.probe = Some(probe);
             self.probe(step)?;
         }
         let mut outcomes = groups.iter().map(Group::outcomes);

@@ -15,6 +15,7 @@ mod mini_batch;
 mod moments;
 mod outcome;
 mod probe;
+mod probe_states;
 mod progress;
 mod rounding;
 mod run_folder;

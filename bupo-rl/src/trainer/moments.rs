@@ -70,8 +70,8 @@ pub(crate) fn write_moments(checkpoint: &Path, moments: &HostMoments) -> Result<
     write_tensors(&checkpoint.join(FILE), moments)
 }
 
-/// Writes a file of tensors.
-pub(super) fn write_tensors(path: &Path, tensors: &HostMoments) -> Result<(), RlError> {
+/// Writes tensors with these names into a file.
+pub(super) fn write_tensors(path: &Path, tensors: &[(String, TensorData)]) -> Result<(), RlError> {
     let failed = |error: SafeTensorError| RlError::io("write", path)(std::io::Error::other(error));
     let views = tensors.iter().map(|(name, data)| Ok((name, view(data)?)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;

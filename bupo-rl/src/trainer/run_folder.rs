@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::metrics::StepMetrics;
+use super::probe_states::FILE as PROBE_STATES;
 use crate::RlError;
 
 /// Settings, state, metrics, completions, checkpoints and the trained model of one run. A lock keeps other runs from training in
@@ -72,7 +73,8 @@ impl RunFolder {
         let lock = RunLock::acquire(path)?;
         write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
         let rollouts = Some(ROLLOUTS).filter(|log| from.join(log).exists());
-        for log in LOGS.into_iter().chain(rollouts) {
+        let probe_states = Some(PROBE_STATES).filter(|states| from.join(states).exists());
+        for log in LOGS.into_iter().chain(rollouts).chain(probe_states) {
             fs::copy(from.join(log), path.join(log)).map_err(RlError::io("read", &from.join(log)))?;
         }
         fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;

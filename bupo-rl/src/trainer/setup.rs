@@ -108,6 +108,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
             (Start::Fork { from, .. }, _) => RunFolder::fork(folder, from, &toml, state.step, steps)?,
             _ => RunFolder::create(folder, &toml, steps)?,
         };
+        if let Some(probe) = state.probe.as_mut().filter(|_| processes.is_first()) {
+            probe.read_states(folder)?;
+        }
         let servers = servers.map(|servers| Servers::new(servers, &config.rollout, folder)).transpose()?;
         let failures_before = state.grading_failures;
         // No process starts before the folder is there.

@@ -72,6 +72,14 @@ impl Source {
         }
     }
 
+    /// Whether both are the same responses, read from a file, as token ids.
+    pub fn has_same_responses(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Recorded { responses, .. }, Self::Recorded { responses: others, .. }) => responses == others,
+            _ => false,
+        }
+    }
+
     /// The parts of the work on a response: it is measured, and sampled before if it is not given.
     pub fn parts(&self) -> usize {
         match self {

@@ -1,0 +1,23 @@
+//! The states after every layer at the response tokens of sequences.
+
+use bupo_core::ResidualDecoder;
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::generate::check_tokens;
+use crate::sequence::{PaddedBatch, Sequence};
+use crate::{Decoder, ModelError};
+
+/// The states after each layer, `[layer] -> [response tokens of all sequences, hidden]`, at the positions that predict response
+/// tokens; all sequences in one padded batch.
+///
+/// # Errors
+/// If a prompt or response is empty, or an id is outside the vocabulary.
+pub fn layer_states<B: Backend>(decoder: &Decoder<B>, sequences: &[Sequence]) -> Result<Vec<Tensor<B, 2>>, ModelError> {
+    for sequence in sequences {
+        check_tokens(&[sequence.prompt.clone(), sequence.response.clone()], decoder.vocab_size())?;
+    }
+    let batch = PaddedBatch::new(sequences);
+    let mut context = decoder.prefill_context(batch.longest());
+    let stream = decoder.stream(batch.tokens(&decoder.device()), &mut context);
+    Ok(stream.map(|step| batch.gather_states(step.resid_post.flatten(0, 1))).collect())
+}
