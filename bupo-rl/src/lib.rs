@@ -18,9 +18,9 @@ mod update;
 pub use bupo_collective::Processes;
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig,
-    KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig, TrainConfig,
-    TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
+    Algorithm, BenchmarkConfig, CheckpointConfig, CorrectionConfig, DataConfig, DistributedConfig, EvaluationConfig,
+    GuardConfig, KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard, TaskConfig,
+    TrainConfig, TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
 };
 pub use data::{
     Arithmetic, ArithmeticQuestions, Curriculum, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer,
@@ -44,9 +44,9 @@ pub use tools::{
     RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
-    AutoLayer, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics, ProbeLine,
-    Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics, Warning,
-    WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
+    AutoLayer, EvaluationLine, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics,
+    ProbeLine, Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics,
+    Warning, WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
 };
 pub use update::{
     AdamWSettings, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, MomentDtype, Moments, PolicySpec, Sample,

@@ -1,5 +1,6 @@
 //! Settings of a training run, read from TOML and checked before the run starts.
 
+mod benchmarks;
 mod explain;
 mod keep_rollouts;
 mod load;
@@ -10,6 +11,8 @@ mod trained;
 mod validate;
 mod validate_objective;
 
+pub use benchmarks::BenchmarkConfig;
+pub(crate) use benchmarks::BenchmarkSampling;
 pub use keep_rollouts::KeepRollouts;
 pub(crate) use resume::flatten;
 pub use resume::{MAY_CHANGE, resumed_config};

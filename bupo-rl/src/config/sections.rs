@@ -11,6 +11,7 @@ use bupo_eval::{ChatChoice, Overlong, PromptOptions};
 use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
+use super::benchmarks::BenchmarkConfig;
 use super::keep_rollouts::KeepRollouts;
 use crate::data::Arithmetic;
 use crate::loss::{Correction, CorrectionMode};
@@ -203,6 +204,9 @@ pub struct EvaluationConfig {
     pub every: usize,
     /// Ends the run after this many evaluations in a row without a higher Avg@K; 0: never.
     pub patience: usize,
+    /// What is evaluated, each with its own sampling; empty: validation files or held-out problems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub benchmarks: Vec<BenchmarkConfig>,
 }
 
 /// Training by several processes.
@@ -377,7 +381,7 @@ impl Default for GuardConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { problems: 200, samples: 8, temperature: 1.0, every: 0, patience: 0 }
+        Self { problems: 200, samples: 8, temperature: 1.0, every: 0, patience: 0, benchmarks: Vec::new() }
     }
 }
 

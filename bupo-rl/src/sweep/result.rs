@@ -29,6 +29,9 @@ pub struct RunResult {
     pub after: f64,
     /// `after - before`.
     pub gain: f64,
+    /// Responses per problem, K of Avg@K; the fewest of several benchmarks.
+    #[serde(skip)]
+    pub samples: usize,
     /// The mean reward of the last quarter of the steps minus that of the first; `None` if a step has no graded response.
     pub reward_change: Option<f64>,
 }
@@ -99,6 +102,7 @@ impl RunResult {
             before: outcome.before.avg_at_k,
             after: after.avg_at_k,
             gain: after.avg_at_k - outcome.before.avg_at_k,
+            samples: after.samples,
             reward_change: reward_change(&rewards),
         })
     }
@@ -152,7 +156,7 @@ impl SweepResult {
         Ok(Self {
             schema: SCHEMA,
             steps: config.phases.first().map_or(0, |phase| phase.steps),
-            samples: config.evaluation.samples,
+            samples: finished.first().map_or(config.evaluation.samples, |(_, result)| result.samples),
             seeds: plan.seeds.clone(),
             boundary: selectors.and_then(|selectors| selectors.boundary.clone()),
             rank_correlations,
@@ -194,7 +198,15 @@ mod tests {
     use crate::config::TrainConfig;
 
     fn result(seed: u64, gain: f64) -> RunResult {
-        RunResult { seed, folder: "x".into(), before: 0.5, after: 0.5 + gain, gain, reward_change: Some(gain) }
+        RunResult {
+            seed,
+            folder: "x".into(),
+            before: 0.5,
+            after: 0.5 + gain,
+            gain,
+            samples: 8,
+            reward_change: Some(gain),
+        }
     }
 
     #[test]

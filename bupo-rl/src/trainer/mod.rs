@@ -49,7 +49,7 @@ use servers::Servers;
 use setup::finished_run;
 use state::{Evaluated, TrainerState};
 
-pub use evaluations::{AutoLayer, KeptCompletion};
+pub use evaluations::{AutoLayer, EvaluationLine, KeptCompletion};
 pub use first_step::FirstStep;
 pub use kept_rollouts::KeptRollout;
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan};
