@@ -10,7 +10,7 @@
 //! - [`report`]: the pages and pictures of that, and of training runs;
 //! - [`data`]: problems from Parquet and JSON lines, chat templates;
 //! - [`grade`]: rules that say what an answer is worth;
-//! - [`eval`]: prompts, sampled and graded responses, Avg@K and Pass@K;
+//! - [`eval`]: prompts, sampled and graded responses, Avg@K, Pass@K and maj@K;
 //! - [`rl`]: GRPO, internal-policy GRPO and the phase schedule that makes Bottom-up Policy Optimization.
 //!
 //! What the policy of layer 2 would say after each token, and how sure it is:

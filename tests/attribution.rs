@@ -75,7 +75,8 @@ fn without_a_token_the_most_probable_one_is_attributed() {
         let all = attribution(&decoder, &case.tokens, None, None).unwrap();
         adds_up(&all);
         assert_eq!(all.tokens, case.probable, "{}", case.fixture);
-        let logits: Vec<f32> = trace(&decoder, &[case.tokens.clone()]).unwrap()["logits"].iter::<f32>().collect();
+        let logits: Vec<f32> =
+            trace(&decoder, std::slice::from_ref(&case.tokens)).unwrap()["logits"].iter::<f32>().collect();
         let vocab = logits.len() / case.tokens.len();
         let best = logits.chunks(vocab).map(|row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         assert!(max_difference(&all.logits, &best.collect::<Vec<_>>()) < 1e-4, "{}", case.fixture);

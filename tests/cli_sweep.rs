@@ -166,6 +166,27 @@ fn a_run_of_a_sweep_is_the_run_of_its_settings() {
 }
 
 #[test]
+fn the_last_layer_with_the_final_norm_has_the_measures_of_the_full_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("sweep");
+    let last = ["--sites", "layer:5-6,full", "--set", "phases.0.norm=final", "--steps", "1", "--seeds", "3", "--quiet"];
+    let mut args = vec!["sweep", "--out", text(&out)];
+    args.extend(SETTINGS.iter().flat_map(|setting| ["--set", setting]));
+    args.extend(last);
+    let shown = succeed(&args);
+    assert!(!shown.contains("run 1 of 3") && shown.contains("layer:6"), "{shown}");
+    let result = json(&out.join("sweep.json"));
+    let measured = |index: usize, name: &str| result["entries"][index]["measured"][name].as_f64().unwrap();
+    assert!((measured(1, "gradient_cosine") - 1.0).abs() < 1e-6 && measured(1, "kl_to_full").abs() < 1e-6);
+    assert!(measured(0, "gradient_cosine") < 0.99 && measured(0, "kl_to_full") > 1e-3);
+    // One seed has no interval.
+    assert!(result["entries"][0]["gain"]["half_width"].is_null());
+    let csv = fs::read_to_string(out.join("sweep.csv")).unwrap();
+    let cells: Vec<&str> = csv.lines().nth(2).unwrap().split(',').collect();
+    assert_eq!((cells[0], cells[1], cells[2], cells[4]), ("layer:6", "6", "1", ""));
+}
+
+#[test]
 fn wrong_things_are_refused_before_work_starts() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("sweep");

@@ -28,7 +28,7 @@ pub fn usable_memory(limit: Option<ByteSize>, device: DeviceChoice) -> Option<u6
 /// The maximum length of prompt and response together, in tokens. Prompts of the embedded problems are short.
 pub fn max_tokens(config: &TrainConfig) -> usize {
     let prompt = if config.data.is_embedded_task() { 0 } else { config.data.max_prompt_tokens };
-    prompt + config.rollout.max_new_tokens
+    prompt + config.longest_response()
 }
 
 /// Prints the plan of a run on a device.
@@ -59,6 +59,8 @@ fn print_files(config: &TrainConfig) {
     };
     print("training data", &config.data.train);
     print("validation data", &config.data.validation);
+    let benchmarks = &config.evaluation.benchmarks;
+    print("benchmark", &benchmarks.iter().map(|benchmark| benchmark.file.clone()).collect::<Vec<_>>());
     if config.data.is_embedded_task() {
         outln!("training data: the embedded arithmetic problems");
     } else if config.data.train.is_empty() {

@@ -50,7 +50,7 @@ pub struct BenchmarkCompletion {
 pub struct BenchmarkResult {
     /// The benchmark's name.
     pub benchmark: String,
-    /// Avg@K and Pass@K.
+    /// Avg@K, Pass@K and maj@K.
     #[serde(flatten)]
     pub evaluation: Evaluation,
 }
@@ -207,6 +207,7 @@ fn results(lines: &[BenchmarkCompletion]) -> Vec<BenchmarkResult> {
             score: line.completion.score,
             tokens: line.completion.tokens,
             finished: line.completion.finished,
+            answer: line.completion.extracted.clone(),
         };
         let index = benchmarks.iter().position(|(name, _)| *name == line.benchmark).unwrap_or_else(|| {
             benchmarks.push((&line.benchmark, Problems::new()));

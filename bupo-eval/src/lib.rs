@@ -1,9 +1,11 @@
-//! Prompts, sampled and graded responses, Avg@K and Pass@K: what evaluation, analysis and training share.
+//! Prompts, sampled and graded responses, Avg@K, Pass@K and maj@K: what evaluation, analysis and training share.
 
 mod answers;
 mod benchmark;
 mod compare;
 mod error;
+mod lengths;
+mod majority;
 mod metrics;
 mod problem_files;
 mod prompt;
@@ -18,6 +20,7 @@ pub use benchmark::{
 };
 pub use compare::{Comparison, PairedDifference, compare};
 pub use error::EvalError;
+pub use lengths::LengthQuantiles;
 pub use metrics::{Evaluation, ResponseOutcome, mean_and_std, pass_at_k};
 pub use problem_files::{PromptOptions, read_questions};
 pub use prompt::{ChatChoice, Overlong, Prepared, PromptRenderer, has_chat_template};

@@ -62,7 +62,12 @@ pub struct ScoredResponse {
 impl ScoredResponse {
     /// The values that count in an evaluation.
     pub fn outcome(&self) -> ResponseOutcome {
-        ResponseOutcome { score: self.graded.score, tokens: self.tokens.len(), finished: self.finished }
+        ResponseOutcome {
+            score: self.graded.score,
+            tokens: self.tokens.len(),
+            finished: self.finished,
+            answer: self.graded.extracted.clone(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The report of training runs.
 
 mod completions;
+mod evaluations;
 mod pictures;
 mod read;
 mod refinement;
@@ -8,7 +9,7 @@ mod tables;
 
 use std::path::Path;
 
-use bupo_rl::{AutoLayer, KeptCompletion, Outcome, ProbeLine, StepMetrics};
+use bupo_rl::{AutoLayer, EvaluationLine, KeptCompletion, Outcome, ProbeLine, StepMetrics};
 use toml::Table as Settings;
 
 use crate::ReportError;
@@ -27,6 +28,8 @@ pub struct Run {
     probe: Vec<ProbeLine>,
     /// Lines of `completions.jsonl`.
     completions: Vec<KeptCompletion>,
+    /// Lines of `evaluations.jsonl`.
+    evaluations: Vec<EvaluationLine>,
     /// `evaluation.json`; nothing if the run is not finished.
     evaluation: Option<Outcome>,
     /// `boundary.json`; nothing if no phase has `layer = "auto"`.
@@ -59,6 +62,13 @@ pub fn run_report(runs: &[Run]) -> Report {
                    responses or an early decrease of the entropy to 0 indicate that a phase has too many steps."
                 .into(),
             parts: vec![Part::Pictures(pictures::learning(runs))],
+        },
+        Section {
+            title: "Evaluations".into(),
+            text: "On held-out problems, before, during and after training. The best checkpoint and evaluation.patience go by the \
+                   unweighted mean of Avg@K over benchmarks."
+                .into(),
+            parts: vec![Part::Pictures(evaluations::pictures(runs))],
         },
         Section {
             title: "Updates".into(),

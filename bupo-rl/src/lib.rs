@@ -18,9 +18,10 @@ mod update;
 pub use bupo_collective::Processes;
 pub use bupo_runs::Damaged;
 pub use config::{
-    Algorithm, CheckpointConfig, CorrectionConfig, CriticConfig, DataConfig, DistributedConfig, EvaluationConfig,
-    GeneratedTask, GuardConfig, KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig, RolloutConfig, Shard,
-    TaskConfig, TrainConfig, TrainSection, TrainedParameters, TruncatedReward, UpdateConfig, resumed_config,
+    Algorithm, BenchmarkConfig, CheckpointConfig, CorrectionConfig, CriticConfig, DataConfig, DistributedConfig,
+    EvaluationConfig, GeneratedTask, GuardConfig, KeepRollouts, LayerPart, MAY_CHANGE, ProbeConfig, RewardConfig,
+    RolloutConfig, Shard, TaskConfig, TrainConfig, TrainSection, TrainedParameters, TruncatedReward, UpdateConfig,
+    resumed_config,
 };
 pub use data::{
     Arithmetic, ArithmeticQuestions, Curriculum, FileQuestions, Questions, SyntheticProblem, Task, prompt_renderer,
@@ -45,9 +46,9 @@ pub use tools::{
     RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
 };
 pub use trainer::{
-    AutoLayer, CriticMetrics, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan, PolicyMetrics,
-    ProbeLine, Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing, UpdateMetrics,
-    Warning, WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
+    AutoLayer, CriticMetrics, EvaluationLine, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan,
+    PolicyMetrics, ProbeLine, Progress, ROLLOUTS, RunFolder, RunHeader, RunPlan, Start, StepMetrics, StepParts, Timing,
+    UpdateMetrics, Warning, WarningKind, make_empty_folder, shrink_to_memory, train, train_among,
 };
 pub use update::{
     AdamWSettings, Critic, CriticStats, Decay, DecoderOptimizer, LearningRateSchedule, LossSpec, MomentDtype, Moments,

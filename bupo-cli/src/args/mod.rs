@@ -100,7 +100,7 @@ pub enum Command {
     Merge(MergeArgs),
     /// Run policy updates on recorded rollouts, without generation
     Replay(ReplayArgs),
-    /// Sample responses to benchmarks, grade them, and print Avg@K and Pass@K
+    /// Sample responses to benchmarks, grade them, and print Avg@K, Pass@K and maj@K
     Eval(EvalArgs),
     /// Grade given responses
     Grade(GradeArgs),

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use bupo_analysis::Boundary;
 use bupo_collective::Processes;
-use bupo_eval::Evaluation;
+use bupo_eval::{BenchmarkResult, Evaluation};
 use bupo_rl::{Phase, Progress, RunHeader, StepMetrics};
 use bupo_runs::Damaged;
 
@@ -80,6 +80,12 @@ impl Progress for RankLog {
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation) {
         self.line(&format!("{when}: Avg@{} {:.3}", evaluation.samples, evaluation.avg_at_k));
         self.on_screen(|screen| screen.evaluated(when, evaluation));
+    }
+
+    fn evaluated_benchmark(&self, result: &BenchmarkResult) {
+        if self.is_first() {
+            self.screen.evaluated_benchmark(result);
+        }
     }
 
     fn boundary(&mut self, boundary: &Boundary) {

@@ -1,10 +1,10 @@
 //! The tables of benchmark results and of their comparison.
 
-use bupo_eval::{BenchmarkResult, Comparison, Evaluation, PairedDifference};
+use bupo_eval::{BenchmarkResult, Comparison, Evaluation, LengthQuantiles, PairedDifference};
 
 use super::table::{Cell, ResultsTable, TableFormat};
 
-/// Prints one column per benchmark: Avg@n, Pass@K for every K, lengths; for several benchmarks, also their mean.
+/// Prints one column per benchmark: Avg@n, Pass@K for every K, maj@n, lengths; for several benchmarks, also their mean.
 pub fn print_results(results: &[BenchmarkResult], rule: &str, format: Option<TableFormat>) {
     let samples = results.iter().map(|result| result.evaluation.samples).min().unwrap_or(0);
     let several = results.len() > 1;
@@ -27,7 +27,22 @@ pub fn print_results(results: &[BenchmarkResult], rule: &str, format: Option<Tab
     rows.extend((1..=samples).map(|k| {
         row(format!("Pass@{k}"), &|evaluation| (evaluation.pass_at[k - 1], evaluation.pass_half_widths[k - 1]))
     }));
+    if results.iter().all(|result| result.evaluation.maj_at_k.is_some()) {
+        rows.push(row(format!("maj@{samples}"), &|evaluation| {
+            (evaluation.maj_at_k.unwrap_or(0.0), evaluation.maj_half_width.unwrap_or(0.0))
+        }));
+    }
     rows.push(plain("mean length", &|evaluation| format!("{:.1}", evaluation.response_length)));
+    for (name, of) in [
+        ("right p10/50/90", (|evaluation| evaluation.length_right) as fn(&Evaluation) -> Option<LengthQuantiles>),
+        ("wrong p10/50/90", |evaluation| evaluation.length_wrong),
+    ] {
+        rows.push(plain(name, &|evaluation| {
+            of(evaluation).map_or("-".into(), |lengths| {
+                [lengths.p10, lengths.p50, lengths.p90].map(|length| format!("{length:.0}")).join("/")
+            })
+        }));
+    }
     rows.push(plain("truncated", &|evaluation| decimal(evaluation.truncated)));
     print(
         ResultsTable {

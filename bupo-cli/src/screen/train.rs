@@ -40,15 +40,20 @@ impl TrainScreen {
             return outln!("stopped after step {}; resume with: bupo train --resume {folder}", outcome.steps);
         };
         let before = &outcome.before;
+        let majority = before.maj_at_k.zip(after.maj_at_k);
+        let majority = majority.map(|(before, now)| (format!("maj@{}", after.samples), before, now));
         outln!();
-        outln!("{} held-out problems, {} samples each", after.problems, after.samples);
+        outln!("{}", held_out(after, &outcome.after_by_benchmark));
         outln!("{:<16} {:>8} {:>8} {:>8}", "", "before", "after", "change");
-        for (name, before, after) in [
+        let of_k = [
             (format!("Avg@{}", after.samples), before.avg_at_k, after.avg_at_k),
             (format!("Pass@{}", after.samples), before.pass_at_k, after.pass_at_k),
+        ];
+        let of_responses = [
             ("response length".to_string(), before.response_length, after.response_length),
             ("truncated".to_string(), before.truncated, after.truncated),
-        ] {
+        ];
+        for (name, before, after) in of_k.into_iter().chain(majority).chain(of_responses) {
             outln!("{name:<16} {before:>8.3} {after:>8.3} {:>+8.3}", after - before);
         }
         by_benchmark(outcome);
@@ -104,6 +109,13 @@ pub fn parts(metrics: &StepMetrics) -> String {
     seconds.chain(clipped).chain(critic).collect::<Vec<_>>().join("  ")
 }
 
+/// How many problems were evaluated, with how many responses each.
+fn held_out(mean: &Evaluation, benchmarks: &[BenchmarkResult]) -> String {
+    let most = benchmarks.iter().map(|result| result.evaluation.samples).max().unwrap_or(mean.samples);
+    let samples = if most == mean.samples { format!("{most}") } else { format!("{} to {most}", mean.samples) };
+    format!("{} held-out problems, {samples} samples each", mean.problems)
+}
+
 /// Prints Avg@K before and after training of each of several benchmarks, of which the table above has the mean.
 fn by_benchmark(outcome: &Outcome) {
     let (before, after) = (&outcome.before_by_benchmark, &outcome.after_by_benchmark);
@@ -111,16 +123,21 @@ fn by_benchmark(outcome: &Outcome) {
         return;
     }
     outln!();
-    outln!("{:<16} {:>8} {:>8} {:>8}", "by benchmark", "before", "after", "change");
+    let name = |after: &BenchmarkResult| {
+        let of = &after.evaluation;
+        format!("{} ({} problems, Avg@{})", after.benchmark, of.problems, of.samples)
+    };
+    let width = after.iter().map(|after| name(after).chars().count()).max().unwrap_or(0).max(16);
+    outln!("{:<width$} {:>8} {:>8} {:>8}", "by benchmark", "before", "after", "change");
     for after in after {
         let score = |result: &BenchmarkResult| result.evaluation.avg_at_k;
         let before = before.iter().find(|before| before.benchmark == after.benchmark).map(score);
-        let name = format!("{} ({} problems)", after.benchmark, after.evaluation.problems);
+        let name = name(after);
         let (before, change) = match before {
             Some(before) => (format!("{before:.3}"), format!("{:+.3}", score(after) - before)),
             None => ("-".into(), "-".into()),
         };
-        outln!("{name:<16} {before:>8} {:>8.3} {change:>8}", score(after));
+        outln!("{name:<width$} {before:>8} {:>8.3} {change:>8}", score(after));
     }
 }
 
@@ -182,6 +199,18 @@ impl Progress for TrainScreen {
             evaluation.pass_at_k,
             evaluation.response_length,
             evaluation.truncated,
+            k = evaluation.samples
+        ));
+    }
+
+    fn evaluated_benchmark(&self, result: &BenchmarkResult) {
+        let BenchmarkResult { benchmark, evaluation } = result;
+        let majority =
+            evaluation.maj_at_k.map_or(String::new(), |majority| format!(", maj@{} {majority:.3}", evaluation.samples));
+        self.line(&format!(
+            "  {benchmark}: Avg@{k} {:.3}, Pass@{k} {:.3}{majority}",
+            evaluation.avg_at_k,
+            evaluation.pass_at_k,
             k = evaluation.samples
         ));
     }

@@ -63,11 +63,13 @@ impl<B: Backend> Gradients<B> {
     /// The cosine with other gradients, over the parameters that have a gradient in both; `None` if one of the two is 0 there.
     pub fn cosine(&self, other: &Self) -> Option<f64> {
         let both = || self.by_id.iter().filter_map(|(id, own)| Some((own.clone(), other.by_id.get(id)?.clone())));
-        let squares =
-            |of: fn((Tensor<B, 1>, Tensor<B, 1>)) -> Tensor<B, 1>| sum_of_all_squares(both().map(of).collect());
-        let norms = squares(|(own, _)| own).sqrt() * squares(|(_, other)| other).sqrt();
+        let own = sum_of_all_squares(both().map(|(own, _)| own).collect());
+        let others = sum_of_all_squares(both().map(|(_, other)| other).collect());
+        let norms = own.sqrt() * others.sqrt();
         // The inner product by the polarization identity, from sums that are accurate in f64.
-        let product = (squares(|(own, other)| own + other) - squares(|(own, other)| own - other)) / 4.0;
+        let sum = sum_of_all_squares(both().map(|(own, other)| own + other).collect());
+        let difference = sum_of_all_squares(both().map(|(own, other)| own - other).collect());
+        let product = (sum - difference) / 4.0;
         (norms > 0.0).then(|| product / norms)
     }
 

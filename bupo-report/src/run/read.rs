@@ -29,6 +29,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ReportError> {
         metrics: lines(&folder.join("metrics.jsonl"))?,
         probe: lines(&folder.join("probe.jsonl"))?,
         completions: lines(&folder.join("completions.jsonl"))?,
+        evaluations: lines(&folder.join("evaluations.jsonl"))?,
         evaluation: optional(&folder.join("evaluation.json"))?,
         auto_layer: optional(&folder.join("boundary.json"))?,
     })

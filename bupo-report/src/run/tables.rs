@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bupo_core::PolicySite;
-use bupo_eval::Evaluation;
+use bupo_eval::{BenchmarkResult, Evaluation};
 use bupo_rl::{GuardAction, StepMetrics, WarningKind};
 use toml::Value as Setting;
 
@@ -119,6 +119,9 @@ pub(super) fn evaluation(runs: &[Run]) -> Table {
         let cell = |run: &Run| {
             let outcome = run.evaluation.as_ref()?;
             let (before, after) = (value(&outcome.before), value(outcome.after.as_ref()?));
+            if !(before.is_finite() && after.is_finite()) {
+                return None;
+            }
             Some(format!("{before:.3} \u{2192} {after:.3} ({:+.3})", after - before))
         };
         (label.to_string(), runs.iter().map(|run| cell(run).unwrap_or_else(|| MISSING.into())).collect())
@@ -129,10 +132,34 @@ pub(super) fn evaluation(runs: &[Run]) -> Table {
         row(&format!("Avg@{samples}"), |evaluation| evaluation.avg_at_k),
         row("95% CI half-width", |evaluation| evaluation.avg_half_width),
         row(&format!("Pass@{samples}"), |evaluation| evaluation.pass_at_k),
+        row(&format!("maj@{samples}"), |evaluation| evaluation.maj_at_k.unwrap_or(f64::NAN)),
         row("response length", |evaluation| evaluation.response_length),
         row("truncated", |evaluation| evaluation.truncated),
     ];
+    let rows: Vec<_> = rows.into_iter().chain(by_benchmark(runs)).collect();
     by_run(runs, "On held-out problems, before and after training", &rows)
+}
+
+/// Avg@K of each of several benchmarks, of which the other rows have the mean.
+fn by_benchmark(runs: &[Run]) -> Vec<(String, Vec<String>)> {
+    let several = |run: &&Run| run.evaluation.as_ref().is_some_and(|outcome| outcome.after_by_benchmark.len() > 1);
+    let after = runs.iter().filter(several).flat_map(|run| run.evaluation.iter().flat_map(|of| &of.after_by_benchmark));
+    let names: BTreeSet<(&str, usize)> =
+        after.map(|result| (result.benchmark.as_str(), result.evaluation.samples)).collect();
+    let cell = |run: &Run, (name, samples): (&str, usize)| {
+        let of = |results: &[BenchmarkResult]| {
+            let is_it = |result: &&BenchmarkResult| result.benchmark == name && result.evaluation.samples == samples;
+            results.iter().find(is_it).map(|result| result.evaluation.avg_at_k)
+        };
+        let outcome = run.evaluation.as_ref()?;
+        let (before, after) = (of(&outcome.before_by_benchmark)?, of(&outcome.after_by_benchmark)?);
+        Some(format!("{before:.3} \u{2192} {after:.3} ({:+.3})", after - before))
+    };
+    let row = |key: (&str, usize)| {
+        let cells = runs.iter().map(|run| cell(run, key).unwrap_or_else(|| MISSING.into()));
+        (format!("{}: Avg@{}", key.0, key.1), cells.collect())
+    };
+    names.into_iter().map(row).collect()
 }
 
 pub(super) fn settings(runs: &[Run]) -> Vec<Part> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::TrainConfig;
 use super::sections::DataConfig;
 use crate::RlError;
+use crate::data::Arithmetic;
 
 /// The problems of a run without training files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,30 @@ pub enum GeneratedTask {
     /// The same as word problems, rendered by the chat template, for any model. There is one set of them, treated as rows of a file
     /// are.
     ArithmeticWords,
+}
+
+/// The sizes of generated problems.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// The largest number of terms in a problem, at least 2; the smallest is 2.
+    pub max_terms: usize,
+    /// The largest number in a problem, at least 2; the smallest is 1.
+    pub max_number: u32,
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        let Arithmetic { max_terms, max_number } = Arithmetic::default();
+        Self { max_terms, max_number }
+    }
+}
+
+impl TaskConfig {
+    /// The task with these sizes.
+    pub fn task(&self) -> Arithmetic {
+        Arithmetic { max_terms: self.max_terms, max_number: self.max_number }
+    }
 }
 
 impl DataConfig {

@@ -11,21 +11,11 @@ use bupo_eval::{ChatChoice, Overlong, PromptOptions};
 use bupo_grade::{Reward, Rewards, Rule};
 use serde::{Deserialize, Serialize};
 
+use super::benchmarks::BenchmarkConfig;
 use super::generated_task::GeneratedTask;
 use super::keep_rollouts::KeepRollouts;
-use crate::data::Arithmetic;
 use crate::loss::{Correction, CorrectionMode};
 use crate::phases::PhaseGuardMode;
-
-/// The sizes of generated problems.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TaskConfig {
-    /// The largest number of terms in a problem, at least 2; the smallest is 2.
-    pub max_terms: usize,
-    /// The largest number in a problem, at least 2; the smallest is 1.
-    pub max_number: u32,
-}
 
 /// Problems from Parquet and JSON-lines files. Without training files, the embedded arithmetic task is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,6 +196,9 @@ pub struct EvaluationConfig {
     pub every: usize,
     /// Ends the run after this many evaluations in a row without a higher Avg@K; 0: never.
     pub patience: usize,
+    /// What is evaluated, each with its own sampling; empty: validation files or held-out problems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub benchmarks: Vec<BenchmarkConfig>,
 }
 
 /// Training by several processes.
@@ -237,20 +230,6 @@ pub struct ProbeConfig {
     pub every: usize,
     /// The number of held-out problems; one response to each is measured.
     pub prompts: usize,
-}
-
-impl Default for TaskConfig {
-    fn default() -> Self {
-        let Arithmetic { max_terms, max_number } = Arithmetic::default();
-        Self { max_terms, max_number }
-    }
-}
-
-impl TaskConfig {
-    /// The task with these sizes.
-    pub fn task(&self) -> Arithmetic {
-        Arithmetic { max_terms: self.max_terms, max_number: self.max_number }
-    }
 }
 
 impl Default for DataConfig {
@@ -381,7 +360,7 @@ impl Default for GuardConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { problems: 200, samples: 8, temperature: 1.0, every: 0, patience: 0 }
+        Self { problems: 200, samples: 8, temperature: 1.0, every: 0, patience: 0, benchmarks: Vec::new() }
     }
 }
 

@@ -9,9 +9,10 @@ use bupo_models::{AdapterConfig, DtypeChoice, SaveDtype};
 use serde::{Deserialize, Serialize};
 
 use super::critic::CriticConfig;
+use super::generated_task::TaskConfig;
 use super::sections::{
     CheckpointConfig, DataConfig, DistributedConfig, EvaluationConfig, GuardConfig, ProbeConfig, RewardConfig,
-    RolloutConfig, TaskConfig, TruncatedReward, UpdateConfig,
+    RolloutConfig, TruncatedReward, UpdateConfig,
 };
 use super::trained::TrainSection;
 use crate::RlError;

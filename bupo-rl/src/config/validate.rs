@@ -124,6 +124,7 @@ impl TrainConfig {
             )));
         }
         self.check_trained()?;
+        self.check_benchmarks()?;
         self.check_engine()
     }
 

@@ -40,7 +40,8 @@ impl FileQuestions {
     /// Reads the run's data files, or generates word problems if there are none, and renders prompts for the model of `files`. Word problems
     /// are graded by `numeric`, unless `reward.by_source` names `arithmetic-words`. Without validation files,
     /// `evaluation.problems` rows of the training files are held out. With them, each file is a benchmark and gets an even share of
-    /// `evaluation.problems`, as rows at even distances; what a small file cannot fill goes to the larger ones.
+    /// `evaluation.problems`, as rows at even distances; what a small file cannot fill goes to the larger ones. With
+    /// `evaluation.benchmarks` these are evaluated, and no training row is held out.
     ///
     /// # Errors
     /// If a file cannot be read, a column is missing, too few rows are left for a step, or a scorer cannot be started.
@@ -54,7 +55,19 @@ impl FileQuestions {
             read_questions(&data.train, &options, &renderer)?
         };
         let (mut dropped, mut truncated, mut answers) = (training.dropped, training.truncated, training.answers);
-        let (training, held_out) = if data.validation.is_empty() {
+        let benchmarks = &config.evaluation.benchmarks;
+        let (training, held_out) = if !benchmarks.is_empty() {
+            let mut held_out = Vec::with_capacity(benchmarks.len());
+            for benchmark in benchmarks {
+                let prepared = read_questions(std::slice::from_ref(&benchmark.file), &options, &renderer)?;
+                dropped += prepared.dropped;
+                truncated += prepared.truncated;
+                answers.add(&prepared.answers);
+                let questions = evenly_spaced(prepared.questions, benchmark.problems.unwrap_or(usize::MAX));
+                held_out.push(Benchmark { name: benchmark.name(), questions });
+            }
+            (training.questions, held_out)
+        } else if data.validation.is_empty() {
             let (training, questions) = hold_out(training.questions, config.evaluation.problems, config.seed)?;
             (training, vec![Benchmark { name: "held_out".into(), questions }])
         } else {

@@ -29,6 +29,9 @@ pub struct RunResult {
     pub after: f64,
     /// `after - before`.
     pub gain: f64,
+    /// Responses per problem, K of Avg@K; the fewest of several benchmarks.
+    #[serde(skip)]
+    pub samples: usize,
     /// The mean reward of the last quarter of the steps minus that of the first; `None` if a step has no graded response.
     pub reward_change: Option<f64>,
 }
@@ -72,8 +75,11 @@ pub struct SweepResult {
     pub rank_correlations: BTreeMap<String, Option<f64>>,
 }
 
+/// Reads a measure, if it was taken.
+type Measure = fn(&SiteSelectors) -> Option<f64>;
+
 /// The measures by name.
-pub(crate) const MEASURES: [(&str, fn(&SiteSelectors) -> Option<f64>); 4] = [
+pub(crate) const MEASURES: [(&str, Measure); 4] = [
     ("kl_to_full", |measured| measured.kl_to_full),
     ("gradient_cosine", |measured| measured.gradient_cosine),
     ("entropy_change", |measured| measured.entropy_change),
@@ -99,6 +105,7 @@ impl RunResult {
             before: outcome.before.avg_at_k,
             after: after.avg_at_k,
             gain: after.avg_at_k - outcome.before.avg_at_k,
+            samples: after.samples,
             reward_change: reward_change(&rewards),
         })
     }
@@ -152,7 +159,7 @@ impl SweepResult {
         Ok(Self {
             schema: SCHEMA,
             steps: config.phases.first().map_or(0, |phase| phase.steps),
-            samples: config.evaluation.samples,
+            samples: finished.first().map_or(config.evaluation.samples, |(_, result)| result.samples),
             seeds: plan.seeds.clone(),
             boundary: selectors.and_then(|selectors| selectors.boundary.clone()),
             rank_correlations,
@@ -194,7 +201,15 @@ mod tests {
     use crate::config::TrainConfig;
 
     fn result(seed: u64, gain: f64) -> RunResult {
-        RunResult { seed, folder: "x".into(), before: 0.5, after: 0.5 + gain, gain, reward_change: Some(gain) }
+        RunResult {
+            seed,
+            folder: "x".into(),
+            before: 0.5,
+            after: 0.5 + gain,
+            gain,
+            samples: 8,
+            reward_change: Some(gain),
+        }
     }
 
     #[test]

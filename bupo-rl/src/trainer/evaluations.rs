@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bupo_analysis::Boundary;
-use bupo_core::{Norm, PolicySite, SamplingParams};
-use bupo_eval::{BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
+use bupo_core::{Norm, PolicySite};
+use bupo_eval::{Benchmark, BenchmarkResult, Completion, Evaluation, Group, Question, Sampler, Sampling};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use super::progress::Progress;
 use super::state::Evaluated;
 use crate::RlError;
 use crate::agree::Agree;
+use crate::config::BenchmarkSampling;
 use crate::phases::{InitialPolicy, find_boundary, first_responses};
 use crate::random::{Purpose, stream_seed};
 use crate::rollout::{Samplers, share};
@@ -45,6 +46,18 @@ pub struct AutoLayer {
     pub boundary: Boundary,
 }
 
+/// A line of `evaluations.jsonl` in a run's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationLine {
+    /// The step after which it was evaluated; 0 before training.
+    pub step: usize,
+    /// The unweighted mean over benchmarks.
+    #[serde(flatten)]
+    pub mean: Evaluation,
+    /// Each benchmark.
+    pub benchmarks: Vec<BenchmarkResult>,
+}
+
 impl<B: Backend> Trainer<'_, B> {
     /// Whether `evaluation.patience` evaluations in a row brought no higher Avg@K.
     pub(super) fn early_stopped(&self) -> bool {
@@ -73,39 +86,38 @@ impl<B: Backend> Trainer<'_, B> {
 
     /// Evaluates on the same problems with the same random numbers each time.
     pub(super) fn evaluate(&mut self, step: usize, progress: &dyn Progress) -> Result<Evaluated, RlError> {
-        let settings = self.config.evaluation.clone();
-        let sampling = Sampling {
-            site: PolicySite::Full,
-            norm: Norm::None,
-            samples: settings.samples,
-            temperature: settings.temperature,
-            params: SamplingParams::default(),
-            max_new_tokens: self.config.rollout.max_new_tokens,
-            batch: self.config.rollout.batch,
-            seed: stream_seed(self.config.seed, Purpose::Evaluation, 0),
-        };
         let processes = self.processes;
         processes.place("an evaluation");
         processes.agreed_first(|| self.hand_over())?;
         let benchmarks = self.questions.held_out()?;
-        let questions: Vec<Question> = benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect();
+        let parts = self.sampled_alike(&benchmarks);
         let first_samples_all = self.config.rollout.has_servers();
-        let own = share(questions.len(), first_samples_all, processes).len() * settings.samples;
-        let done = AtomicUsize::new(0);
-        let report = |sampled| progress.sampled(done.fetch_add(sampled, Ordering::Relaxed) + sampled, own);
-        let groups = {
-            let engine = self.engine();
-            let own = Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids).with_report(&report);
-            Samplers { own, processes, first_samples_all }
-                .sample(&questions, &sampling, |answered| self.questions.grade(answered))?
+        let own = |(questions, sampling): &(Vec<Question>, Sampling)| {
+            share(questions.len(), first_samples_all, processes).len() * sampling.samples
         };
-        processes.agreed_first(|| self.check_evaluation(&groups))?;
-        self.keep_completions(&groups, step, true)?;
+        let all = parts.iter().map(own).sum();
+        let done = AtomicUsize::new(0);
+        let report = |sampled| progress.sampled(done.fetch_add(sampled, Ordering::Relaxed) + sampled, all);
+        let mut groups = Vec::new();
+        for (questions, sampling) in &parts {
+            let sampled = {
+                let engine = self.engine();
+                let own =
+                    Sampler::new(engine.as_ref(), &self.tokenizer, &self.model.eos_token_ids).with_report(&report);
+                Samplers { own, processes, first_samples_all }
+                    .sample(questions, sampling, |answered| self.questions.grade(answered))?
+            };
+            self.keep_completions(&sampled, step, true)?;
+            groups.extend(sampled);
+        }
+        // Those sampled in one way.
+        let first = parts.first().map_or(0, |(questions, _)| questions.len());
+        processes.agreed_first(|| self.check_evaluation(&groups[..first]))?;
         if self.state.initial_policy.is_none() && processes.is_first() {
             let (sequences, _) = first_responses(&groups);
             let at_once = self.config.update.max_tokens_per_batch;
-            self.state.initial_policy =
-                Some(InitialPolicy::new(&self.model.decoder, sequences, settings.temperature, at_once)?);
+            let temperature = self.config.evaluation.temperature;
+            self.state.initial_policy = Some(InitialPolicy::new(&self.model.decoder, sequences, temperature, at_once)?);
             let mut probe = Probe::new(&groups, self.config.probe.prompts);
             if self.config.probe.every > 0 {
                 probe.keep_states(&self.model.decoder, self.run.path())?;
@@ -123,8 +135,34 @@ impl<B: Backend> Trainer<'_, B> {
             .collect();
         let each: Vec<Evaluation> = benchmarks.iter().map(|result| result.evaluation.clone()).collect();
         let mean = Evaluation::mean(&each);
-        self.run.evaluated(step, mean.avg_at_k, mean.pass_at_k)?;
+        if benchmarks.len() > 1 {
+            benchmarks.iter().for_each(|result| progress.evaluated_benchmark(result));
+        }
+        self.run.evaluated(&EvaluationLine { step, mean: mean.clone(), benchmarks: benchmarks.clone() })?;
         Ok(Evaluated { mean, benchmarks })
+    }
+
+    /// The questions that are sampled in the same way, with that way: all of them, or those of each of `evaluation.benchmarks`, whose
+    /// random numbers do not depend on the other benchmarks.
+    fn sampled_alike(&self, benchmarks: &[Benchmark]) -> Vec<(Vec<Question>, Sampling)> {
+        let evaluation = &self.config.evaluation;
+        let all = || vec![benchmarks.iter().flat_map(|benchmark| &benchmark.questions).cloned().collect()];
+        let questions: Vec<Vec<Question>> = match evaluation.benchmarks[..] {
+            [] => all(),
+            _ => benchmarks.iter().map(|benchmark| benchmark.questions.clone()).collect(),
+        };
+        let samplings = evaluation.samplings(self.config.rollout.max_new_tokens).into_iter().enumerate();
+        let sampling = |(index, of): (usize, BenchmarkSampling)| Sampling {
+            site: PolicySite::Full,
+            norm: Norm::None,
+            samples: of.samples,
+            temperature: of.temperature,
+            params: of.params,
+            max_new_tokens: of.max_new_tokens,
+            batch: self.config.rollout.batch,
+            seed: stream_seed(self.config.seed, Purpose::Evaluation, index),
+        };
+        questions.into_iter().zip(samplings.map(sampling)).collect()
     }
 
     /// Logs the first response to each of the first questions.

@@ -43,7 +43,8 @@ impl Inputs {
     /// If a file cannot be read.
     pub(crate) fn read(config: &TrainConfig, files: &ModelFiles) -> Result<Self, RlError> {
         let mut inputs = BTreeMap::new();
-        for path in config.data.train.iter().chain(&config.data.validation) {
+        let benchmarks = config.evaluation.benchmarks.iter().map(|benchmark| &benchmark.file);
+        for path in config.data.train.iter().chain(&config.data.validation).chain(benchmarks) {
             let rows = Some(describe(path)?.rows);
             inputs.insert(format!("data file {}", path.display()), InputFile { rows, ..checksum(path)? });
         }

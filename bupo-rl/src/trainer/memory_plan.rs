@@ -180,6 +180,7 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
     // Servers have what generation takes.
     let generates = u64::from(!config.rollout.has_servers());
+    let longest_sampled = (config.data.max_prompt_tokens + config.longest_response()) as u64;
     let prefill_rows = (PREFILL_TOKENS as u64 / (config.data.max_prompt_tokens as u64).max(1)).clamp(1, rows);
     MemoryPlan {
         weights: config.weight_bytes(model) - spared * all_layers * layer_params(model),
@@ -193,7 +194,7 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         },
         activations: number * activations(model, tokens, longest as u64, most_saving, config.update.recompute) - halved,
         logits: F32 * LOGIT_CHUNKS * logits,
-        cache: generates * number * rows * longest as u64 * keys,
+        cache: generates * number * rows * longest_sampled * keys,
         prefill: generates * number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
         lowered: generates * lowered,
         packed,

@@ -52,7 +52,7 @@ use setup::finished_run;
 use state::{Evaluated, TrainerState};
 
 pub use critic::CriticMetrics;
-pub use evaluations::{AutoLayer, KeptCompletion};
+pub use evaluations::{AutoLayer, EvaluationLine, KeptCompletion};
 pub use first_step::FirstStep;
 pub use kept_rollouts::KeptRollout;
 pub use memory_plan::{MemoryPlan, PhasePlan, RunPlan};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bupo_analysis::Boundary;
-use bupo_eval::Evaluation;
+use bupo_eval::{BenchmarkResult, Evaluation};
 use bupo_runs::Damaged;
 
 use super::metrics::StepMetrics;
@@ -20,6 +20,8 @@ pub trait Progress: Sync {
     fn sampled(&self, _done: usize, _all: usize) {}
     /// An evaluation is done.
     fn evaluated(&mut self, when: &str, evaluation: &Evaluation);
+    /// One of several benchmarks of an evaluation is done; their mean is reported next.
+    fn evaluated_benchmark(&self, _result: &BenchmarkResult) {}
     /// The layer of phases with `layer = "auto"` was chosen.
     fn boundary(&mut self, boundary: &Boundary);
     /// Damaged checkpoints were skipped; the run continues from an older one.

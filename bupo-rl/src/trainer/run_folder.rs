@@ -10,6 +10,7 @@ use bupo_runs::{CheckpointStore, EventWriter, JsonLinesWriter, RunLock, RunState
 use serde::Serialize;
 use serde_json::Value;
 
+use super::evaluations::EvaluationLine;
 use super::metrics::StepMetrics;
 use super::probe_states::FILE as PROBE_STATES;
 use crate::RlError;
@@ -33,6 +34,7 @@ struct Logs {
     probe: JsonLinesWriter,
     /// What was sampled, from the first step on that keeps it.
     rollouts: Option<JsonLinesWriter>,
+    evaluations: Option<JsonLinesWriter>,
     events: EventWriter,
     _lock: RunLock,
 }
@@ -41,6 +43,8 @@ struct Logs {
 const LOGS: [&str; 3] = ["metrics.jsonl", "completions.jsonl", "probe.jsonl"];
 /// A further such log in a run's folder: what was sampled, if the run keeps it.
 pub const ROLLOUTS: &str = "rollouts.jsonl";
+/// A further such log in a run's folder, from its first evaluation on.
+const EVALUATIONS: &str = "evaluations.jsonl";
 const EVENTS: &str = "tensorboard";
 
 impl RunFolder {
@@ -72,9 +76,8 @@ impl RunFolder {
         make_empty_folder(path)?;
         let lock = RunLock::acquire(path)?;
         write_atomically(&path.join("config.toml"), config_toml.as_bytes())?;
-        let rollouts = Some(ROLLOUTS).filter(|log| from.join(log).exists());
-        let probe_states = Some(PROBE_STATES).filter(|states| from.join(states).exists());
-        for log in LOGS.into_iter().chain(rollouts).chain(probe_states) {
+        let further = [ROLLOUTS, EVALUATIONS, PROBE_STATES].into_iter().filter(|log| from.join(log).exists());
+        for log in LOGS.into_iter().chain(further) {
             fs::copy(from.join(log), path.join(log)).map_err(RlError::io("read", &from.join(log)))?;
         }
         fs::create_dir(path.join(EVENTS)).map_err(RlError::io("create", path))?;
@@ -124,12 +127,13 @@ impl RunFolder {
         let done = |line: &Value| step.is_some_and(|step| line["step"].as_u64().is_some_and(|s| s <= step as u64));
         let cut = |log: &str| JsonLinesWriter::resume(&path.join(log), done);
         let [metrics, completions, probe] = LOGS.map(cut);
-        let rollouts = if path.join(ROLLOUTS).exists() { Some(cut(ROLLOUTS)?) } else { None };
+        let further = |log: &str| path.join(log).exists().then(|| cut(log)).transpose();
+        let (rollouts, evaluations) = (further(ROLLOUTS)?, further(EVALUATIONS)?);
         let mut state = RunState::running(steps);
         state.step = step.unwrap_or(0);
         state.save(path)?;
         let (metrics, completions, probe) = (metrics?, completions?, probe?);
-        let logs = Logs { metrics, completions, probe, rollouts, events, _lock: lock };
+        let logs = Logs { metrics, completions, probe, rollouts, evaluations, events, _lock: lock };
         Ok(Self { path: path.to_path_buf(), state, logs: Some(logs) })
     }
 
@@ -157,14 +161,29 @@ impl RunFolder {
         Ok(logs.events.flush()?)
     }
 
-    /// Appends an evaluation to the TensorBoard events.
+    /// Appends an evaluation to its log, and its mean and each of several benchmarks to the TensorBoard events.
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn evaluated(&mut self, step: usize, avg_at_k: f64, pass_at_k: f64) -> Result<(), RlError> {
+    pub fn evaluated(&mut self, line: &EvaluationLine) -> Result<(), RlError> {
         let Some(logs) = &mut self.logs else { return Ok(()) };
-        logs.events.scalar("evaluation/avg_at_k", step, avg_at_k);
-        logs.events.scalar("evaluation/pass_at_k", step, pass_at_k);
+        let log = match &mut logs.evaluations {
+            Some(log) => log,
+            none => none.insert(JsonLinesWriter::create(&self.path.join(EVALUATIONS))?),
+        };
+        log.append(line)?;
+        let of_each = line.benchmarks.iter().filter(|_| line.benchmarks.len() > 1);
+        let of_each = of_each.map(|result| (format!("evaluation/{}", result.benchmark), &result.evaluation));
+        for (tag, evaluation) in [("evaluation".to_string(), &line.mean)].into_iter().chain(of_each) {
+            let scalars = [
+                ("avg_at_k", Some(evaluation.avg_at_k)),
+                ("pass_at_k", Some(evaluation.pass_at_k)),
+                ("maj_at_k", evaluation.maj_at_k),
+            ];
+            for (name, value) in scalars.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+                logs.events.scalar(&format!("{tag}/{name}"), line.step, value);
+            }
+        }
         Ok(logs.events.flush()?)
     }
 
@@ -205,7 +224,9 @@ impl RunFolder {
     /// If they cannot be written.
     pub fn sync(&self) -> Result<(), RlError> {
         let Some(logs) = &self.logs else { return Ok(()) };
-        for log in [&logs.metrics, &logs.completions, &logs.probe].into_iter().chain(&logs.rollouts) {
+        for log in
+            [&logs.metrics, &logs.completions, &logs.probe].into_iter().chain(&logs.rollouts).chain(&logs.evaluations)
+        {
             log.sync()?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bupo_core::PolicySite;
+use bupo_core::{PolicySite, SamplingParams};
 use bupo_engine::{AheadEngine, Engine, OwnEngine, RemoteEngine, SampleRequest, WeightsFolder};
 use bupo_eval::{Group, Sampler};
 use bupo_models::decoder::{NamedTensor, named_tensors_up_to};
@@ -54,7 +54,7 @@ pub(super) fn connect(config: &TrainConfig, model: &ModelConfig) -> Result<Optio
         return Ok(None);
     }
     let prompt = if config.data.is_embedded_task() { 1 } else { config.data.max_prompt_tokens };
-    Ok(Some(RemoteEngine::connect(&rollout.servers(), model, prompt + rollout.max_new_tokens)?))
+    Ok(Some(RemoteEngine::connect(&rollout.servers(), model, prompt + config.longest_response())?))
 }
 
 impl Servers {
@@ -190,8 +190,13 @@ impl<B: Backend> Trainer<'_, B> {
         if self.servers.is_none() {
             return Ok(());
         }
+        // Servers' log-probs of restricted or greedy sampling are of another distribution than the trainer's.
+        let sampling = self.config.evaluation.samplings(self.config.rollout.max_new_tokens)[0];
+        if sampling.temperature == 0.0 || sampling.params != SamplingParams::default() {
+            return Ok(());
+        }
         let (sequences, sampled) = first_responses(groups);
-        let (temperature, at_once) = (self.config.evaluation.temperature, self.config.update.max_tokens_per_batch);
+        let (temperature, at_once) = (sampling.temperature, self.config.update.max_tokens_per_batch);
         let difference = sampling_logp_difference(&self.model.decoder, &sequences, &sampled, temperature, at_once)?;
         self.check_difference(difference.map(|difference| difference.mean))
     }

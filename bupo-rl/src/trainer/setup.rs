@@ -224,6 +224,7 @@ fn evaluates_alike(config: &TrainConfig, parent: &Path) -> bool {
     let settings = |config: &TrainConfig| {
         let TrainConfig { seed, model, task, data, reward, rollout, evaluation, .. } = config.clone();
         let sampling = (evaluation.problems, evaluation.samples, evaluation.temperature, rollout.max_new_tokens);
+        let sampling = (sampling, evaluation.benchmarks);
         (seed, model, task, data, reward, sampling)
     };
     TrainConfig::load(Some(&parent.join("config.toml")), &[]).is_ok_and(|parent| settings(&parent) == settings(config))
