@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::metrics::ResponseOutcome;
 
-/// The expected score of the answer that most responses give, as a response of that answer would be judged: 1 if right, else 0. Of
-/// several such answers each is taken with the same probability, so that the score is the share of the right ones among them.
+/// The expected score of the answer that most responses give, as a response of that answer would be judged: 1 if right,
+/// else 0. Of several such answers each is taken with the same probability, so that the score is the share of the right
+/// ones among them.
 ///
-/// Answers are the same if their extracted texts are, spaces aside. Responses without an extracted answer do not vote; without any
-/// vote the score is 0.
+/// Answers are the same if their extracted texts are, spaces aside. Responses without an extracted answer do not vote;
+/// without any vote the score is 0.
 pub(crate) fn majority(responses: &[ResponseOutcome]) -> f64 {
     // By answer: the votes, and how many of these responses are right.
     let mut votes: BTreeMap<String, (usize, usize)> = BTreeMap::new();

@@ -26,8 +26,8 @@ pub struct Evaluation {
     pub pass_at: Vec<f64>,
     /// 95% CI half-width of each `pass_at`.
     pub pass_half_widths: Vec<f64>,
-    /// maj@n: the mean over problems of the expected score of the answer that most of its responses give. `None` if no answer was
-    /// extracted from any response, and in files of earlier versions.
+    /// maj@n: the mean over problems of the expected score of the answer that most of its responses give. `None` if
+    /// no answer was extracted from any response, and in files of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maj_at_k: Option<f64>,
     /// 95% CI half-width of `maj_at_k`.
@@ -234,12 +234,15 @@ mod tests {
         assert_eq!(Evaluation::mean(&[]), Evaluation::of(&[]));
     }
 
+    /// Answer, score and tokens.
+    type Response = (Option<String>, f64, usize);
+
     #[test]
     fn votes_and_lengths_are_those_of_the_reference() -> Result<(), serde_json::Error> {
         let cases: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/evaluation.json"))?;
         for case in cases.as_array().into_iter().flatten() {
-            let problems: Vec<Vec<(Option<String>, f64, usize)>> = serde_json::from_value(case["problems"].clone())?;
-            let outcome = |(answer, score, tokens): &(Option<String>, f64, usize)| ResponseOutcome {
+            let problems: Vec<Vec<Response>> = serde_json::from_value(case["problems"].clone())?;
+            let outcome = |(answer, score, tokens): &Response| ResponseOutcome {
                 score: *score,
                 tokens: *tokens,
                 finished: true,

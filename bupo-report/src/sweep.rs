@@ -5,9 +5,16 @@ use bupo_rl::{MeanOverSeeds, SiteSelectors, SweepEntry, SweepResult, Variant};
 
 use crate::page::{Part, Picture, Report, Section, Table};
 
+/// A number with its interval, if it has one.
+type Measured = (f64, Option<(f64, f64)>);
+/// Takes a number over seeds from a variant, or a measure from those of a site.
+type OverSeeds = fn(&SweepEntry) -> Option<MeanOverSeeds>;
+type Measure = fn(&SiteSelectors) -> Option<f64>;
+
 const MISSING: &str = "\u{2013}";
 
-/// The report of a sweep: the gain by layer beside what was measured before training. `settings`: those of its runs, as text.
+/// The report of a sweep: the gain by layer beside what was measured before training. `settings`: those of its runs, as
+/// text.
 pub fn sweep_report(name: &str, result: &SweepResult, model: Option<&str>, settings: &str) -> Report {
     let listing = Part::Listing { name: "settings of the runs".into(), text: settings.into(), folded: true };
     Report {
@@ -48,9 +55,9 @@ fn gain_text(result: &SweepResult) -> String {
         seeds => format!("Intervals are Student's 95% intervals over {seeds} seeds."),
     };
     format!(
-        "The gain is Avg@{} after training minus before, on the same held-out problems with the same random numbers. {interval} The \
-         reward is that of the training responses: the mean of the last quarter of the steps minus that of the first. The share is that \
-         of the gain of the full policy with all parameters.",
+        "The gain is Avg@{} after training minus before, on the same held-out problems with the same random \
+         numbers. {interval} The reward is that of the training responses: the mean of the last quarter of the \
+         steps minus that of the first. The share is that of the gain of the full policy with all parameters.",
         result.samples
     )
 }
@@ -61,10 +68,10 @@ fn measures_text(result: &SweepResult) -> String {
         format!(" Boundary layer of the entropy: {layer}: {} ({}).", boundary.reason(), boundary.certainty())
     });
     format!(
-        "Of the model before training, on the responses that the first step samples with the first seed. The gradient cosine is that of \
-         the policy loss of the layer and of the full policy, over the parameters that both depend on. The entropy change is that of the \
-         feed-forward, by which the boundary layer is chosen. The block influence is 1 minus the cosine of the states before and after \
-         the layer.{boundary}"
+        "Of the model before training, on the responses that the first step samples with the first seed. The \
+         gradient cosine is that of the policy loss of the layer and of the full policy, over the parameters that \
+         both depend on. The entropy change is that of the feed-forward, by which the boundary layer is chosen. \
+         The block influence is 1 minus the cosine of the states before and after the layer.{boundary}"
     )
 }
 
@@ -81,7 +88,7 @@ fn by_layer(
     result: &SweepResult,
     title: &str,
     y_label: &str,
-    value: impl Fn(&SweepEntry) -> Option<(f64, Option<(f64, f64)>)>,
+    value: impl Fn(&SweepEntry) -> Option<Measured>,
 ) -> LineChart {
     let mut series: Vec<Series> = Vec::new();
     let mut entries: Vec<&SweepEntry> = result.entries.iter().collect();
@@ -111,7 +118,7 @@ fn gain_pictures(result: &SweepResult) -> Vec<Picture> {
     let with_interval = |value: &MeanOverSeeds| (value.mean, value.half_width.map(|_| value.interval()));
     let mut pictures = Vec::new();
     for (name, title, y_label, of) in [
-        ("gain", "Gain by layer", "Avg@K, after minus before", gain_of as fn(&SweepEntry) -> Option<MeanOverSeeds>),
+        ("gain", "Gain by layer", "Avg@K, after minus before", gain_of as OverSeeds),
         ("reward", "Change of the training reward", "reward, last minus first", |entry| entry.reward_change),
     ] {
         let mut chart = by_layer(result, title, y_label, |entry| of(entry).as_ref().map(with_interval));
@@ -143,12 +150,7 @@ fn gain_of(entry: &SweepEntry) -> Option<MeanOverSeeds> {
 fn measure_pictures(result: &SweepResult) -> Vec<Picture> {
     let mut pictures = Vec::new();
     for (name, title, y_label, of) in [
-        (
-            "kl_to_full",
-            "KL(layer || full)",
-            "nats / token",
-            (|measured| measured.kl_to_full) as fn(&SiteSelectors) -> Option<f64>,
-        ),
+        ("kl_to_full", "KL(layer || full)", "nats / token", (|measured| measured.kl_to_full) as Measure),
         ("gradient_cosine", "Gradient cosine with the full policy", "cosine", |measured| measured.gradient_cosine),
         ("entropy_change", "Entropy change, feed-forward", "nats", |measured| measured.entropy_change),
         ("block_influence", "Block influence", "1 - cosine", |measured| measured.block_influence),
@@ -183,7 +185,7 @@ fn gain_table(result: &SweepResult) -> Table {
 
 fn measures_table(result: &SweepResult) -> Table {
     let row = |entry: &SweepEntry| {
-        let of = |value: fn(&SiteSelectors) -> Option<f64>| number(entry.measured.as_ref().and_then(value));
+        let of = |value: Measure| number(entry.measured.as_ref().and_then(value));
         vec![
             entry.variant.to_string(),
             of(|measured| measured.kl_to_full),

@@ -1,25 +1,26 @@
 //! Charts of evaluations over steps.
 
-use bupo_chart::{LineChart, Point, Series};
+use bupo_chart::{Chart, LineChart, Point, Series};
 use bupo_eval::Evaluation;
 
 use super::Run;
 use crate::page::Picture;
 
-/// Reads a score of an evaluation.
-type Score = fn(&Evaluation) -> Option<f64>;
+/// Takes a number from an evaluation.
+type Metric = fn(&Evaluation) -> Option<f64>;
 
-/// Avg@K, Pass@K and maj@K over steps, with a line for each run and each of its benchmarks; empty without evaluations during training.
+/// Avg@K, Pass@K and maj@K over steps, with a line for each run and each of its benchmarks; empty without evaluations
+/// during training.
 pub(super) fn pictures(runs: &[Run]) -> Vec<Picture> {
     if runs.iter().all(|run| run.evaluations.len() < 3) {
         return Vec::new();
     }
-    let charts: [(&str, &str, Score); 3] = [
+    let charts: [(&str, &str, Metric); 3] = [
         ("evaluation-avg", "Avg@K", |evaluation| Some(evaluation.avg_at_k)),
         ("evaluation-pass", "Pass@K", |evaluation| Some(evaluation.pass_at_k)),
         ("evaluation-maj", "maj@K", |evaluation| evaluation.maj_at_k),
     ];
-    let picture = |(name, label, of): (&str, &str, Score)| {
+    let picture = |(name, label, of): (&str, &str, Metric)| {
         let series: Vec<Series> = runs.iter().flat_map(|run| series(run, runs.len() > 1, of)).collect();
         let chart = LineChart {
             title: format!("{label} on held-out problems"),
@@ -30,15 +31,16 @@ pub(super) fn pictures(runs: &[Run]) -> Vec<Picture> {
         };
         Picture::new(name, chart, "A line for each benchmark, and for the mean of several.")
     };
-    charts.into_iter().map(picture).filter(has_points).collect()
+    charts.into_iter().map(picture).filter(|picture| has_points(picture)).collect()
 }
 
 fn has_points(picture: &Picture) -> bool {
-    matches!(&picture.chart, bupo_chart::Chart::Line(chart) if chart.series.iter().any(|series| !series.points.is_empty()))
+    let Chart::Line(chart) = &picture.chart else { return false };
+    chart.series.iter().any(|series| !series.points.is_empty())
 }
 
 /// The lines of a run: each of its benchmarks, and their mean if there are several.
-fn series(run: &Run, names_run: bool, of: Score) -> Vec<Series> {
+fn series(run: &Run, names_run: bool, of: Metric) -> Vec<Series> {
     let names = run
         .evaluations
         .last()

@@ -90,7 +90,9 @@ impl TrainConfig {
         }
         if self.data.train.is_empty() {
             return error(
-                "evaluation.benchmarks names files but data.train does not; the embedded task evaluates its own problems: name both".into(),
+                "evaluation.benchmarks names files but data.train does not; the embedded task evaluates its own \
+                 problems: name both"
+                    .into(),
             );
         }
         if !self.data.validation.is_empty() {
@@ -120,7 +122,8 @@ impl TrainConfig {
             let name = benchmark.name();
             if name.trim().is_empty() || benchmarks[..index].iter().any(|other| other.name() == name) {
                 return error(format!(
-                    "evaluation.benchmarks.{index} has the name \"{name}\", which is empty or another benchmark's; give it a name of its own"
+                    "evaluation.benchmarks.{index} has the name \"{name}\", which is empty or another benchmark's; give \
+                     it a name of its own"
                 ));
             }
         }

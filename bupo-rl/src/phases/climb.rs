@@ -9,8 +9,8 @@ use super::schedule::{AUTO, PhaseConfig, PhaseSite};
 /// The sites that a phase as written trains one after the other; at least one.
 pub(super) struct PhaseSites(pub(super) Vec<PhaseSite>);
 
-/// Reads phases as they are written, and writes out those of a range of layers: `site = "layer:2-6"` with 20 steps is five phases of
-/// 4 steps each. Steps that do not divide evenly go to the lower layers, one each.
+/// Reads phases as they are written, and writes out those of a range of layers: `site = "layer:2-6"` with 20 steps is
+/// five phases of 4 steps each. Steps that do not divide evenly go to the lower layers, one each.
 ///
 /// # Errors
 /// If a phase cannot be read, or has fewer steps than layers.
@@ -22,7 +22,8 @@ pub(crate) fn written_out<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         let count = sites.len();
         if count > 1 && steps < count {
             return Err(D::Error::custom(format!(
-                "phases.{index} trains {count} layers one after the other, but has steps = {steps}; give it at least {count}"
+                "phases.{index} trains {count} layers one after the other, but has steps = {steps}; give it at least \
+                 {count}"
             )));
         }
         phases.extend(sites.into_iter().enumerate().map(|(number, site)| PhaseConfig {
@@ -42,8 +43,8 @@ impl<'de> Deserialize<'de> for PhaseSites {
         #[derive(Deserialize)]
         #[serde(
             untagged,
-            expecting = "a policy site such as \"layer:6\", a layer's number, layers one after the other such as \"layer:2-6\", or \
-                         \"auto\""
+            expecting = "a policy site such as \"layer:6\", a layer's number, layers one after the other such as \
+                         \"layer:2-6\", or \"auto\""
         )]
         enum Written {
             Layer(usize),

@@ -1,5 +1,5 @@
-//! Sweeps: the same short phase on each of several sites, or on the parameters of each of several layers, with several seeds, and
-//! what is known of the layers before any training.
+//! Sweeps: the same short phase on each of several sites, or on the parameters of each of several layers, with several
+//! seeds, and what is known of the layers before any training.
 
 mod folder;
 mod plan;

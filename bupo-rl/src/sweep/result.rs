@@ -32,7 +32,8 @@ pub struct RunResult {
     /// Responses per problem, K of Avg@K; the fewest of several benchmarks.
     #[serde(skip)]
     pub samples: usize,
-    /// The mean reward of the last quarter of the steps minus that of the first; `None` if a step has no graded response.
+    /// The mean reward of the last quarter of the steps minus that of the first; `None` if a step has no graded
+    /// response.
     pub reward_change: Option<f64>,
 }
 
@@ -47,8 +48,8 @@ pub struct SweepEntry {
     pub gain: MeanOverSeeds,
     /// The change of the training reward, over seeds.
     pub reward_change: Option<MeanOverSeeds>,
-    /// The gain as a share of that of the full policy with all parameters (layer contribution, arXiv 2607.01232); `None` if that was
-    /// not trained, or gained nothing.
+    /// The gain as a share of that of the full policy with all parameters (layer contribution, arXiv 2607.01232);
+    /// `None` if that was not trained, or gained nothing.
     pub contribution: Option<f64>,
     /// What was measured before training.
     pub measured: Option<SiteSelectors>,
@@ -71,15 +72,16 @@ pub struct SweepResult {
     pub entries: Vec<SweepEntry>,
     /// The boundary layer of the entropy before training.
     pub boundary: Option<Boundary>,
-    /// Spearman's rank correlation of each measure and the mean gain, over the variants with a layer; `None` for fewer than three.
+    /// Spearman's rank correlation of each measure and the mean gain, over the variants with a layer; `None` for fewer
+    /// than three.
     pub rank_correlations: BTreeMap<String, Option<f64>>,
 }
 
-/// Reads a measure, if it was taken.
+/// Takes a measure from those of a site.
 type Measure = fn(&SiteSelectors) -> Option<f64>;
 
 /// The measures by name.
-pub(crate) const MEASURES: [(&str, Measure); 4] = [
+const MEASURES: [(&str, Measure); 4] = [
     ("kl_to_full", |measured| measured.kl_to_full),
     ("gradient_cosine", |measured| measured.gradient_cosine),
     ("entropy_change", |measured| measured.entropy_change),
@@ -150,7 +152,7 @@ impl SweepResult {
         for entry in &mut entries {
             entry.contribution = reference.filter(|gain| *gain > 0.0).map(|gain| entry.gain.mean / gain);
         }
-        let correlation = |of: fn(&SiteSelectors) -> Option<f64>| {
+        let correlation = |of: Measure| {
             let pair = |entry: &SweepEntry| Some((of(entry.measured.as_ref()?)?, entry.gain.mean));
             let with_layer = entries.iter().filter(|entry| entry.layer.is_some());
             rank_correlation(&with_layer.filter_map(pair).collect::<Vec<_>>())

@@ -34,7 +34,8 @@ pub struct SiteSelectors {
     pub site: PolicySite,
     /// KL(site's policy || full policy), in nats per token.
     pub kl_to_full: Option<f64>,
-    /// The cosine of the gradients of the site's policy loss and of the full policy's, over the parameters that both depend on.
+    /// The cosine of the gradients of the site's policy loss and of the full policy's, over the parameters that both
+    /// depend on.
     pub gradient_cosine: Option<f64>,
     /// The entropy change by the feed-forward of the site's layer, in nats: what the boundary layer is chosen by.
     pub entropy_change: Option<f64>,

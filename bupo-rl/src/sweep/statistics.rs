@@ -47,7 +47,8 @@ fn t_quantile(degrees: usize) -> f64 {
     terms.iter().rev().fold(0.0, |sum, term| sum / n + term)
 }
 
-/// Spearman's rank correlation of pairs; ties have their mean rank. `None` for fewer than three pairs, or if all of one side are equal.
+/// Spearman's rank correlation of pairs; ties have their mean rank. `None` for fewer than three pairs, or if all of one
+/// side are equal.
 pub fn rank_correlation(pairs: &[(f64, f64)]) -> Option<f64> {
     if pairs.len() < 3 {
         return None;
