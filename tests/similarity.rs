@@ -32,19 +32,18 @@ fn scored(responses: &[Sequence]) -> Vec<ScoredSequence> {
 
 /// The model with the other feed-forwards of `make_similarity.py`.
 fn base(mut decoder: Decoder<B>) -> Decoder<B> {
-    let changed = |mut linear: Linear<B>| {
-        linear.weight = linear.weight.map(|weight| {
+    let change = |linear: &mut Linear<B>| {
+        linear.weight = linear.weight.clone().map(|weight| {
             let values = weight.to_data();
             let values =
                 values.iter::<f64>().enumerate().map(|(index, value)| value * (1.0 + 0.3 * (index as f64).sin()));
             Tensor::from_data(TensorData::new(values.collect::<Vec<f64>>(), weight.dims()), &weight.device())
         });
-        linear
     };
     for layer in &mut decoder.layers {
-        layer.mlp.gate_proj = changed(layer.mlp.gate_proj.clone());
-        layer.mlp.up_proj = changed(layer.mlp.up_proj.clone());
-        layer.mlp.down_proj = changed(layer.mlp.down_proj.clone());
+        change(&mut layer.mlp.gate_proj);
+        change(&mut layer.mlp.up_proj);
+        change(&mut layer.mlp.down_proj);
     }
     decoder
 }

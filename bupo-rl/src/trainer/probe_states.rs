@@ -25,10 +25,13 @@ const MAX_BATCH_TOKENS: usize = 2048;
 pub(crate) struct ProbeStates(Vec<TensorData>);
 
 impl ProbeStates {
-    /// Reads the states of the first response tokens.
+    /// Reads the states of the first response tokens; none of no responses.
     pub(crate) fn of<B: Backend>(decoder: &Decoder<B>, responses: &[ScoredSequence]) -> Result<Self, RlError> {
         let per_token = decoder.layers.len() * decoder.norm.weight.dims()[0];
         let sequences = beginnings(responses, (MAX_STATES / per_token.max(1)).max(1));
+        if sequences.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
         let mut layers: Vec<Vec<Tensor<B, 2>>> = vec![Vec::new(); decoder.layers.len()];
         for batch in token_batches(&sequences, Sequence::len, MAX_BATCH_TOKENS) {
             for (layer, states) in layers.iter_mut().zip(layer_states(decoder, batch)?) {
