@@ -235,7 +235,7 @@ mod tests {
             (&["loss=ppo", "critic.value_coefficient=0.5"], "has no effect with critic.detached = true"),
             (&["loss=ppo", "critic.detached=false", "critic.value_coefficient=0.0"], "must be a positive number"),
             (&["loss=ppo", "critic.warmup_steps=80"], "the phases have 80 steps, which leaves none"),
-            (&["loss=ppo", "critic.warmup=3"], "did you mean warmup_steps?"),
+            (&["loss=ppo", "critic.warmup_stps=3"], "did you mean warmup_steps?"),
             (&["loss=ppo", "objective.ratio=sequence"], "are of whole responses, but objective.advantage = \"gae\""),
             (&["loss=ppo", "objective.surrogate=gmpo"], "set one of the two back"),
             (&["loss=ppo", "objective.covariance.mode=kl"], "one advantage per response"),
