@@ -31,7 +31,7 @@ pub(super) fn pictures(runs: &[Run]) -> Vec<Picture> {
         };
         Picture::new(name, chart, "A line for each benchmark, and for the mean of several.")
     };
-    charts.into_iter().map(picture).filter(|picture| has_points(picture)).collect()
+    charts.into_iter().map(picture).filter(has_points).collect()
 }
 
 fn has_points(picture: &Picture) -> bool {
