@@ -178,7 +178,8 @@ fn maps_of_two_models_are_shown_with_their_difference() {
     let folder = tempfile::tempdir().unwrap();
     let (same, other) = (other_model(folder.path(), 6), other_model(folder.path(), 5));
     let responses = folder.path().join("responses.jsonl");
-    fs::write(&responses, "{\"prompt\": \"7+5=\", \"response\": \"12\"}\n").unwrap();
+    // Of two tokens, the linear CKA of any two models is 1.
+    fs::write(&responses, "{\"prompt\": \"17+8-5=\", \"response\": \"25-5=20\"}\n").unwrap();
     let compare = |name: &str, with: &Path| {
         let out = folder.path().join(name);
         let model = embedded();
