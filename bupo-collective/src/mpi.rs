@@ -97,6 +97,8 @@ impl Collective for Mpi {
     }
 
     fn abort(&self) -> ! {
+        // A launcher that ends all processes at once may lose what this one has just printed: the reason.
+        std::thread::sleep(Duration::from_millis(200));
         self.world.abort(1)
     }
 }
