@@ -24,8 +24,8 @@ mod tokens;
 pub use cka::{Covariance, CovarianceSum, linear_cka};
 pub use error::CoreError;
 pub use policy::{
-    Alignment, Divergence, FullPolicyDivergence, InternalPolicy, LOGITS_AT_ONCE, PolicyComparison, PolicyForward,
-    PolicyGradient, Sampled, SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenRank, TokenStats,
+    Alignment, Divergence, FullPolicyDivergence, InternalPolicy, PolicyComparison, PolicyForward, PolicyGradient,
+    Sampled, SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenRank, TokenStats, logits_at_once,
 };
 pub use site::{Norm, PolicySite};
 pub use state_stats::{cosines, norms, participation_ratios};

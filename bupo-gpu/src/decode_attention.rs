@@ -6,7 +6,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::cube::{cubes, empty};
+use crate::cube::{cube_max, cubes, empty};
 use crate::runtime::{give, on_runtime, take, take_int};
 
 /// The score of a slot beyond the row.
@@ -101,27 +101,13 @@ fn attend_cached_kernel<E: Float>(
             if slot < end {
                 score = dots[g];
             }
-            scores[g * units + unit] = score;
-        }
-        sync_cube();
-        let mut weights = Array::<f32>::new(group);
-        #[unroll]
-        for g in 0..group {
             let before = largest[g];
-            let mut new = before;
-            for j in 0..units {
-                new = max(new, scores[g * units + j]);
-            }
+            let new = max(before, cube_max(score, units));
             let shrink = f32::exp(before - new);
             total[g] *= shrink;
             mixed[g] *= shrink;
             largest[g] = new;
-            weights[g] = f32::exp(scores[g * units + unit] - new);
-        }
-        sync_cube();
-        #[unroll]
-        for g in 0..group {
-            scores[g * units + unit] = weights[g];
+            scores[g * units + unit] = f32::exp(score - new);
         }
         sync_cube();
         if part < parts {

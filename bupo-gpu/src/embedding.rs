@@ -9,7 +9,8 @@ use cubecl::prelude::*;
 use crate::cube::{UNITS, cube_max, cubes};
 use crate::runtime::{give, on_runtime, take, take_int, take_mut};
 
-/// A cube a place: the first place of a token sums the rows of all its places, in order.
+/// A cube a place: the first place of a token adds the rows of all its places, in order. Places are compared in parallel, a block
+/// of them at a time.
 #[cube(launch)]
 fn add_rows_kernel<E: Float>(
     tokens: &Array<i32>,
@@ -25,32 +26,44 @@ fn add_rows_kernel<E: Float>(
     if place >= count {
         terminate!();
     }
+    let unit = UNIT_POS as usize;
     let token = tokens[place];
     let mut earlier = 0.0f32;
-    let mut i = UNIT_POS as usize;
+    let mut i = unit;
     while i < place {
         if tokens[i] == token {
             earlier = 1.0f32;
         }
         i += units;
     }
-    if cube_max(earlier, units) > 0.5f32 {
-        terminate!();
-    }
+    let is_first = cube_max(earlier, units) < 0.5f32;
     let width = width as usize;
     let to = u32::cast_from(token) as usize * width;
-    let mut column = UNIT_POS as usize;
-    while column < width {
-        let mut sum = table[to + column];
-        let mut i = place;
-        while i < count {
-            if tokens[i] == token {
-                sum += f32::cast_from(rows[i * width + column]);
-            }
-            i += 1;
+    let mut same = SharedMemory::<f32>::new(units);
+    let mut start = place;
+    while start < count {
+        let mut equal = 0.0f32;
+        // Both sides are evaluated, so the index is kept inside.
+        if start + unit < count && tokens[min(start + unit, count - 1)] == token {
+            equal = 1.0f32;
         }
-        table[to + column] = sum;
-        column += units;
+        same[unit] = equal;
+        if cube_max(equal, units) > 0.5f32 && is_first {
+            for j in 0..units {
+                if same[j] > 0.5f32 {
+                    let from = (start + j) * width;
+                    // A column belongs to one unit.
+                    let mut column = unit;
+                    while column < width {
+                        table[to + column] += f32::cast_from(rows[from + column]);
+                        column += units;
+                    }
+                }
+            }
+        }
+        // Before the next block is compared.
+        sync_cube();
+        start += units;
     }
 }
 

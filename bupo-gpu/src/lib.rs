@@ -10,6 +10,8 @@ mod cube;
 mod decode_attention;
 mod embedding;
 mod norm;
+#[cfg(feature = "cuda")]
+mod product;
 mod rotation;
 mod runtime;
 mod sample;
@@ -22,7 +24,11 @@ pub use adamw::{AdamWNumbers, adamw};
 pub use decode_attention::{CacheRows, attend_cached};
 pub use embedding::add_rows;
 pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
+#[cfg(feature = "cuda")]
+pub use product::matmul;
 pub use rotation::{HeadGradients, HeadNorms, RotatedHeads, rotate_heads, rotate_heads_backward, rotate_into_cache};
+#[cfg(feature = "cuda")]
+pub use runtime::is_cuda;
 pub use runtime::{runs, turned_on, with_kernels};
 pub use sample::{best_tokens, sample_rows};
 pub use softmax::{causal_softmax, softmax_backward};

@@ -46,6 +46,12 @@ pub fn with_kernels<T>(on: bool, f: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Whether a backend's tensors are those of CUDA, without Burn's fusion.
+#[cfg(feature = "cuda")]
+pub fn is_cuda<B: Backend>() -> bool {
+    matches!(kind_of::<B>(), Some(Kind::Cuda))
+}
+
 pub(crate) fn kind_of<B: Backend>() -> Option<Kind> {
     let primitive = TypeId::of::<B::FloatTensorPrimitive>();
     #[cfg(feature = "wgpu")]
@@ -96,9 +102,19 @@ pub(crate) fn take_int<B: Backend, R: CubeRuntime, const D: usize>(tensor: Tenso
 }
 
 fn taken<R: CubeRuntime>(primitive: impl Any) -> CubeTensor<R> {
+    into_contiguous(of_runtime(primitive))
+}
+
+/// A tensor of the runtime as it lies in memory.
+#[cfg(feature = "cuda")]
+pub(crate) fn take_strided<B: Backend, R: CubeRuntime, const D: usize>(tensor: Tensor<B, D>) -> CubeTensor<R> {
+    of_runtime(tensor.into_primitive().tensor())
+}
+
+fn of_runtime<R: CubeRuntime>(primitive: impl Any) -> CubeTensor<R> {
     let primitive: Box<dyn Any> = Box::new(primitive);
     let Ok(tensor) = primitive.downcast::<CubeTensor<R>>() else { panic!("a tensor of the backend's runtime") };
-    into_contiguous(*tensor)
+    *tensor
 }
 
 /// A runtime's tensor as one of the backend.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bupo_core::kernels::linear;
 use bupo_core::{InternalPolicy, ResidualDecoder, SiteLogits};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
@@ -93,7 +94,7 @@ impl<B: Backend> Trace<B> {
         let [batch, seq, hidden] = normalized.dims();
         let vocab = self.unembedding.dims()[0];
         let states = normalized.clone().reshape([batch * seq, hidden]);
-        let logits = states.matmul(self.unembedding.clone().transpose());
+        let logits = linear(states, self.unembedding.clone());
         self.tensors.insert("logits".into(), logits.reshape([batch, seq, vocab]).into_data());
     }
 }

@@ -4,6 +4,7 @@ use bupo_gemm::products;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::host::{Host, HostView, WeightView, each_row, is_host_f32};
+use super::product::matmul;
 use crate::profile::{Part, timed};
 
 /// `a + b` of large matrices, in place if `a` is not shared.
@@ -41,7 +42,8 @@ pub fn linears<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 
 fn multiplied<B: Backend, const N: usize>(x: Tensor<B, 2>, weights: [Tensor<B, 2>; N]) -> [Tensor<B, 2>; N] {
     let ([rows, inner], device) = (x.dims(), x.device());
     if !is_host_f32(&x) || inner == 0 {
-        return weights.map(|weight| x.clone().matmul(weight.transpose()));
+        let dtype = x.dtype();
+        return weights.map(|weight| matmul(x.clone(), weight.transpose(), dtype));
     }
     let outs = weights.each_ref().map(|weight| weight.dims()[0]);
     let (x, weights) = (HostView::of(x), weights.map(WeightView::of));

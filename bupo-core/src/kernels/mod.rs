@@ -13,6 +13,7 @@ pub(crate) mod host;
 mod linear;
 mod norm;
 mod packed;
+mod product;
 mod rope;
 mod sum_of_squares;
 mod swiglu;
@@ -46,7 +47,7 @@ pub use adamw::{
     AdamWStep, BLOCK as MOMENT_BLOCK, DynamicMap, EightBit, Moment, MomentDtype, Noise, adamw, adamw_stored,
 };
 pub use attention::{
-    ATTENTION_TILE, AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, causal_tiles,
+    AttentionGradient, AttentionOutput, CausalTile, attention, attention_backward, attention_tile, causal_tiles,
 };
 pub use bupo_gemm::{Bf16Unit, vector_units};
 pub use check::{KernelDifference, check_kernels};
@@ -57,6 +58,7 @@ pub(crate) use linear::add;
 pub use linear::{linear, linears};
 pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 pub use packed::{PackedWeight, bf16_unit, bf16_weight_gradient, product_dtype};
+pub use product::{matmul, widens_products};
 pub use rope::RopeTable;
 pub use sum_of_squares::{sum_of_all_squares, sum_of_squares};
 pub use swiglu::{SwigluGradient, swiglu, swiglu_backward, swiglu_joined};

@@ -5,6 +5,7 @@
 
 use burn::tensor::{DType, Tensor, TensorData, activation::softmax, backend::Backend};
 
+use crate::kernels::matmul;
 use crate::tokens::token_tensor;
 
 /// Slots are allocated in multiples of this: few distinct shapes, and little memory for short rows.
@@ -93,8 +94,8 @@ impl<B: Backend> TensorKv<B> {
         let (keys, values) = (keys.clone(), values.clone());
         let dtype = q.dtype();
         let q = q.reshape([rows, kv_heads, heads / kv_heads, head_dim]);
-        let scores = q.matmul(keys.transpose()).cast(DType::F32) * scale + mask;
-        softmax(scores, 3).cast(dtype).matmul(values).reshape([rows, heads * head_dim])
+        let scores = matmul(q, keys.transpose(), dtype).cast(DType::F32) * scale + mask;
+        matmul(softmax(scores, 3).cast(dtype), values, dtype).reshape([rows, heads * head_dim])
     }
 
     pub(super) fn advance(&mut self) {

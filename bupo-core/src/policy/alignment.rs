@@ -13,6 +13,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use super::internal_policy::InternalPolicy;
 use super::log_probs::PolicyGradient;
+use crate::kernels::matmul;
 use crate::profile::{Part, timed};
 
 /// A divergence of a policy from the full policy, in nats.
@@ -110,14 +111,14 @@ struct Sum<B: Backend> {
 
 impl<B: Backend> Sum<B> {
     fn new(policy: &InternalPolicy<B>) -> Self {
-        Self { states: Vec::new(), unembedding: policy.unembedding.zeros_like() }
+        Self { states: Vec::new(), unembedding: policy.unembedding.zeros_like().cast(DType::F32) }
     }
 
     fn add(&mut self, policy: &InternalPolicy<B>, rows: std::ops::Range<usize>, d_logits: Tensor<B, 2>) {
         let states = policy.states.clone().slice([rows]);
         let d_logits = d_logits.cast(states.dtype());
-        self.states.push(d_logits.clone().matmul(policy.unembedding.clone()));
-        self.unembedding = self.unembedding.clone() + d_logits.transpose().matmul(states);
+        self.states.push(matmul(d_logits.clone(), policy.unembedding.clone(), DType::F32));
+        self.unembedding = self.unembedding.clone() + matmul(d_logits.transpose(), states, DType::F32);
     }
 
     fn gradient(self) -> PolicyGradient<B> {

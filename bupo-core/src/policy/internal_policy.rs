@@ -4,10 +4,14 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-use crate::kernels::linear;
+use crate::kernels::{linear, matmul, runs_on_gpu};
+use crate::profile::{Part, timed};
 
-/// Logits that a policy holds at a time in host memory: 32 MiB of f32, about a processor's cache.
-pub const LOGITS_AT_ONCE: usize = 1 << 23;
+/// Logits that a policy holds at a time: 32 MiB of f32, about a processor's cache; with the kernels of GPUs 128 MiB, which is fewer
+/// launches, and which a buffer of WGPU may have.
+pub const fn logits_at_once(gpu_kernels: bool) -> usize {
+    if gpu_kernels { 1 << 25 } else { 1 << 23 }
+}
 
 /// `softmax(h E_u^T / T)` for some states `h`: the policy of a site at some positions.
 ///
@@ -47,10 +51,10 @@ pub struct InternalPolicy<B: Backend> {
 
 impl<B: Backend> InternalPolicy<B> {
     /// The policy of `states` `[tokens, hidden]` under `unembedding` `[vocab, hidden]`, at temperature 1. States are
-    /// cast to the unembedding's dtype; with f32, logits and everything computed from them are f32.
+    /// cast to the unembedding's dtype; logits and everything computed from them are f32.
     pub fn new(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Self {
         let states = states.cast(unembedding.dtype());
-        Self { states, unembedding, temperature: 1.0, logits_at_once: LOGITS_AT_ONCE }
+        Self { states, unembedding, temperature: 1.0, logits_at_once: logits_at_once(runs_on_gpu::<B>()) }
     }
 
     /// The same policy with its logits divided by `temperature`, which must be positive.
@@ -69,7 +73,16 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// `h E_u^T / T` of a range of states, in f32, `[rows, vocab]`.
     pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
-        let logits = linear(self.states.clone().slice([rows]), self.unembedding.clone()).cast(DType::F32);
+        let logits = logits_of(self.states.clone().slice([rows]), self.unembedding.clone());
         if self.temperature == 1.0 { logits } else { logits / self.temperature }
     }
+}
+
+/// `h E_u^T` in f32, of states and rows of the unembedding in the same dtype, of which sums are in f32.
+pub(crate) fn logits_of<B: Backend>(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Tensor<B, 2> {
+    if states.dtype() == DType::F32 {
+        return linear(states, unembedding);
+    }
+    let device = states.device();
+    timed::<B, _>(Part::MatrixProducts, &device, || matmul(states, unembedding.transpose(), DType::F32))
 }

@@ -15,15 +15,17 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend};
 
-use super::internal_policy::InternalPolicy;
+use super::internal_policy::{InternalPolicy, logits_of};
 use super::online_softmax::{LogitGradient, OnlineSoftmax};
-use crate::kernels::linear;
+use crate::kernels::matmul;
 use crate::profile::{Part, timed};
 
 /// The largest number of tokens whose logits are computed together.
 const TOKENS_AT_ONCE: usize = 4096;
+/// Slices of the vocabulary that are wider have a multiple of this width.
+const WIDTH_STEP: usize = 64;
 /// The largest number of logits that are saved for the backward pass instead of recomputed: 128 MiB of f32.
 const LOGITS_SAVED: usize = 1 << 25;
 
@@ -126,8 +128,9 @@ impl<B: Backend> InternalPolicy<B> {
     fn slices(&self, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<B> {
         let vocab = self.unembedding.dims()[0];
         let width = (self.logits_at_once / tokens.max(1)).max(1);
-        // All slices have about the same width.
+        // All slices have about the same width, a multiple of what vectors of any device load.
         let width = vocab.div_ceil(vocab.div_ceil(width).max(1)).max(1);
+        let width = if width < WIDTH_STEP { width } else { width.next_multiple_of(WIDTH_STEP) };
         (0..vocab).step_by(width).map(move |start| start..(start + width).min(vocab))
     }
 
@@ -147,7 +150,7 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// `h E_u^T` of a slice of the vocabulary, not divided by the temperature, `[rows, slice]`.
     fn slice_logits(&self, states: &Tensor<B, 2>, slice: &Range<usize>) -> Tensor<B, 2> {
-        linear(states.clone(), self.unembedding.clone().slice([slice.clone()]))
+        logits_of(states.clone(), self.unembedding.clone().slice([slice.clone()]))
     }
 
     pub(crate) fn check_targets(&self, targets: &[u32]) {
@@ -164,7 +167,7 @@ impl<B: Backend> PolicyForward<'_, B> {
     /// If there are not as many derivatives as targets.
     pub fn backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
         let unembedding = &self.policy.unembedding;
-        let (zeros, device) = (unembedding.zeros_like(), unembedding.device());
+        let (zeros, device) = (unembedding.zeros_like().cast(DType::F32), unembedding.device());
         let (states, unembedding) = self.timed_backward(derivatives, Some(zeros));
         PolicyGradient { states, unembedding: unembedding.unwrap_or_else(|| Tensor::empty([0, 0], &device)) }
     }
@@ -206,13 +209,13 @@ impl<B: Backend> PolicyForward<'_, B> {
             for slice in policy.slices(rows.len()) {
                 let logits = saved.pop().unwrap_or_else(|| policy.slice_logits(&states, &slice));
                 let d_logits = gradient.of(logits, slice.start).cast(states.dtype());
-                let part = d_logits.clone().matmul(policy.unembedding.clone().slice([slice.clone()]));
+                let part = matmul(d_logits.clone(), policy.unembedding.clone().slice([slice.clone()]), DType::F32);
                 d_block = Some(match d_block {
                     Some(sum) => sum + part,
                     None => part,
                 });
                 d_unembedding = d_unembedding.map(|sum| {
-                    let mut part = d_logits.transpose().matmul(states.clone());
+                    let mut part = matmul(d_logits.transpose(), states.clone(), DType::F32);
                     if several {
                         part = part + sum.clone().slice([slice.clone()]);
                     }

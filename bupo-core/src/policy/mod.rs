@@ -15,7 +15,7 @@ mod sampling_params;
 pub use alignment::{Alignment, Divergence};
 pub use comparison::SiteLogits;
 pub use divergence::{FullPolicyDivergence, PolicyComparison};
-pub use internal_policy::{InternalPolicy, LOGITS_AT_ONCE};
+pub use internal_policy::{InternalPolicy, logits_at_once};
 pub use log_probs::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
 pub use sampled::{Sampled, TokenProb, TokenRank};
 pub use sampling_params::SamplingParams;

@@ -1,6 +1,6 @@
 //! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
-use bupo_core::kernels::{PackedWeight, activation_dtype, add_rows, bf16_weight_gradient, linears};
+use bupo_core::kernels::{PackedWeight, activation_dtype, add_rows, bf16_weight_gradient, linears, matmul};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
@@ -59,7 +59,7 @@ impl<B: Backend> Linear<B> {
     pub(super) fn packed_weight(&self) -> Option<PackedWeight> {
         match self.compute_dtype {
             ComputeDtype::F32 => None,
-            ComputeDtype::Bf16 => self.packed.clone().or_else(|| PackedWeight::new(self.weight.val().cast(DType::F32))),
+            ComputeDtype::Bf16 => self.packed.clone().or_else(|| PackedWeight::new(self.weight.val())),
         }
     }
 
@@ -126,7 +126,8 @@ impl<B: Backend> Linear<B> {
         let device = dy.device();
         timed::<B, _>(Part::MatrixProducts, &device, || {
             let weight = self.compute_weight().cast(dy.dtype());
-            dy.matmul(weight)
+            let dtype = dy.dtype();
+            matmul(dy, weight, dtype)
         })
     }
 
@@ -145,7 +146,9 @@ impl<B: Backend> Linear<B> {
             return gradients.add(self.weight.id, gradient);
         }
         let device = x.device();
-        timed::<B, _>(Part::MatrixProducts, &device, || gradients.add(self.weight.id, dy.transpose().matmul(x)));
+        timed::<B, _>(Part::MatrixProducts, &device, || {
+            gradients.add(self.weight.id, matmul(dy.transpose(), x, DType::F32));
+        });
     }
 }
 

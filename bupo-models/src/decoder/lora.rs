@@ -1,6 +1,6 @@
 //! Low-rank adapters of linear maps (LoRA, arXiv 2106.09685): `y = x W^T + b + s (x A^T) B^T`.
 
-use bupo_core::kernels::linear;
+use bupo_core::kernels::{linear, matmul};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rand::Rng;
@@ -45,25 +45,25 @@ impl<B: Backend> Lora<B> {
 
     /// The gradient with respect to the input, in f32, from that with respect to the result.
     pub(super) fn input_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.with_dropout(self.inner_gradient(dy.cast(DType::F32)).matmul(self.a.val()))
+        self.with_dropout(matmul(self.inner_gradient(dy.cast(DType::F32)), self.a.val(), DType::F32))
     }
 
     /// Adds the gradients of the parameters.
     pub(super) fn accumulate_gradients(&self, x: Tensor<B, 2>, dy: Tensor<B, 2>, gradients: &mut Gradients<B>) {
         let (x, dy) = (self.with_dropout(x.cast(DType::F32)), dy.cast(DType::F32));
         let inner = linear(x.clone(), self.a.val());
-        gradients.add(self.b.id, dy.clone().transpose().matmul(inner) * self.scale);
-        gradients.add(self.a.id, self.inner_gradient(dy).transpose().matmul(x));
+        gradients.add(self.b.id, matmul(dy.clone().transpose(), inner, DType::F32) * self.scale);
+        gradients.add(self.a.id, matmul(self.inner_gradient(dy).transpose(), x, DType::F32));
     }
 
     /// The change of the map's weight, `[out, in]`: `s B A`.
     pub(super) fn delta(&self) -> Tensor<B, 2> {
-        self.b.val().matmul(self.a.val()) * self.scale
+        matmul(self.b.val(), self.a.val(), DType::F32) * self.scale
     }
 
     /// With respect to `x A^T`, `[tokens, rank]`.
     fn inner_gradient(&self, dy: Tensor<B, 2>) -> Tensor<B, 2> {
-        dy.matmul(self.b.val()) * self.scale
+        matmul(dy, self.b.val(), DType::F32) * self.scale
     }
 
     /// Inputs, or their gradients, with those of dropped inputs 0 and the others divided by the share that is kept.

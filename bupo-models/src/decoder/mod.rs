@@ -12,8 +12,8 @@ mod norm;
 mod params;
 mod trained;
 
-use bupo_core::kernels::{activation_dtype, product_dtype};
-use bupo_core::{AttnContribution, FfnContribution, LayerContributions, ResidualDecoder};
+use bupo_core::kernels::{activation_dtype, product_dtype, widens_products};
+use bupo_core::{AttnContribution, FfnContribution, InternalPolicy, LayerContributions, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
@@ -115,6 +115,17 @@ impl<B: Backend> Decoder<B> {
     /// The id of the unembedding parameter, which is the embedding's if they are tied.
     pub fn unembedding_id(&self) -> ParamId {
         self.lm_head.as_ref().map_or(self.embed_tokens.weight.id, |head| head.weight.id)
+    }
+
+    /// The policy of states `[tokens, hidden]` that generates and is trained. In bf16 its logits are products of states and the
+    /// unembedding in bf16, where a device [sums](widens_products) these into f32, else of f32.
+    pub fn policy(&self, states: Tensor<B, 2>) -> InternalPolicy<B> {
+        let weight = self.lm_head.as_ref().map_or(&self.embed_tokens.weight, |head| &head.weight);
+        InternalPolicy::new(states, weight.val().cast(self.unembedding_dtype()))
+    }
+
+    fn unembedding_dtype(&self) -> DType {
+        if self.compute_dtype == ComputeDtype::Bf16 && widens_products::<B>() { DType::BF16 } else { DType::F32 }
     }
 
     pub(crate) fn head_dim(&self) -> usize {

@@ -158,10 +158,20 @@ impl<B: Backend> Decoder<B> {
 
     /// The same decoder with an unembedding that is kept in another dtype cast to f32 once, instead of in every pass.
     fn with_unembedding_in_f32(self) -> Self {
-        let in_f32 = |weight: Param<Tensor<B, 2>>| weight.map(|weight| weight.cast(DType::F32));
+        self.with_unembedding_in(DType::F32)
+    }
+
+    /// The same decoder with its unembedding in the dtype of its products, for generation only.
+    pub(crate) fn with_lowered_unembedding(self) -> Self {
+        let dtype = self.unembedding_dtype();
+        self.with_unembedding_in(dtype)
+    }
+
+    fn with_unembedding_in(self, dtype: DType) -> Self {
+        let cast = |weight: Param<Tensor<B, 2>>| weight.map(|weight| weight.cast(dtype));
         match self.lm_head {
-            Some(head) => Self { lm_head: Some(Linear { weight: in_f32(head.weight), ..head }), ..self },
-            None => Self { embed_tokens: Embedding { weight: in_f32(self.embed_tokens.weight) }, ..self },
+            Some(head) => Self { lm_head: Some(Linear { weight: cast(head.weight), ..head }), ..self },
+            None => Self { embed_tokens: Embedding { weight: cast(self.embed_tokens.weight) }, ..self },
         }
     }
 

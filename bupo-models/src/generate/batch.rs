@@ -162,7 +162,7 @@ impl<'a, B: Backend> Batch<'a, B> {
         self.cache.admit(&context.collected.unwrap_or_default(), &sources);
         let mut rngs: Vec<Vec<ChaCha8Rng>> =
             members.iter().map(|members| members.iter().map(|prompt| self.row_rng(*prompt)).collect()).collect();
-        let policy = InternalPolicy::new(states, self.decoder.unembedding());
+        let policy = self.decoder.policy(states);
         let histories: Vec<&[u32]> = distinct.iter().map(Vec::as_slice).collect();
         let sampled = if self.options.temperature == 0.0 {
             let best = self.greedy(&policy, &histories)?;
@@ -195,7 +195,7 @@ impl<'a, B: Backend> Batch<'a, B> {
             self.cache = cache;
         }
         self.cache.advance();
-        let policy = InternalPolicy::new(states, self.decoder.unembedding());
+        let policy = self.decoder.policy(states);
         let uniforms: Vec<Vec<f64>> = if self.options.temperature == 0.0 {
             Vec::new()
         } else {

@@ -68,6 +68,6 @@ pub fn generate_with<B: Backend>(
             .try_for_each(|(prompt, response)| report(GenerationProgress { prompt, response, done: true }));
         return Ok(responses);
     }
-    let decoder = decoder.clone().cast_weights().joined();
+    let decoder = decoder.clone().cast_weights().with_lowered_unembedding().joined();
     Batch::new(&decoder, prompts, options, stop, report)?.run()
 }

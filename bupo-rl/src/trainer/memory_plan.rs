@@ -1,7 +1,7 @@
 //! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
-use bupo_core::LOGITS_AT_ONCE;
-use bupo_core::kernels::{ATTENTION_TILE, Bf16Unit, gpu_kernels_are_on};
+use bupo_core::kernels::{Bf16Unit, attention_tile, gpu_kernels_are_on};
+use bupo_core::logits_at_once;
 use bupo_models::families::{layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
 use bupo_models::{ComputeDtype, DtypeChoice, ModelConfig};
@@ -150,6 +150,8 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let keys = (2 * model.num_key_value_heads * model.head_dim * model.num_hidden_layers) as u64;
     let rows = config.rollout.batch.min(config.rollout.prompts * config.rollout.group_size) as u64;
     let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
+    let gpu_kernels = !on_cpu && gpu_kernels_are_on();
+    let tile = attention_tile(gpu_kernels) as u64;
     // A sequence longer than a micro-batch is run alone.
     let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(sequences * longest as u64);
     // `auto` is planned as f32, the larger.
@@ -160,9 +162,7 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
             (if on_cpu { F32 } else { number }, lowered)
         }
         // The kernels of GPUs generate with joined weights; in bf16 these take the place of the lowered ones.
-        DtypeChoice::F32 | DtypeChoice::Auto => {
-            (F32, if !on_cpu && gpu_kernels_are_on() { F32 * joined_params(model) } else { 0 })
-        }
+        DtypeChoice::F32 | DtypeChoice::Auto => (F32, if gpu_kernels { F32 * joined_params(model) } else { 0 }),
     };
     // Frozen matrices in bf16 are multiplied as they are, but in f32 on other devices than the CPU.
     let lowered = match (config.lora.is_on() && model.is_bf16, on_cpu || number < F32) {
@@ -177,7 +177,10 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     // Gates of saved layers are then saved in bf16.
     let saved_layers = if config.update.recompute { 0 } else { most_saving };
     let halved = if packs { F32 * saved_layers * tokens * model.intermediate_size as u64 } else { 0 };
-    let logits = (LOGITS_AT_ONCE as u64).min(tokens * model.vocab_size as u64);
+    let logits = (logits_at_once(gpu_kernels) as u64).min(tokens * model.vocab_size as u64);
+    // On GPUs in bf16 the unembedding is multiplied in bf16.
+    let is_lowered = !on_cpu && number < F32;
+    let lowered_unembedding = if is_lowered { number * (model.vocab_size * model.hidden_size) as u64 } else { 0 };
     // Servers have what generation takes.
     let generates = u64::from(!config.rollout.has_servers());
     let longest_sampled = (config.data.max_prompt_tokens + config.longest_response()) as u64;
@@ -192,23 +195,32 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
         } else {
             0
         },
-        activations: number * activations(model, tokens, longest as u64, most_saving, config.update.recompute) - halved,
-        logits: F32 * LOGIT_CHUNKS * logits,
+        activations: number
+            * activations(model, tokens, tile.min(longest as u64), most_saving, config.update.recompute)
+            - halved,
+        logits: F32 * LOGIT_CHUNKS * logits + lowered_unembedding,
         cache: generates * number * rows * longest_sampled * keys,
-        prefill: generates * number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64),
+        prefill: generates * number * prefill_rows * prefill(model, config.data.max_prompt_tokens as u64, tile),
         lowered: generates * lowered,
         packed,
         program: if on_cpu { PROGRAM + TOKENIZER_PER_TOKEN * model.vocab_size as u64 } else { 0 },
-        critic: if config.has_critic() { critic(config, model, phases, tokens, number) } else { 0 },
+        critic: if config.has_critic() { critic(config, model, phases, [tokens, tile], number) } else { 0 },
     }
 }
 
-/// Bytes of the critic in an update of micro-batches of `tokens` tokens, with activations of `number` bytes.
-fn critic(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], tokens: u64, number: u64) -> u64 {
+/// Bytes of the critic in an update of micro-batches of `tokens` tokens whose attention takes `tile` queries at a time, with activations
+/// of `number` bytes.
+fn critic(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    phases: &[PhasePlan],
+    [tokens, tile]: [u64; 2],
+    number: u64,
+) -> u64 {
     let hidden = model.hidden_size as u64;
     let depth = config.critic.site.depth(model.num_hidden_layers).unwrap_or(model.num_hidden_layers);
     let runs_alone = config.critic.warmup_steps > 0 || phases.iter().any(|phase| phase.layers < depth);
-    let pass = if runs_alone { number * activations(model, tokens, tokens, 0, true) } else { 0 };
+    let pass = if runs_alone { number * activations(model, tokens, tile.min(tokens), 0, true) } else { 0 };
     // Parameters, gradient and moments; all states normed, those of response tokens, and their gradient.
     F32 * (4 * (hidden + 1) + 3 * tokens * hidden) + pass
 }
@@ -221,20 +233,19 @@ fn joined_params(model: &ModelConfig) -> u64 {
 }
 
 /// Numbers saved by `layers` layers for the backward pass of `tokens` tokens, plus the temporaries of one layer.
-fn activations(model: &ModelConfig, tokens: u64, longest: u64, layers: u64, recompute: bool) -> u64 {
+fn activations(model: &ModelConfig, tokens: u64, tile: u64, layers: u64, recompute: bool) -> u64 {
     let [hidden, inner, heads, head_dim] = widths(model);
     let keys = model.num_key_value_heads as u64 * head_dim;
     let inside = tokens * (hidden + 2 * inner + 2 * heads * head_dim + 2 * keys);
     let kept = if recompute { layers * tokens * hidden + inside } else { layers * (tokens * hidden + inside) };
     // Attention scores, weights and their gradients of a tile of queries; then the gradients of a layer's activations.
-    let tile = longest.min(ATTENTION_TILE as u64);
     kept + 3 * heads * tokens * tile + tokens * (4 * hidden + 3 * inner)
 }
 
 /// Temporaries of one layer during prefill of one prompt, in numbers.
-fn prefill(model: &ModelConfig, prompt: u64) -> u64 {
+fn prefill(model: &ModelConfig, prompt: u64, tile: u64) -> u64 {
     let [hidden, inner, heads, head_dim] = widths(model);
-    prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(ATTENTION_TILE as u64))
+    prompt * (4 * hidden + 3 * inner + 3 * heads * head_dim + 2 * heads * prompt.min(tile))
 }
 
 fn widths(model: &ModelConfig) -> [u64; 4] {

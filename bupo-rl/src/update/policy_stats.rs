@@ -76,5 +76,5 @@ pub(crate) fn kl_to_full<B: Backend>(
 
 /// The policy of `spec` on states `[tokens, hidden]`.
 pub(crate) fn policy<B: Backend>(states: Tensor<B, 2>, decoder: &Decoder<B>, spec: &PolicySpec) -> InternalPolicy<B> {
-    InternalPolicy::new(states, decoder.unembedding()).with_temperature(spec.temperature)
+    decoder.policy(states).with_temperature(spec.temperature)
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use super::host::{HostView, is_host_f32};
 use host::Shape;
 
-pub use tensors::{ATTENTION_TILE, CausalTile, causal_tiles};
+pub use tensors::{CausalTile, attention_tile, causal_tiles};
 
 /// The result of [`attention`], with what its backward pass needs.
 #[derive(Debug, Clone)]

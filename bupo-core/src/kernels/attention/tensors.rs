@@ -5,11 +5,13 @@ use std::ops::Range;
 use burn::tensor::{DType, Int, Tensor, activation::softmax, backend::Backend};
 
 use crate::kernels::host::hosts;
-use crate::kernels::{on_gpu, runs_on_gpu};
+use crate::kernels::{matmul, on_gpu, runs_on_gpu};
 
 /// Queries whose scores are held at a time. A tile uses the keys up to its last query, so little above the diagonal is
-/// computed.
-pub const ATTENTION_TILE: usize = 128;
+/// computed; larger ones are fewer launches of kernels on GPUs.
+pub const fn attention_tile(gpu_kernels: bool) -> usize {
+    if gpu_kernels { 512 } else { 128 }
+}
 /// Added to the score of a masked key; finite, so that no NaN arises.
 const MASKED: f64 = -1e9;
 
@@ -27,7 +29,8 @@ pub fn causal_tiles<B: Backend>(seq: usize, dtype: DType, device: &B::Device) ->
     if hosts::<B>(dtype, device) {
         return Vec::new();
     }
-    let tiles = (0..seq).step_by(ATTENTION_TILE).map(|start| start..(start + ATTENTION_TILE).min(seq));
+    let tile = attention_tile(runs_on_gpu::<B>());
+    let tiles = (0..seq).step_by(tile).map(|start| start..(start + tile).min(seq));
     tiles.map(|queries| CausalTile::new(queries, device)).collect()
 }
 
@@ -57,10 +60,11 @@ pub(super) fn attend<B: Backend>(
 ) -> Tensor<B, 4> {
     let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
     let [q, k, v] = [q, k, v].map(|x| grouped(x, kv_heads));
+    let dtype = q.dtype();
     let mixed = tiles.iter().map(|tile| {
         let seen = |x: &Tensor<B, 5>| x.clone().narrow(3, 0, tile.queries.end);
-        let scores = of(tile, &q).matmul(seen(&k).transpose());
-        causal_softmax(scores, tile, scale).matmul(seen(&v))
+        let scores = matmul(of(tile, &q), seen(&k).transpose(), dtype);
+        matmul(causal_softmax(scores, tile, scale), seen(&v), dtype)
     });
     joined(mixed.collect()).reshape([batch, heads, seq, head_dim])
 }
@@ -77,7 +81,8 @@ pub(super) fn attend_backward<B: Backend>(
 ) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
     let ([batch, heads, seq, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
     let [q, d_mixed] = [q, d_mixed].map(|x| grouped(x, kv_heads));
-    let group = heads / kv_heads;
+    let (group, dtype) = (heads / kv_heads, q.dtype());
+    let product = |a, b| matmul(a, b, dtype);
     let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
     // From the last tile on, so that the sums for keys and values have their full length from the start.
     for tile in tiles.iter().rev() {
@@ -87,12 +92,12 @@ pub(super) fn attend_backward<B: Backend>(
         let by_group = |x: Tensor<B, 4>, width| x.reshape([batch, kv_heads, group, queries, width]);
         let by_row = |x: Tensor<B, 5>| x.reshape([batch, kv_heads, group * queries, keys]);
         let (q, d_mixed) = (rows(&q), rows(&d_mixed));
-        let weights = causal_softmax(by_group(q.clone().matmul(seen(&k).transpose()), keys), tile, scale);
-        let d_weights = by_group(d_mixed.clone().matmul(seen(&v).transpose()), keys);
-        add_to(&mut d_v, by_row(weights.clone()).transpose().matmul(d_mixed));
+        let weights = causal_softmax(by_group(product(q.clone(), seen(&k).transpose()), keys), tile, scale);
+        let d_weights = by_group(product(d_mixed.clone(), seen(&v).transpose()), keys);
+        add_to(&mut d_v, product(by_row(weights.clone()).transpose(), d_mixed));
         let d_scores = by_row(softmax_backward(weights, d_weights, tile, scale));
-        d_q.push(by_group(d_scores.clone().matmul(seen(&k)), head_dim));
-        add_to(&mut d_k, d_scores.transpose().matmul(q));
+        d_q.push(by_group(product(d_scores.clone(), seen(&k)), head_dim));
+        add_to(&mut d_k, product(d_scores.transpose(), q));
     }
     d_q.reverse();
     let d_q = joined(d_q).reshape([batch, heads, seq, head_dim]);

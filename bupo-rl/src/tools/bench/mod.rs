@@ -6,9 +6,9 @@ mod work;
 use std::time::Instant;
 
 use bupo_core::profile::{self, Part};
-use bupo_models::decoder::RandomInit;
-use bupo_models::{ComputeDtype, Decoder, ModelConfig};
-use burn::tensor::backend::Backend;
+use bupo_models::decoder::ParamSource;
+use bupo_models::{ComputeDtype, Decoder, ModelConfig, ModelError};
+use burn::tensor::{Distribution, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use crate::RlError;
@@ -94,12 +94,27 @@ pub struct BenchResult {
     pub profile: Vec<(String, f64)>,
 }
 
-/// A decoder of this shape with random weights.
+/// A decoder of this shape with random weights, which differ between backends.
 ///
 /// # Errors
 /// If it cannot be built.
 pub fn random_decoder<B: Backend>(config: &ModelConfig, device: &B::Device) -> Result<Decoder<B>, RlError> {
-    Ok(Decoder::build(config, &mut RandomInit::new(0, device.clone()))?)
+    B::seed(device, 0);
+    Ok(Decoder::build(config, &mut DeviceInit(device.clone()))?)
+}
+
+/// Weights drawn on the device: drawing those of a large model on the host takes minutes.
+struct DeviceInit<B: Backend>(B::Device);
+
+impl<B: Backend> ParamSource<B> for DeviceInit<B> {
+    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>, ModelError> {
+        let normal = Distribution::Normal(0.0, 0.02);
+        Ok(if name.ends_with("norm.weight") {
+            Tensor::ones(shape, &self.0)
+        } else {
+            Tensor::random(shape, normal, &self.0)
+        })
+    }
 }
 
 /// Times one kind of work on a decoder of this shape, with the code of training, sampling and measuring.
