@@ -98,7 +98,7 @@ impl Job for BenchJob<'_> {
     }
 }
 
-/// Free memory of an NVIDIA GPU. Burn's memory pool does not return memory, so the decrease over a run is the run's peak.
+/// Free memory of an NVIDIA GPU. Burn's memory pool keeps most of what it takes, but not all: the decrease over a run is at most its peak.
 fn free_gpu_memory(device: DeviceChoice) -> Option<u64> {
     if matches!(device, DeviceChoice::Cuda(_)) { memory(device).map(|memory| memory.free) } else { None }
 }
@@ -148,8 +148,8 @@ fn print(shape: &str, device: &str, spec: &BenchSpec, result: &BenchResult, gpu_
     if let Some(peak) = result.peak_mb {
         outln!("  peak memory {peak:.0} MB");
     }
-    if let Some(peak) = gpu_mb {
-        outln!("  peak GPU memory {peak:.0} MB");
+    if let Some(held) = gpu_mb {
+        outln!("  GPU memory held at the end {held:.0} MB");
     }
     let roofline = &result.roofline;
     outln!(
