@@ -139,6 +139,21 @@ fn an_adapter_is_handed_over_merged() {
     assert!(server.folders().len() == 5 && !server.folders().concat().iter().any(|name| name.contains("lora")));
 }
 
+/// As vLLM does with `--enable-lora`; a server that is started again in between gets it again.
+#[test]
+fn an_adapter_alone_is_handed_over_to_a_server_that_loads_adapters() {
+    let (server, folder) = (start(), tempfile::tempdir().unwrap());
+    server.take_adapters();
+    server.fail_next(&[Fault::Restart(300)]);
+    let out = folder.path().join("run");
+    train_and_agree(&server, &out, &["lora.rank=4", "optimizer.learning_rate=1e-2"]);
+    assert_eq!(server.folders(), Vec::<Vec<String>>::new());
+    let [adapter] = &server.adapters()[..] else { panic!("one adapter is kept: {:?}", server.adapters()) };
+    assert!(adapter.starts_with("step-000004"), "{adapter}");
+    let written = out.join("weights").join(adapter).join("adapter_model.safetensors");
+    assert!(fs::metadata(written).unwrap().len() < 1 << 20);
+}
+
 #[test]
 fn servers_share_the_prompts() {
     let (one, two, folder) = (start(), start(), tempfile::tempdir().unwrap());

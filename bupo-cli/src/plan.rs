@@ -129,16 +129,28 @@ fn print_engine(config: &TrainConfig, model: &ModelConfig, plan: &RunPlan) {
         rollout.engine,
         rollout.concurrency
     );
+    let mut take_adapters = config.lora.is_on();
     for url in &rollout.urls {
         let one = RemoteSettings { urls: vec![url.clone()], timeout: Duration::from_secs(2), ..rollout.servers() };
         match RemoteEngine::connect(&one, model, max_tokens(config)) {
-            Ok(engine) => engine.models().for_each(|(url, model)| outln!("  {url} serves {model}")),
-            Err(error) => outln!("  {error}"),
+            Ok(engine) => {
+                take_adapters &= engine.takes_adapters();
+                engine.models().for_each(|(url, model)| outln!("  {url} serves {model}"));
+            }
+            Err(error) => {
+                take_adapters = false;
+                outln!("  {error}");
+            }
         }
     }
     outln!("weights are handed over before each step in {folder}, which the servers must be able to read");
-    outln!("  all weights {}, the newest two and their base are kept", ByteSize(number * plan.parameters));
-    if rollout.engine.takes_changed_weights() {
+    if take_adapters {
+        let largest = plan.phases.iter().map(|phase| phase.trained).max().unwrap_or_default();
+        outln!("  the adapter alone, {}", ByteSize(4 * largest));
+    } else {
+        outln!("  all weights {}, the newest two and their base are kept", ByteSize(number * plan.parameters));
+    }
+    if rollout.engine.takes_changed_weights() && !take_adapters {
         for (index, phase) in plan.phases.iter().enumerate().filter(|(_, phase)| phase.layers < model.num_hidden_layers)
         {
             outln!("  in phase {} what has changed: {}", index + 1, ByteSize(number * phase.trained));

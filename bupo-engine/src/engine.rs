@@ -58,10 +58,22 @@ pub struct WeightsVersion {
 pub struct Weights {
     /// Their version.
     pub version: WeightsVersion,
-    /// A Hugging Face folder with all parameters.
-    pub base: PathBuf,
-    /// A folder with the parameters that differ from those in `base`, if it does not have them all.
-    pub changed: Option<PathBuf>,
+    /// Where they are.
+    pub folders: WeightFolders,
+}
+
+/// The folders of a version of the weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WeightFolders {
+    /// Parameters of the model.
+    Model {
+        /// A Hugging Face folder with all parameters.
+        base: PathBuf,
+        /// A folder with the parameters that differ from those in `base`, if it does not have them all.
+        changed: Option<PathBuf>,
+    },
+    /// PEFT's folder of an adapter of the model that the engine was started with.
+    Adapter(PathBuf),
 }
 
 /// Called with the number of responses that are complete since its last call.

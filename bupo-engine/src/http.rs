@@ -34,6 +34,8 @@ impl CallError {
     }
 }
 
+type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
 /// An HTTP client. Servers are in the same network, so no proxy is used.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
@@ -60,10 +62,28 @@ impl Http {
 
     /// The answer to a POST request with a JSON body; null if it is empty.
     pub(crate) fn post(&self, url: &str, body: &Value) -> Result<Value, CallError> {
-        self.answer(self.agent.post(url).header("content-type", "application/json").send(body.to_string()))
+        self.answer(self.send(url, body))
     }
 
-    fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, CallError> {
+    /// Sends a POST request with a JSON body, whose answer may be any text.
+    pub(crate) fn tell(&self, url: &str, body: &Value) -> Result<(), CallError> {
+        self.body(self.send(url, body)).map(drop)
+    }
+
+    fn send(&self, url: &str, body: &Value) -> Answer {
+        self.agent.post(url).header("content-type", "application/json").send(body.to_string())
+    }
+
+    fn answer(&self, answer: Answer) -> Result<Value, CallError> {
+        let body = self.body(answer)?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| CallError::Answer(format!("its answer is not JSON ({error}): {}", message(&body))))
+    }
+
+    fn body(&self, answer: Answer) -> Result<Vec<u8>, CallError> {
         let mut answer = answer.map_err(|error| self.failure(&error))?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
@@ -71,11 +91,7 @@ impl Http {
         if !(200..300).contains(&status) {
             return Err(CallError::Status(status, message(&body)));
         }
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body)
-            .map_err(|error| CallError::Answer(format!("its answer is not JSON ({error}): {}", message(&body))))
+        Ok(body)
     }
 
     fn failure(&self, error: &ureq::Error) -> CallError {

@@ -17,7 +17,7 @@ mod server;
 mod weights;
 
 pub use ahead::AheadEngine;
-pub use engine::{Engine, EngineKind, Report, Rollouts, SampleRequest, Weights, WeightsVersion};
+pub use engine::{Engine, EngineKind, Report, Rollouts, SampleRequest, WeightFolders, Weights, WeightsVersion};
 pub use error::EngineError;
 pub use own::OwnEngine;
 pub use remote::{RemoteEngine, RemoteSettings};

@@ -104,6 +104,11 @@ impl RemoteEngine {
         self.config.tie_word_embeddings && self.servers.iter().any(is_untied)
     }
 
+    /// Whether all servers load adapters while they run.
+    pub fn takes_adapters(&self) -> bool {
+        self.servers.iter().all(|server| server.model.takes_adapters)
+    }
+
     /// How often servers were brought back after failures, since the run was started.
     pub fn recoveries(&self) -> u64 {
         self.servers.iter().map(Server::recoveries).sum()

@@ -10,7 +10,7 @@ use bupo_models::{ModelConfig, ModelFiles};
 
 use crate::http::{CallError, Http};
 use crate::protocol::{Address, Completed, Protocol, ServedModel};
-use crate::{EngineError, SampleRequest, Weights};
+use crate::{EngineError, SampleRequest, WeightFolders, Weights};
 
 /// Between two looks whether a server is back.
 const POLL: Duration = Duration::from_millis(500);
@@ -29,6 +29,8 @@ pub(crate) struct Server {
 struct State {
     /// The folder with all parameters that the server has loaded since it was started.
     base: Option<PathBuf>,
+    /// The name of the adapter that the server has loaded since it was started.
+    adapter: Option<String>,
     /// How often the server was brought back.
     recoveries: u64,
 }
@@ -94,7 +96,10 @@ impl Server {
         seed: u64,
         weights: Option<&Weights>,
     ) -> Result<Completed, CallError> {
-        let address = Address { url: &self.url, model: &self.model.name };
+        let adapter = weights
+            .filter(|weights| matches!(weights.folders, WeightFolders::Adapter(_)))
+            .map(|weights| weights.version.name.as_str());
+        let address = Address { url: &self.url, model: &self.model.name, adapter };
         let completed = calls.protocol.complete(&calls.http, address, request, prompt, seed)?;
         match (weights, &completed.version) {
             (Some(weights), Some(version)) if *version != weights.version.name => Err(CallError::Version(format!(
@@ -122,12 +127,22 @@ impl Server {
         calls: &Calls,
         weights: &'a Weights,
     ) -> Result<(), (&'a Path, CallError)> {
-        let has_base = state.base.as_ref() == Some(&weights.base);
-        let base = (!has_base).then_some(weights.base.as_path());
-        let folders: Vec<&Path> = base.into_iter().chain(weights.changed.as_deref()).collect();
+        let name = &weights.version.name;
+        let (base, changed) = match &weights.folders {
+            WeightFolders::Model { base, changed } => (base, changed),
+            WeightFolders::Adapter(folder) => {
+                let before = state.adapter.take();
+                let loaded = calls.protocol.load_adapter(&calls.http, &self.url, folder, name, before.as_deref());
+                loaded.map_err(|failure| (folder.as_path(), failure))?;
+                state.adapter = Some(name.clone());
+                return Ok(());
+            }
+        };
+        let is_missing = state.base.as_ref() != Some(base);
+        let folders: Vec<&Path> = is_missing.then_some(base.as_path()).into_iter().chain(changed.as_deref()).collect();
         state.base = None;
-        calls.protocol.load(&calls.http, &self.url, &folders, &weights.version.name, calls.timeout)?;
-        state.base = Some(weights.base.clone());
+        calls.protocol.load(&calls.http, &self.url, &folders, name, calls.timeout)?;
+        state.base = Some(base.clone());
         Ok(())
     }
 
@@ -167,7 +182,7 @@ impl Server {
     fn restore(&self, state: &mut State, calls: &Calls, weights: Option<&Weights>) -> Result<(), Restore> {
         let has_weights = self.answers(calls, weights).map_err(Restore::Gone)?;
         let Some(weights) = weights.filter(|_| !has_weights) else { return Ok(()) };
-        state.base = None;
+        (state.base, state.adapter) = (None, None);
         self.load_into(state, calls, weights).map_err(|failure| {
             if failure.1.is_of_the_connection() {
                 Restore::Gone(failure.1)
@@ -183,7 +198,11 @@ impl Server {
         let http = Http::new(START_TIMEOUT.min(calls.timeout));
         calls.protocol.model(&http, &self.url)?;
         let Some(weights) = weights else { return Ok(true) };
-        Ok(calls.protocol.version(&http, &self.url)?.is_some_and(|version| version == weights.version.name))
+        let name = &weights.version.name;
+        match weights.folders {
+            WeightFolders::Adapter(_) => calls.protocol.has_adapter(&http, &self.url, name),
+            WeightFolders::Model { .. } => Ok(calls.protocol.version(&http, &self.url)?.as_ref() == Some(name)),
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bupo_models::adapter::{Adapter, write_adapter};
 use bupo_models::decoder::NamedTensor;
-use bupo_models::{ModelAssets, SaveDtype, SaveOptions, save_tensors};
+use bupo_models::{ModelAssets, ModelError, SaveDtype, SaveOptions, save_tensors};
 use bupo_runs::sync_folder;
 
-use crate::{EngineError, Weights, WeightsVersion};
+use crate::{EngineError, WeightFolders, Weights, WeightsVersion};
 
 /// The versions kept besides the one that `changed` folders refer to: an engine may still read the one before.
 const KEPT: usize = 2;
@@ -52,10 +53,35 @@ impl WeightsFolder {
         assets: &ModelAssets,
         dtype: SaveDtype,
     ) -> Result<Weights, EngineError> {
+        let options = SaveOptions { dtype: Some(dtype), ..SaveOptions::default() };
+        let (version, folder) = self.publish(step, |pending| save_tensors(pending, tensors, assets, options))?;
+        let folders = match (&self.base, has_all) {
+            (Some(base), false) => WeightFolders::Model { base: base.clone(), changed: Some(folder) },
+            _ => {
+                self.base = Some(folder.clone());
+                WeightFolders::Model { base: folder, changed: None }
+            }
+        };
+        Ok(Weights { version, folders })
+    }
+
+    /// Writes a version of an adapter, in the same way.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_adapter(&mut self, step: usize, adapter: &Adapter) -> Result<Weights, EngineError> {
+        let (version, folder) = self.publish(step, |pending| write_adapter(pending, adapter, None))?;
+        Ok(Weights { version, folders: WeightFolders::Adapter(folder) })
+    }
+
+    fn publish(
+        &mut self,
+        step: usize,
+        write: impl FnOnce(&Path) -> Result<(), ModelError>,
+    ) -> Result<(WeightsVersion, PathBuf), EngineError> {
         let name = self.new_name(step);
         let (pending, folder) = (self.path.join(format!("{PENDING}{name}")), self.path.join(&name));
-        let options = SaveOptions { dtype: Some(dtype), ..SaveOptions::default() };
-        let written = save_tensors(&pending, tensors, assets, options).map_err(EngineError::from).and_then(|()| {
+        let written = write(&pending).map_err(EngineError::from).and_then(|()| {
             let publish = || {
                 for entry in fs::read_dir(&pending)? {
                     File::open(entry?.path())?.sync_all()?;
@@ -72,14 +98,7 @@ impl WeightsFolder {
             return Err(error);
         }
         self.written.push(folder.clone());
-        let version = WeightsVersion { name, step };
-        Ok(match (&self.base, has_all) {
-            (Some(base), false) => Weights { version, base: base.clone(), changed: Some(folder) },
-            _ => {
-                self.base = Some(folder.clone());
-                Weights { version, base: folder, changed: None }
-            }
-        })
+        Ok((WeightsVersion { name, step }, folder))
     }
 
     /// Whether a version that has all parameters has been written.

@@ -11,6 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bupo_core::{Norm, PolicySite, SamplingParams};
+use bupo_models::adapter::{Adapter, read_adapter};
+use bupo_models::pretrained::load_config;
 use bupo_models::{Decoder, GenerateOptions, ModelFiles, Response, generate, load_model};
 use burn::backend::Flex;
 use safetensors::SafeTensors;
@@ -83,10 +85,13 @@ struct Shared {
     folders: Mutex<Vec<Vec<String>>>,
     /// Gone until this is false.
     gone: AtomicBool,
+    takes_adapters: AtomicBool,
 }
 
 struct Loaded {
     decoder: Decoder<Flex>,
+    /// Adapters that were loaded and not unloaded, by name.
+    adapters: BTreeMap<String, Adapter>,
     tensors: BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>,
     version: String,
 }
@@ -95,7 +100,7 @@ impl Loaded {
     fn new(model: &Path) -> Self {
         let files = ModelFiles::folder(model).unwrap();
         let decoder = load_model::<Flex>(&files, &Default::default()).unwrap().decoder;
-        Self { decoder, tensors: tensors(model), version: "default".into() }
+        Self { decoder, adapters: BTreeMap::new(), tensors: tensors(model), version: "default".into() }
     }
 }
 
@@ -113,6 +118,7 @@ impl ContractServer {
             requests: AtomicUsize::new(0),
             folders: Mutex::default(),
             gone: AtomicBool::new(false),
+            takes_adapters: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -143,6 +149,16 @@ impl ContractServer {
 
     pub fn load(&self, loading: Loading) {
         *self.shared.loading.lock().unwrap() = loading;
+    }
+
+    /// From now on it loads adapters, as vLLM does if it was started so.
+    pub fn take_adapters(&self) {
+        self.shared.takes_adapters.store(true, Ordering::SeqCst);
+    }
+
+    /// The names of the adapters that are loaded.
+    pub fn adapters(&self) -> Vec<String> {
+        self.shared.loaded.lock().unwrap().adapters.keys().cloned().collect()
     }
 
     /// Requests for responses so far.
@@ -196,7 +212,27 @@ impl Shared {
                 (200, json!({}))
             }
             "/is_paused" => (200, json!({"is_paused": self.paused.load(Ordering::SeqCst)})),
-            "/v1/models" => (200, json!({"data": [{"id": "the-model", "root": self.model, "max_model_len": 512}]})),
+            "/v1/models" => {
+                let model = json!({"id": "the-model", "root": self.model, "max_model_len": 512});
+                let adapters: Vec<String> = self.loaded.lock().unwrap().adapters.keys().cloned().collect();
+                let adapters = adapters.iter().map(|name| json!({"id": name, "parent": "the-model"}));
+                let models: Vec<Value> = [model].into_iter().chain(adapters).collect();
+                (200, json!({"data": models}))
+            }
+            "/openapi.json" if self.takes_adapters.load(Ordering::SeqCst) => {
+                (200, json!({"paths": {"/v1/load_lora_adapter": {"post": {}}}}))
+            }
+            "/v1/load_lora_adapter" => {
+                let folder = Path::new(body["lora_path"].as_str().unwrap());
+                let adapter = read_adapter(folder, &load_config(&ModelFiles::folder(&self.model).unwrap()).unwrap());
+                let name = body["lora_name"].as_str().unwrap().to_string();
+                assert!(self.loaded.lock().unwrap().adapters.insert(name, adapter.unwrap()).is_none());
+                (200, json!("Success: LoRA adapter added successfully."))
+            }
+            "/v1/unload_lora_adapter" => {
+                assert!(self.loaded.lock().unwrap().adapters.remove(body["lora_name"].as_str().unwrap()).is_some());
+                (200, json!("Success: LoRA adapter removed successfully."))
+            }
             "/weight_info" => (200, json!({"weight_version": self.loaded.lock().unwrap().version})),
             "/update_weight_version" => {
                 if *self.loading.lock().unwrap() != Loading::Forgets {
@@ -290,7 +326,13 @@ impl Shared {
             batch: count,
         };
         let loaded = self.loaded.lock().unwrap();
-        let mut responses = generate(&loaded.decoder, &vec![prompt; count], &options).unwrap();
+        let named = body["model"].as_str().filter(|name| *name != "the-model");
+        let decoder = match named.map(|name| loaded.adapters.get(name)) {
+            None => loaded.decoder.clone(),
+            Some(Some(adapter)) => loaded.decoder.clone().with_adapter(adapter),
+            Some(None) => return answer_with(stream, 404, r#"{"error": {"message": "The model does not exist."}}"#),
+        };
+        let mut responses = generate(&decoder, &vec![prompt; count], &options).unwrap();
         let version = loaded.version.clone();
         drop(loaded);
         spoil(&mut responses, fault);
@@ -327,7 +369,7 @@ impl Shared {
                         "logprobs": {"token_logprobs": response.log_probs}, "finish_reason": reason(response)})
                 })
                 .collect();
-            json!({"choices": choices})
+            json!({"model": body["model"], "choices": choices})
         };
         let text = answer.to_string();
         if fault == Some(Fault::Cut) {

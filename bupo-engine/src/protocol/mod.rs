@@ -27,6 +27,8 @@ pub(crate) struct ServedModel {
     pub(crate) root: String,
     /// Whether it is paused.
     pub(crate) paused: bool,
+    /// Whether it loads adapters while it runs.
+    pub(crate) takes_adapters: bool,
 }
 
 /// The responses of one prompt and the name of the weights that sampled them, if the server tells it.
@@ -41,6 +43,8 @@ pub(crate) struct Completed {
 pub(crate) struct Address<'a> {
     pub(crate) url: &'a str,
     pub(crate) model: &'a str,
+    /// The name of an adapter that is asked for in the model's place.
+    pub(crate) adapter: Option<&'a str>,
 }
 
 /// The calls of one kind of server.
@@ -67,6 +71,19 @@ pub(crate) trait Protocol: Send + Sync + std::fmt::Debug {
         version: &str,
         timeout: Duration,
     ) -> Result<(), (&'a Path, CallError)>;
+
+    /// Loads the folder of an adapter under a name, then drops the one before.
+    fn load_adapter(
+        &self,
+        http: &Http,
+        url: &str,
+        folder: &Path,
+        name: &str,
+        before: Option<&str>,
+    ) -> Result<(), CallError>;
+
+    /// Whether an adapter with this name is loaded.
+    fn has_adapter(&self, http: &Http, url: &str, name: &str) -> Result<bool, CallError>;
 
     /// The name of the loaded weights; `None` if the server has no names for them.
     fn version(&self, http: &Http, url: &str) -> Result<Option<String>, CallError>;

@@ -13,7 +13,7 @@ pub(super) fn model(http: &Http, url: &str) -> Result<ServedModel, CallError> {
     let name = name.ok_or_else(|| CallError::Answer("its /v1/models lists no model".into()))?.to_string();
     let max_tokens = model["max_model_len"].as_u64().map(|tokens| tokens as usize);
     let root = model["root"].as_str().unwrap_or_default().to_string();
-    Ok(ServedModel { name, max_tokens, root, paused: false })
+    Ok(ServedModel { name, max_tokens, root, paused: false, takes_adapters: false })
 }
 
 /// The message of an answer that reports a failure with status 200.

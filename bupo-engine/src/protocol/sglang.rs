@@ -75,6 +75,14 @@ impl Protocol for Sglang {
     }
 
     /// Each answer names its weights, so that no call is needed.
+    fn load_adapter(&self, _: &Http, _: &str, _: &Path, _: &str, _: Option<&str>) -> Result<(), CallError> {
+        Err(CallError::Answer("adapters are handed over merged to SGLang".into()))
+    }
+
+    fn has_adapter(&self, _: &Http, _: &str, _: &str) -> Result<bool, CallError> {
+        Ok(false)
+    }
+
     fn version(&self, _http: &Http, _url: &str) -> Result<Option<String>, CallError> {
         Ok(None)
     }

@@ -11,13 +11,18 @@ use crate::SampleRequest;
 use crate::check::Answer;
 use crate::http::{CallError, Http};
 
+/// The call that a server has with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`.
+const LOAD_ADAPTER: &str = "/v1/load_lora_adapter";
+
 #[derive(Debug)]
 pub(crate) struct Vllm;
 
 impl Protocol for Vllm {
     fn model(&self, http: &Http, url: &str) -> Result<ServedModel, CallError> {
         let paused = optional(http.get(&format!("{url}/is_paused")))?["is_paused"].as_bool().unwrap_or(false);
-        Ok(ServedModel { paused, ..openai::model(http, url)? })
+        // Its description has the calls that it was started with.
+        let takes_adapters = optional(http.get(&format!("{url}/openapi.json")))?["paths"][LOAD_ADAPTER].is_object();
+        Ok(ServedModel { paused, takes_adapters, ..openai::model(http, url)? })
     }
 
     fn complete(
@@ -30,7 +35,7 @@ impl Protocol for Vllm {
     ) -> Result<Completed, CallError> {
         let options = &request.options;
         let mut body = json!({
-            "model": server.model,
+            "model": server.adapter.unwrap_or(server.model),
             "prompt": prompt,
             // vLLM refuses several responses of greedy decoding, which are equal.
             "n": if options.temperature == 0.0 { 1 } else { request.samples },
@@ -53,12 +58,21 @@ impl Protocol for Vllm {
         if !request.stop.is_empty() {
             body["stop"] = json!(request.stop);
         }
-        let answer = http.post(&format!("{}/v1/completions", server.url), &body)?;
+        let answer = match (http.post(&format!("{}/v1/completions", server.url), &body), server.adapter) {
+            // A server that was started again has lost it.
+            (Err(CallError::Status(404, message)), Some(adapter)) => {
+                return Err(CallError::Version(format!("it does not have the adapter `{adapter}`: {message}")));
+            }
+            (answer, _) => answer?,
+        };
         let choices = answer["choices"].as_array();
         let choices = choices.ok_or_else(|| CallError::Answer("its answer has no choices".into()))?;
         let mut answers: Vec<(u64, Answer)> = choices.iter().map(choice).collect::<Result<_, _>>()?;
         answers.sort_by_key(|(index, _)| *index);
-        let version = self.version(http, server.url)?;
+        let version = match server.adapter {
+            Some(_) => answer["model"].as_str().map(str::to_string),
+            None => self.version(http, server.url)?,
+        };
         Ok(Completed { answers: answers.into_iter().map(|(_, answer)| answer).collect(), version })
     }
 
@@ -90,6 +104,27 @@ impl Protocol for Vllm {
         // Whether or not the weights were loaded, and also where the answer to the pause was lost, the server must not stay paused.
         let resumed = http.post(&format!("{url}/resume"), &Value::Null).map_err(|error| (first, error));
         named.and(resumed.map(drop))
+    }
+
+    fn load_adapter(
+        &self,
+        http: &Http,
+        url: &str,
+        folder: &Path,
+        name: &str,
+        before: Option<&str>,
+    ) -> Result<(), CallError> {
+        // vLLM answers this call with a sentence.
+        http.tell(&format!("{url}{LOAD_ADAPTER}"), &json!({"lora_name": name, "lora_path": folder}))?;
+        match before {
+            Some(before) => http.tell(&format!("{url}/v1/unload_lora_adapter"), &json!({"lora_name": before})),
+            None => Ok(()),
+        }
+    }
+
+    fn has_adapter(&self, http: &Http, url: &str, name: &str) -> Result<bool, CallError> {
+        let models = http.get(&format!("{url}/v1/models"))?;
+        Ok(models["data"].as_array().is_some_and(|models| models.iter().any(|model| model["id"] == name)))
     }
 
     fn version(&self, http: &Http, url: &str) -> Result<Option<String>, CallError> {

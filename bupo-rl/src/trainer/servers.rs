@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bupo_core::{PolicySite, SamplingParams};
 use bupo_engine::{AheadEngine, Engine, OwnEngine, RemoteEngine, SampleRequest, WeightsFolder};
 use bupo_eval::{Group, Sampler};
+use bupo_models::adapter::Adapter;
 use bupo_models::decoder::{NamedTensor, named_tensors_up_to};
 use bupo_models::{ComputeDtype, ModelConfig, SaveDtype, Sequence};
 use burn::tensor::backend::Backend;
@@ -78,6 +79,13 @@ impl Servers {
         self.engine.wait();
     }
 
+    fn handed_over(&mut self, started: Instant) -> Result<(), RlError> {
+        self.folder.prune()?;
+        self.is_outdated = false;
+        self.handing_over += started.elapsed();
+        Ok(())
+    }
+
     /// Says that training has changed the first `layers` layers, the embedding and the unembedding.
     fn outdated(&mut self, layers: usize) {
         self.changed_layers = self.changed_layers.max(layers);
@@ -119,9 +127,15 @@ impl<B: Backend> Trainer<'_, B> {
         let Some(servers) = self.servers.as_mut().filter(|servers| servers.is_outdated) else { return Ok(()) };
         servers.wait();
         let started = Instant::now();
+        if self.model.decoder.has_adapter() && servers.engine.servers().takes_adapters() {
+            let adapter = Adapter::of(&self.model.decoder, &self.config.lora);
+            let weights = servers.folder.write_adapter(self.state.step, &adapter)?;
+            servers.engine.load_weights(&weights)?;
+            return servers.handed_over(started);
+        }
         let in_part = self.config.rollout.engine.takes_changed_weights() && servers.folder.has_base();
         let has_all = !in_part || servers.changed_layers == layers;
-        // Servers get whole weights, so that they need no support of adapters.
+        // Whole weights need no support of adapters.
         let decoder = self.model.decoder.clone().merged();
         let mut tensors = named_tensors_up_to(&decoder, if has_all { layers } else { servers.changed_layers });
         if servers.engine.servers().needs_unembedding() {
@@ -134,13 +148,10 @@ impl<B: Backend> Trainer<'_, B> {
         };
         let weights = servers.folder.write(self.state.step, tensors, has_all, &self.model.assets, dtype)?;
         servers.engine.load_weights(&weights)?;
-        servers.folder.prune()?;
-        servers.is_outdated = false;
         if has_all {
             servers.changed_layers = 0;
         }
-        servers.handing_over += started.elapsed();
-        Ok(())
+        servers.handed_over(started)
     }
 
     /// The time that hand-overs have taken in this process; `None` without servers.
