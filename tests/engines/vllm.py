@@ -11,6 +11,7 @@ folder. --cpu sets what vLLM needs on a machine without a GPU. The parts:
     restart  the server is killed within a step and started again; the run goes on, no step is lost
     eval     Avg@K of the server and of the own generation, with their intervals and tokens per second
     processes  the training of `train` by two processes under mpirun; only where named, needs a program with the feature mpi
+    adapter  the training of `train` of an adapter, which alone is handed over; only where named, and alone
 """
 import argparse
 import json
@@ -24,7 +25,7 @@ import urllib.request
 from pathlib import Path
 
 PARTS = ["greedy", "train", "ahead", "restart", "eval"]
-PARTS_WITH_MPI = ["processes"]
+PARTS_WHERE_NAMED = ["processes", "adapter"]
 
 
 class Server:
@@ -39,6 +40,9 @@ class Server:
         if self.args.cpu:
             env.update(VLLM_TARGET_DEVICE="cpu", VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="0-1")
             more = ["--enforce-eager"]
+        if "adapter" in self.args.only:
+            env.update(VLLM_ALLOW_RUNTIME_LORA_UPDATING="1")
+            more += ["--enable-lora", "--max-lora-rank", "16"]
         command = [self.args.vllm, "serve", self.model, "--host", "127.0.0.1", "--port", str(self.args.port),
                    "--dtype", "float32", "--max-model-len", "512", "--logprobs-mode", "processed_logprobs",
                    "--generation-config", "vllm", *more]
@@ -145,7 +149,7 @@ def main():
     parser.add_argument("--port", type=int, default=8123)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--delay", type=float, default=0.6, help="seconds into step 2 at which the server is killed")
-    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS + PARTS_WITH_MPI)
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS + PARTS_WHERE_NAMED)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -171,6 +175,13 @@ def run_parts(args, server, folder):
         print("train, by two processes")
         train(args, server, folder / "processes", launcher=["mpirun", "-n", "2"])
         greedy(args, server, folder, str(folder / "processes/model"), "processes")
+    if "adapter" in args.only:
+        print("train an adapter, both phases")
+        out = folder / "adapter"
+        train(args, server, out, "lora.rank=8", "optimizer.learning_rate=1e-2")
+        kept = sorted({path.name for path in (out / "weights").glob("*/*")})
+        assert kept == ["adapter_config.json", "adapter_model.safetensors"], kept
+        print(f"  handed over: {kept}, {(next((out / 'weights').glob('*/*.safetensors'))).stat().st_size} bytes", flush=True)
     if "ahead" in args.only:
         print("ahead")
         bupo(args, *settings(args, server.url, (0, 3), "rollout.ahead=1"), "--out", str(folder / "ahead"))
@@ -183,8 +194,8 @@ def run_parts(args, server, folder):
         compare_evaluations(args, server, folder)
 
 
-def train(args, server, out, launcher=()):
-    bupo(args, *settings(args, server.url, (2, 2)), "--out", str(out), launcher=launcher)
+def train(args, server, out, *more, launcher=()):
+    bupo(args, *settings(args, server.url, (2, 2), *more), "--out", str(out), launcher=launcher)
     lines = metrics(out)
     show(lines)
     assert [line["step"] for line in lines] == [1, 2, 3, 4]

@@ -33,21 +33,18 @@ pub fn check() -> Result<(), CliError> {
             continue;
         }
         let sizes = if is_software(device.choice) { MachineSizes::SOFTWARE } else { MachineSizes::CHECK };
-        match run_on(device.choice, Compute { sizes }) {
-            Ok(runs) => {
-                for run in &runs {
-                    print_run(run);
-                    if !compare_kernels(run) {
-                        failures.push(format!("{} in {} (or unset BUPO_KERNELS)", device.choice, run.dtype));
-                    } else if !compare(run, reference.get_or_insert_with(|| (device.choice, run.first.clone()))) {
-                        failures.push(format!("{} in {}", device.choice, run.dtype));
-                    }
-                }
+        // Each dtype is reported once it is done: on a GPU compiling takes minutes.
+        let report = &mut |run: &Run| {
+            print_run(run);
+            if !compare_kernels(run) {
+                failures.push(format!("{} in {} (or unset BUPO_KERNELS)", device.choice, run.dtype));
+            } else if !compare(run, reference.get_or_insert_with(|| (device.choice, run.first.clone()))) {
+                failures.push(format!("{} in {}", device.choice, run.dtype));
             }
-            Err(error) => {
-                outln!("  failed: {error}");
-                failures.push(device.choice.to_string());
-            }
+        };
+        if let Err(error) = run_on(device.choice, Compute { sizes, report }) {
+            outln!("  failed: {error}");
+            failures.push(device.choice.to_string());
         }
     }
     if failures.is_empty() {
@@ -71,9 +68,11 @@ fn print(device: &DetectedDevice) {
 }
 
 /// The small training on one device.
-struct Compute {
+struct Compute<'a> {
     /// The sizes of what is timed for the device's rates.
     sizes: MachineSizes,
+    /// Called with the run of each supported dtype, f32 first.
+    report: &'a mut dyn FnMut(&Run),
 }
 
 /// Its results and times in one compute dtype.
@@ -90,12 +89,10 @@ struct Run {
     kernels: Vec<KernelDifference>,
 }
 
-impl Job for Compute {
-    /// One run per supported dtype, f32 first.
-    type Output = Vec<Run>;
+impl Job for Compute<'_> {
+    type Output = ();
 
-    fn run<B: Backend>(self, device: &B::Device) -> Result<Vec<Run>, CliError> {
-        let mut runs = Vec::new();
+    fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
         for dtype in [DtypeChoice::F32, DtypeChoice::Bf16] {
             let Ok(dtype) = dtype.for_new::<B>(device) else { continue };
             let timed = || -> Result<_, CliError> {
@@ -107,9 +104,9 @@ impl Job for Compute {
             let machine = Machine::measure::<B>(self.sizes, dtype, device);
             let products = Products::of::<B>(dtype, device);
             let kernels = check_kernels::<B>(dtype.dtype(), device);
-            runs.push(Run { dtype, first, second, first_seconds, second_seconds, machine, products, kernels });
+            (self.report)(&Run { dtype, first, second, first_seconds, second_seconds, machine, products, kernels });
         }
-        Ok(runs)
+        Ok(())
     }
 }
 
