@@ -78,6 +78,11 @@ fn a_page_has_the_grid_and_the_texts_are_escaped() {
     assert_eq!(page.matches("</script>").count(), 2);
     assert_eq!(page.matches("<td ").count(), 7 * "</script><b>".len());
     assert!(!page.contains("http"), "the page loads nothing");
+    // A title has the model's name, not its path.
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/arithmetic-1m/");
+    succeed(&["lens", "1", "--model", model, "--html", text(&path)]);
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(page.contains("<h1>Next tokens by layer: arithmetic-1m</h1>"), "{page}");
     let nowhere = folder.path().join("nowhere/lens.html");
     assert!(fail(&["lens", "1", "--html", text(&nowhere)]).contains("nowhere"));
 }

@@ -36,6 +36,15 @@ pub fn model_adapter(folder: Option<&Path>, files: &ModelFiles) -> Result<Option
     folder.map(|folder| Ok(read_adapter(folder, &load_config(files)?)?)).transpose()
 }
 
+/// What pages call a model: the last part of a folder's path, a Hub id as it is.
+pub fn model_title(name: &str) -> String {
+    let path = Path::new(name);
+    // A path such as `.` has no last part of its own.
+    let whole = path.canonicalize().ok();
+    let last = whole.as_ref().and_then(|whole| path.file_name().or(whole.file_name()));
+    last.map_or_else(|| name.to_string(), |last| last.to_string_lossy().into_owned())
+}
+
 /// Warns of sequences that are longer than the model supports.
 pub fn warn_of_positions(config: &ModelConfig, tokens: usize) {
     if let Some(warning) = position_warning(config, tokens) {

@@ -4,7 +4,6 @@ mod output;
 mod recorded;
 mod source;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, AnalysisInfo, LayerSimilarity, MeasureAccumulator, ResponseMap, response_map};
@@ -25,7 +24,7 @@ use crate::backend::{Job, resolve, run_on};
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::{CliError, at_least_one};
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{load_for_inference, model_adapter, model_files, warn_of_positions};
+use crate::model::{load_for_inference, model_adapter, model_files, model_title, warn_of_positions};
 use crate::screen::{StepBar, print_analysis};
 
 /// Responses per model that the page shows token by token.
@@ -289,16 +288,11 @@ impl Analyze<'_> {
     }
 }
 
-/// The last part of a path, or a Hub id; the whole path if another model has the same last part.
+/// A model's title; the whole path if another model has the same.
 fn title(name: &str, models: &[String]) -> String {
-    let last = |name: &str| -> Option<String> {
-        let path = Path::new(name);
-        // A path such as `.` has no last part of its own.
-        let whole = path.canonicalize().ok()?;
-        Some(path.file_name().or(whole.file_name())?.to_string_lossy().into_owned())
-    };
-    let shared = |title: &String| models.iter().filter(|model| last(model).as_ref() == Some(title)).count() > 1;
-    last(name).filter(|title| !shared(title)).unwrap_or_else(|| name.to_string())
+    let title = model_title(name);
+    let shared = models.iter().filter(|model| model_title(model) == title).count() > 1;
+    if shared { name.to_string() } else { title }
 }
 
 /// The first responses, one per prompt.

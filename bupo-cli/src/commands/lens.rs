@@ -24,7 +24,7 @@ use crate::chat::TextInput;
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::{CliError, at_least_one};
 use crate::files::check_writable;
-use crate::model::{load_for_inference, model_adapter, model_files, warn_of_positions};
+use crate::model::{load_for_inference, model_adapter, model_files, model_title, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
     at_least_one(&[("--top", args.top)])?;
@@ -55,7 +55,8 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
         write_atomically(path, format!("{}\n", as_json(args, &options, &grid)).as_bytes())?;
     }
     if let Some(path) = &args.html {
-        let title = format!("Next tokens by layer: {}", args.model.model.as_deref().unwrap_or(EMBEDDED_NAME));
+        let model = args.model.model.as_deref().map_or_else(|| EMBEDDED_NAME.to_string(), model_title);
+        let title = format!("Next tokens by layer: {model}");
         write_atomically(path, lens_page(&title, about(options.norm), &grid)?.as_bytes())?;
         outln!("page         {}", path.display());
     }
