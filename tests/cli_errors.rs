@@ -263,6 +263,19 @@ fn missing_devices_are_errors() {
 }
 
 #[test]
+fn a_named_backend_of_several_processes_is_not_ignored_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let said = fail(&["train", "--device", "cpu", "--dist-backend", "nccl", "--out", text(&out)]);
+    assert!(said.contains("--dist-backend nccl connects NVIDIA GPUs, but the device is cpu"), "{said}");
+    assert!(!out.exists());
+    if cfg!(not(feature = "mpi")) {
+        let said = fail(&["train", "--device", "cpu", "--dist-backend", "mpi", "--out", text(&out)]);
+        assert!(said.contains("built without MPI; build it with --features mpi"), "{said}");
+    }
+}
+
+#[test]
 fn settings_are_refused_with_file_line_and_the_nearest_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings.toml");

@@ -36,13 +36,13 @@ pub fn device(choice: DeviceChoice, launch: &Launch) -> Result<DeviceChoice, Cli
     }
 }
 
-/// Joins the processes that the launcher started.
+/// Joins the processes that the launcher started. A single process is joined to itself if a backend is named.
 ///
 /// # Errors
 /// If they cannot be joined, or this program was built without what connects them.
 pub fn join(backend: DistBackend, device: DeviceChoice) -> Result<Processes, CliError> {
     let launch = Launch::from_env()?;
-    if launch.size == 1 {
+    if launch.size == 1 && backend == DistBackend::Auto {
         return Ok(Processes::alone());
     }
     let gpu = if let DeviceChoice::Cuda(gpu) = device { Some(gpu) } else { None };
@@ -77,6 +77,11 @@ fn by_nccl(launch: &Launch, _gpu: usize) -> Result<Processes, CliError> {
 
 #[cfg(not(all(feature = "mpi", feature = "cuda")))]
 fn not_built(launch: &Launch, what: &str, feature: &str) -> CliError {
+    if launch.size == 1 {
+        return CliError::Message(format!(
+            "this program was built without {what}; build it with --features {feature}, or leave --dist-backend out"
+        ));
+    }
     CliError::Message(format!(
         "{} started {} processes, but this program was built without {what}, which would connect them; build it with --features \
          {feature}, or start it once",
