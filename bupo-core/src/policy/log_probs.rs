@@ -127,10 +127,11 @@ impl<B: Backend> InternalPolicy<B> {
     /// Slices of the vocabulary whose logits of `tokens` tokens fit into `logits_at_once`.
     fn slices(&self, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<B> {
         let vocab = self.unembedding.dims()[0];
-        let width = (self.logits_at_once / tokens.max(1)).max(1);
+        let most = (self.logits_at_once / tokens.max(1)).max(1);
         // All slices have about the same width, a multiple of what vectors of any device load.
-        let width = vocab.div_ceil(vocab.div_ceil(width).max(1)).max(1);
-        let width = if width < WIDTH_STEP { width } else { width.next_multiple_of(WIDTH_STEP) };
+        let step = if most < WIDTH_STEP { 1 } else { WIDTH_STEP };
+        let count = vocab.div_ceil(most / step * step).max(1);
+        let width = vocab.div_ceil(count).max(1).next_multiple_of(step);
         (0..vocab).step_by(width).map(move |start| start..(start + width).min(vocab))
     }
 
@@ -281,6 +282,22 @@ mod tests {
             (gradient.states.into_data(), gradient.unembedding.into_data())
         });
         assert_eq!(saved, recomputed);
+    }
+
+    #[test]
+    fn slices_cover_the_vocabulary_and_fit() {
+        for (vocab, tokens, at_once) in
+            [(151_936, 4000, 1 << 25), (151_936, 4096, 1 << 23), (257, 64, 1 << 23), (633, 37, 7807)]
+        {
+            let states = Tensor::<Flex, 2>::zeros([tokens, 1], &Default::default());
+            let unembedding = Tensor::zeros([vocab, 1], &Default::default());
+            let policy = InternalPolicy { logits_at_once: at_once, ..InternalPolicy::new(states, unembedding) };
+            let slices: Vec<_> = policy.slices(tokens).collect();
+            assert!(slices.iter().all(|slice| slice.len() * tokens <= at_once), "{vocab} x {tokens}");
+            assert_eq!(slices.iter().map(ExactSizeIterator::len).sum::<usize>(), vocab);
+            assert!(slices.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert!(slices[..slices.len() - 1].iter().all(|slice| slice.len() < 64 || slice.len() % 64 == 0));
+        }
     }
 
     #[test]
