@@ -209,7 +209,8 @@ class Check:
             assert len(errors) == 1 and "No space left" in errors[0], said
             print(f"full disk: {errors[0].replace(str(self.folder), '...')}")
         finally:
-            subprocess.run(["umount", str(disk)], check=True)
+            # The other process may take a moment to end.
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
     def start(self, size, arguments):
         return subprocess.Popen(
