@@ -260,7 +260,7 @@ fn a_server_that_keeps_failing_ends_the_run_with_one_sentence_and_no_step_lost()
         (Fault::Status(500), "status 500: the engine is upset"),
         (Fault::Status(400), "refuses the request with status 400: the engine is upset"),
         (Fault::Drop, "the connection failed"),
-        (Fault::Slow(3000), "more than 1 s"),
+        (Fault::Slow(9000), "more than 3 s"),
         (Fault::NotJson, "not JSON"),
         (Fault::Short, "1 responses, not 2"),
         (Fault::Empty, "0 tokens"),
@@ -277,7 +277,7 @@ fn a_server_that_keeps_failing_ends_the_run_with_one_sentence_and_no_step_lost()
         let (server, folder) = (start(), tempfile::tempdir().unwrap());
         let out = folder.path().join("run");
         server.fail_always(Some(fault));
-        let error = train_fails(&out, &train_args("vllm", &[&server], [1, 1], &["rollout.timeout=1"]));
+        let error = train_fails(&out, &train_args("vllm", &[&server], [1, 1], &["rollout.timeout=3"]));
         assert!(error.contains(expected), "{fault:?}: {error}");
         server.fail_always(None);
         succeed(&["train", "--resume", text(&out)]);
