@@ -67,7 +67,11 @@ fn warnings(run: &Run) -> String {
             }
         }
     }
-    kinds.into_iter().map(|(_, first, steps)| format!(" Warning in {steps} steps, first {first}.")).collect()
+    let counted = |(_, first, steps): (WarningKind, String, usize)| match steps {
+        1 => format!(" Warning {first}."),
+        _ => format!(" Warning in {steps} steps, first {first}."),
+    };
+    kinds.into_iter().map(counted).collect()
 }
 
 /// A table with one column per run.
