@@ -46,11 +46,16 @@ pub fn matmul<B: Backend, const D: usize>(lhs: Tensor<B, D>, rhs: Tensor<B, D>, 
     let out = empty(&lhs, Shape::new(shape), dtype);
     let product = Product { lhs: &lhs, rhs: &rhs, out: &out };
     let is_one = shape[..D - 2].iter().product::<usize>() == 1;
-    let done = match sizes {
-        _ if is_one && rows <= FEW_ROWS && columns >= LARGE && inner >= LARGE => product.of_few_rows(columns),
-        _ if sizes.iter().any(|size| *size < LARGE) => false,
-        _ if is_one && lhs.dtype != DType::F32 && product.is_aligned() => product.by_bulk_copies(),
-        _ => product.by_double_buffers(),
+    let done = if columns < LARGE || inner < LARGE {
+        false
+    } else if is_one && rows <= FEW_ROWS {
+        product.of_few_rows(columns)
+    } else if rows < LARGE {
+        false
+    } else if is_one && lhs.dtype != DType::F32 && product.is_aligned() {
+        product.by_bulk_copies()
+    } else {
+        product.by_double_buffers()
     };
     if done || product.by_tiles() {
         return give(out);

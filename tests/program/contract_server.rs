@@ -1,8 +1,11 @@
 //! A server with the calls of vLLM and SGLang, behind which the project's own generation samples, and which fails when asked to.
 
+#[path = "contract_http.rs"]
+mod contract_http;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +18,7 @@ use bupo_models::adapter::{Adapter, read_adapter};
 use bupo_models::pretrained::load_config;
 use bupo_models::{Decoder, GenerateOptions, ModelFiles, Response, generate, load_model};
 use burn::backend::Flex;
+use contract_http::{answer_with, read_request};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -410,28 +414,4 @@ fn tensors(folder: &Path) -> BTreeMap<String, (safetensors::Dtype, Vec<usize>, V
     let tensor =
         |(name, view): (String, TensorView<'_>)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
     file.tensors().into_iter().map(tensor).collect()
-}
-
-/// The path and the JSON body of a request.
-fn read_request(stream: &TcpStream) -> Option<(String, Value)> {
-    let mut reader = BufReader::new(stream);
-    let (mut line, mut length) = (String::new(), 0);
-    reader.read_line(&mut line).ok()?;
-    let path = line.split_whitespace().nth(1)?.to_string();
-    loop {
-        line.clear();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.split_once(':') else { break };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((path, serde_json::from_slice(&body).unwrap_or_default()))
-}
-
-fn answer_with(mut stream: &TcpStream, status: u16, body: &str) {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    let _ = stream.write_all(format!("{head}{body}").as_bytes());
 }
