@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use bupo::core::kernels::{bf16_unit, vector_units};
 use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenDerivatives};
 use bupo::models::decoder::{Gradients, named_tensors};
-use bupo::models::{ComputeDtype, Decoder, DtypeChoice, GenerateOptions, ModelFiles, PaddedBatch, Sequence, generate};
+use bupo::models::{
+    ComputeDtype, Decoder, DtypeChoice, GenerateOptions, ModelFiles, Sequence, SequenceBatch, generate,
+};
 use bupo::rl::{
     AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, Sample, UpdateStats, response_stats, update,
 };
@@ -36,8 +38,10 @@ fn log_probs(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> 
 
 /// The gradient of the mean log-prob with respect to the layers' projections.
 fn gradient(decoder: &Decoder<B>, sequences: &[Sequence], site: PolicySite) -> Vec<f64> {
-    let batch = PaddedBatch::new(sequences);
-    let saved = decoder.forward_train(batch.tokens(&decoder.device()), site, Norm::None, false).unwrap();
+    let batch = SequenceBatch::padded(sequences);
+    let saved = decoder
+        .forward_train(batch.tokens(&decoder.device()), decoder.batch_context(&batch), site, Norm::None, false)
+        .unwrap();
     let policy = InternalPolicy::new(batch.gather_states(saved.states.clone()), decoder.unembedding());
     let count = batch.targets.len();
     let derivatives = TokenDerivatives { log_probs: vec![1.0 / count as f32; count], entropy: None };
@@ -186,10 +190,12 @@ fn auto_chooses_a_dtype_that_the_device_has_hardware_for() {
 fn saved_and_recomputed_layers_give_the_same_gradients() {
     let name = "qwen3-tied";
     let decoder = decoder(name, ComputeDtype::Bf16);
-    let batch = PaddedBatch::new(&sequences(name));
+    let batch = SequenceBatch::padded(&sequences(name));
     let gradients = |decoder: &Decoder<B>, recompute: bool| {
         let tokens = batch.tokens(&decoder.device());
-        let saved = decoder.forward_train(tokens, PolicySite::Full, Norm::None, recompute).unwrap();
+        let saved = decoder
+            .forward_train(tokens, decoder.batch_context(&batch), PolicySite::Full, Norm::None, recompute)
+            .unwrap();
         let d_states = saved.states.clone() * 0.25;
         let mut gradients = Gradients::new();
         decoder.backward(saved, d_states, &mut gradients);

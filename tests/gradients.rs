@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bupo::core::{Norm, PolicySite, ResidualDecoder, token_tensor};
 use bupo::models::decoder::{Gradients, LayerGradient, RandomInit, named_tensors};
-use bupo::models::{Decoder, ModelConfig};
+use bupo::models::{Decoder, ModelConfig, ModelFiles, TunedLens};
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::Backend;
@@ -26,15 +26,25 @@ fn gradients_match_automatic_differentiation() {
     for (name, sites) in [
         (
             "qwen3-tied",
-            vec![("full", Norm::None), ("layer:2", Norm::None), ("attn:2", Norm::Final), ("ffn:1", Norm::None)],
+            vec![
+                ("full", Norm::None),
+                ("layer:2", Norm::None),
+                ("layer:2", Norm::Tuned),
+                ("attn:2", Norm::Final),
+                ("ffn:1", Norm::None),
+            ],
         ),
         ("qwen2-untied-sharded-bf16", vec![("full", Norm::None), ("layer:1", Norm::Final)]),
         ("llama3-scaled", vec![("full", Norm::None), ("attn:1", Norm::None)]),
     ] {
         let json = std::fs::read_to_string(fixture(name).join("config.json")).unwrap();
         let config = ModelConfig::from_json(&json).unwrap();
-        let decoder = random::<Flex>(&config);
-        let lifted = random::<A>(&config).map(&mut RequireGrad);
+        let (mut decoder, mut lifted) = (random::<Flex>(&config), random::<A>(&config));
+        if name == "qwen3-tied" {
+            (decoder, lifted) =
+                (decoder.with_tuned_lens(&tuned_lens(&config)), lifted.with_tuned_lens(&tuned_lens(&config)));
+        }
+        let lifted = lifted.map(&mut RequireGrad);
         let tokens: Vec<u32> = (0..BATCH * SEQ).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
         let d: Vec<f32> = (0..BATCH * SEQ * config.hidden_size).map(|i| ((i as f32 * 0.7).sin()) * 0.1).collect();
         let d = TensorData::new(d, [BATCH * SEQ, config.hidden_size]);
@@ -54,15 +64,21 @@ fn gradients_match_automatic_differentiation() {
     }
 }
 
-/// A loss of the full policy's states and of those of two layers, one of them normed.
+/// A loss of the full policy's states and of those of layers, one for each norm.
 #[test]
 fn gradients_of_several_sites_match_automatic_differentiation() {
     let json = std::fs::read_to_string(fixture("qwen3-tied").join("config.json")).unwrap();
     let config = ModelConfig::from_json(&json).unwrap();
-    let (decoder, lifted) = (random::<Flex>(&config), random::<A>(&config).map(&mut RequireGrad));
+    let lens = tuned_lens(&config);
+    let decoder = random::<Flex>(&config).with_tuned_lens(&lens);
+    let lifted = random::<A>(&config).with_tuned_lens(&lens).map(&mut RequireGrad);
     let tokens: Vec<u32> = (0..BATCH * SEQ).map(|i| (i * 7919 % config.vocab_size) as u32).collect();
-    let sites =
-        [(PolicySite::Full, Norm::None), (PolicySite::Layer(1), Norm::Final), (PolicySite::Layer(2), Norm::None)];
+    let sites = [
+        (PolicySite::Full, Norm::None),
+        (PolicySite::Layer(1), Norm::Final),
+        (PolicySite::Layer(2), Norm::None),
+        (PolicySite::Layer(3), Norm::Tuned),
+    ];
     let d = |site: usize| -> TensorData {
         let value = |i: usize| (i as f32 * (0.7 + site as f32)).sin() * 0.1;
         TensorData::new((0..BATCH * SEQ * config.hidden_size).map(value).collect(), [BATCH * SEQ, config.hidden_size])
@@ -78,7 +94,9 @@ fn gradients_of_several_sites_match_automatic_differentiation() {
     let mut expected = Reader { gradients: loss.backward(), names, found: BTreeMap::new() };
     lifted.visit(&mut expected);
     for recompute in [false, true] {
-        let saved = decoder.forward_train(ids(&tokens), PolicySite::Full, Norm::None, recompute).unwrap();
+        let saved = decoder
+            .forward_train(ids(&tokens), decoder.prefill_context(SEQ), PolicySite::Full, Norm::None, recompute)
+            .unwrap();
         let of_layers = sites[1..].iter().enumerate().map(|(number, (site, norm))| {
             let layer = site.depth(config.num_hidden_layers).unwrap();
             let mut context = decoder.prefill_context(SEQ);
@@ -103,6 +121,11 @@ fn gradients_of_several_sites_match_automatic_differentiation() {
     }
 }
 
+fn tuned_lens(config: &ModelConfig) -> TunedLens {
+    let files = ModelFiles::folder(&fixture("qwen3-tied")).unwrap();
+    TunedLens::read(Some(&fixture("tuned_lens.safetensors")), &files, config).unwrap()
+}
+
 fn random<B: Backend>(config: &ModelConfig) -> Decoder<B> {
     Decoder::build(config, &mut RandomInit::new(7, Default::default())).unwrap()
 }
@@ -119,7 +142,7 @@ fn by_hand(
     d: TensorData,
     recompute: bool,
 ) -> BTreeMap<String, Vec<f32>> {
-    let saved = decoder.forward_train(ids(tokens), site, norm, recompute).unwrap();
+    let saved = decoder.forward_train(ids(tokens), decoder.prefill_context(SEQ), site, norm, recompute).unwrap();
     let mut context = decoder.prefill_context(SEQ);
     let state = decoder.site_state(ids(tokens), site, norm, &mut context).unwrap();
     assert_eq!(state.flatten::<2>(0, 1).into_data(), saved.states.clone().into_data(), "the same forward pass");
@@ -162,8 +185,9 @@ struct Reader {
 
 impl ModuleVisitor<A> for Reader {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-        if let Some(gradient) = param.val().grad(&self.gradients) {
-            self.found.insert(self.names[&param.id.val()].clone(), gradient.into_data().to_vec().unwrap());
+        // The maps of a tuned lens have no names.
+        if let (Some(gradient), Some(name)) = (param.val().grad(&self.gradients), self.names.get(&param.id.val())) {
+            self.found.insert(name.clone(), gradient.into_data().to_vec().unwrap());
         }
     }
 }

@@ -10,7 +10,7 @@ use bupo::core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenDerivat
 use bupo::models::adapter::{read_adapter, write_adapter};
 use bupo::models::decoder::{Gradients, named_tensors, parameter_ids};
 use bupo::models::{
-    Adapter, Decoder, GenerateOptions, LoadedModel, ModelFiles, PaddedBatch, Sequence, generate, load_frozen_model,
+    Adapter, Decoder, GenerateOptions, LoadedModel, ModelFiles, Sequence, SequenceBatch, generate, load_frozen_model,
     trace,
 };
 use common::{B, fixture, json, load, max_difference, tensors};
@@ -45,8 +45,10 @@ fn expected(name: &str) -> BTreeMap<String, Vec<f32>> {
 fn gradients(decoder: &Decoder<B>, base: &str, site: PolicySite, recompute: bool) -> Gradients<B> {
     let sequences: Vec<Sequence> =
         rows(base).iter().map(|ids| Sequence { prompt: ids[..1].to_vec(), response: ids[1..].to_vec() }).collect();
-    let batch = PaddedBatch::new(&sequences);
-    let saved = decoder.forward_train(batch.tokens(&decoder.device()), site, Norm::None, recompute).unwrap();
+    let batch = SequenceBatch::padded(&sequences);
+    let saved = decoder
+        .forward_train(batch.tokens(&decoder.device()), decoder.batch_context(&batch), site, Norm::None, recompute)
+        .unwrap();
     let policy = InternalPolicy::new(batch.gather_states(saved.states.clone()), decoder.unembedding());
     let count = batch.targets.len();
     let derivatives = TokenDerivatives { log_probs: vec![1.0 / count as f32; count], entropy: None };

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use bupo_core::PolicySite;
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
@@ -146,7 +145,7 @@ fn rows(analyses: &[Analysis]) -> impl Iterator<Item = (&Analysis, &Row)> {
 
 /// Model, norm, site, kind, statistic, unit, slice.
 fn texts(analysis: &Analysis, row: &Row) -> [String; 7] {
-    let norm = if row.site == PolicySite::Full { bupo_core::Norm::Final } else { analysis.info.norm };
+    let norm = analysis.info.norm.of_site(row.site);
     [
         analysis.info.model.clone(),
         norm.to_string(),

@@ -17,6 +17,7 @@ mod interrupt;
 mod model;
 mod plan;
 mod products;
+mod responses;
 mod screen;
 mod threads;
 mod verbosity;
@@ -57,6 +58,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Trace(args) => commands::trace::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Lens(args) => commands::lens::run(&args),
+        Command::TuneLens(args) => commands::tune_lens::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Runs(args) => commands::runs::run(&args),

@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use bupo_core::Norm;
 use bupo_models::adapter::read_adapter;
 use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
 use bupo_models::pretrained::load_config;
-use bupo_models::{Adapter, DtypeChoice, LoadedModel, ModelConfig, ModelError, ModelFiles, load_model};
+use bupo_models::{
+    Adapter, Decoder, DtypeChoice, LoadedModel, ModelConfig, ModelError, ModelFiles, TunedLens, load_model,
+};
 use burn::tensor::backend::Backend;
 
+use crate::args::{AdapterArgs, NormArgs};
 use crate::embedded::EMBEDDED;
 use crate::error::CliError;
 use crate::screen::FetchScreen;
@@ -36,6 +40,43 @@ pub fn model_adapter(folder: Option<&Path>, files: &ModelFiles) -> Result<Option
     folder.map(|folder| Ok(read_adapter(folder, &load_config(files)?)?)).transpose()
 }
 
+/// What is used with a model beside its own files.
+#[derive(Default)]
+pub struct Attached {
+    pub adapter: Option<Adapter>,
+    pub tuned_lens: Option<TunedLens>,
+}
+
+impl Attached {
+    /// The adapter in `adapter`, and the tuned lens if the policies are read through it.
+    ///
+    /// # Errors
+    /// If one cannot be read or does not fit the model, or a tuned lens is given that has no effect.
+    pub fn open(adapter: &AdapterArgs, norm: &NormArgs, files: &ModelFiles) -> Result<Self, CliError> {
+        let adapter = model_adapter(adapter.adapter.as_deref(), files)?;
+        let tuned_lens = match (norm.norm, &norm.tuned_lens) {
+            (Norm::Tuned, file) => Some(TunedLens::read(file.as_deref(), files, &load_config(files)?)?),
+            (Norm::None | Norm::Final, None) => None,
+            (norm, Some(_)) => {
+                let text = format!("--tuned-lens has no effect with --norm {norm}; give --norm tuned");
+                return Err(CliError::Message(text));
+            }
+        };
+        Ok(Self { adapter, tuned_lens })
+    }
+
+    pub fn attach<B: Backend>(&self, decoder: Decoder<B>) -> Decoder<B> {
+        let decoder = match &self.adapter {
+            Some(adapter) => decoder.with_adapter(adapter),
+            None => decoder,
+        };
+        match &self.tuned_lens {
+            Some(lens) => decoder.with_tuned_lens(lens),
+            None => decoder,
+        }
+    }
+}
+
 /// What pages call a model: the last part of a folder's path, a Hub id as it is.
 pub fn model_title(name: &str) -> String {
     let path = Path::new(name);
@@ -61,22 +102,18 @@ pub fn position_warning(config: &ModelConfig, tokens: usize) -> Option<String> {
     ))
 }
 
-/// Loads a model and its adapter for inference: the layers' weights are kept only in the compute dtype.
+/// Loads a model and what is attached to it for inference: the layers' weights are kept only in the compute dtype.
 ///
 /// # Errors
 /// If the model cannot be loaded, or the device does not support the dtype.
 pub fn load_for_inference<B: Backend>(
     files: &ModelFiles,
-    adapter: Option<&Adapter>,
+    attached: &Attached,
     dtype: DtypeChoice,
     device: &B::Device,
 ) -> Result<LoadedModel<B>, CliError> {
     let dtype = dtype.for_model::<B>(files, device)?;
     let model = load_model::<B>(files, device)?;
-    let decoder = model.decoder.with_compute_dtype(dtype).cast_weights();
-    let decoder = match adapter {
-        Some(adapter) => decoder.with_adapter(adapter),
-        None => decoder,
-    };
+    let decoder = attached.attach(model.decoder.with_compute_dtype(dtype).cast_weights());
     Ok(LoadedModel { decoder, ..model })
 }

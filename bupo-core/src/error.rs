@@ -10,7 +10,7 @@ pub enum CoreError {
     #[error("unknown policy sites `{0}`: write the lowest layer first, such as `layer:2-6`, counted from 1")]
     UnknownRange(String),
     /// A norm option could not be parsed.
-    #[error("unknown norm `{0}`: write `none` or `final`")]
+    #[error("unknown norm `{0}`: write `none`, `final` or `tuned`")]
     UnknownNorm(String),
     /// A site is of a layer that the model does not have.
     #[error("policy site `{site}` is outside the model, which has layers 1 to {num_layers}")]
@@ -20,6 +20,9 @@ pub enum CoreError {
         /// The number of layers of the model.
         num_layers: usize,
     },
+    /// A policy with the norm `tuned` of a model without a tuned lens.
+    #[error("norm `tuned` needs a tuned lens of the model; fit one with `bupo tune-lens`, or take norm `final`")]
+    NoTunedLens,
     /// A sampling parameter is out of range.
     #[error("{name} is {value}; it must be {range}")]
     SamplingParam {

@@ -23,10 +23,10 @@ pub enum PolicySite {
     Ffn(usize),
 }
 
-/// Whether the final norm is applied between a state and the unembedding.
+/// What is applied between a state and the unembedding.
 ///
-/// The method uses [`Norm::None`] (arXiv 2512.19673, Table 5); [`Norm::Final`] is the logit lens. [`PolicySite::Full`]
-/// always has the final norm.
+/// The method uses [`Norm::None`] (arXiv 2512.19673, Table 5); [`Norm::Final`] is the logit lens, [`Norm::Tuned`] the tuned lens (arXiv
+/// 2303.08112). [`PolicySite::Full`] always has the final norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Norm {
@@ -35,6 +35,20 @@ pub enum Norm {
     None,
     /// The model's final norm, computed on that state.
     Final,
+    /// An affine map of the state's layer, fitted to the full policy, then the final norm. Contributions of attention and feed-forward
+    /// have no map and are read as with [`Self::Final`].
+    Tuned,
+}
+
+impl Norm {
+    /// What is really applied to the state of a site.
+    pub fn of_site(self, site: PolicySite) -> Self {
+        match (site, self) {
+            (PolicySite::Full, _) => Self::Final,
+            (PolicySite::Attn(_) | PolicySite::Ffn(_), Self::Tuned) => Self::Final,
+            (_, norm) => norm,
+        }
+    }
 }
 
 impl PolicySite {
@@ -135,6 +149,7 @@ impl fmt::Display for Norm {
         f.write_str(match self {
             Self::None => "none",
             Self::Final => "final",
+            Self::Tuned => "tuned",
         })
     }
 }
@@ -146,6 +161,7 @@ impl FromStr for Norm {
         match text {
             "none" => Ok(Self::None),
             "final" => Ok(Self::Final),
+            "tuned" => Ok(Self::Tuned),
             _ => Err(CoreError::UnknownNorm(text.to_string())),
         }
     }

@@ -21,8 +21,25 @@ pub trait ResidualDecoder<B: Backend> {
     fn feed_forward(&self, layer: usize, resid_mid: Tensor<B, 3>) -> FfnContribution<B>;
     /// The model's final norm of any state.
     fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3>;
+    /// A state after `layer` layers through the affine map that the tuned lens has for it; the state itself after the last layer.
+    ///
+    /// # Errors
+    /// If the decoder has no tuned lens.
+    fn translated(&self, layer: usize, state: Tensor<B, 3>) -> Result<Tensor<B, 3>, CoreError>;
     /// `E_u`, `[vocab, hidden]`.
     fn unembedding(&self) -> Tensor<B, 2>;
+
+    /// What the unembedding multiplies, of the state of a site.
+    ///
+    /// # Errors
+    /// If the norm is [`Norm::Tuned`] and the decoder has no tuned lens.
+    fn normed(&self, site: PolicySite, norm: Norm, state: Tensor<B, 3>) -> Result<Tensor<B, 3>, CoreError> {
+        Ok(match norm.of_site(site) {
+            Norm::None => state,
+            Norm::Final => self.final_norm(state),
+            Norm::Tuned => self.final_norm(self.translated(site.layer().unwrap_or_default(), state)?),
+        })
+    }
 
     /// Runs one layer and returns its states and contributions.
     fn layer(&self, layer: usize, resid_pre: Tensor<B, 3>, context: &mut Self::Context) -> LayerContributions<B> {
@@ -69,10 +86,7 @@ pub trait ResidualDecoder<B: Backend> {
                 self.feed_forward(depth, resid_pre + attn_out).output
             }
         };
-        Ok(match (site, norm) {
-            (PolicySite::Full, _) | (_, Norm::Final) => self.final_norm(state),
-            _ => state,
-        })
+        self.normed(site, norm, state)
     }
 }
 

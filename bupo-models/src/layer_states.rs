@@ -4,7 +4,7 @@ use bupo_core::ResidualDecoder;
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::generate::check_tokens;
-use crate::sequence::{PaddedBatch, Sequence};
+use crate::sequence::Sequence;
 use crate::{Decoder, ModelError};
 
 /// The states after each layer, `[layer] -> [response tokens of all sequences, hidden]`, at the positions that predict response
@@ -16,8 +16,8 @@ pub fn layer_states<B: Backend>(decoder: &Decoder<B>, sequences: &[Sequence]) ->
     for sequence in sequences {
         check_tokens(&[sequence.prompt.clone(), sequence.response.clone()], decoder.vocab_size())?;
     }
-    let batch = PaddedBatch::new(sequences);
-    let mut context = decoder.prefill_context(batch.longest());
+    let batch = decoder.batch(sequences);
+    let mut context = decoder.batch_context(&batch);
     let stream = decoder.stream(batch.tokens(&decoder.device()), &mut context);
     Ok(stream.map(|step| batch.gather_states(step.resid_post.flatten(0, 1))).collect())
 }

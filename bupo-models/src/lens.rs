@@ -1,4 +1,4 @@
-//! The logit lens: every layer's policy at every position of a text.
+//! The logit lens and the tuned lens: every layer's policy at every position of a text.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, TokenProb, TokenRank, token_tensor};
 use burn::tensor::{Tensor, backend::Backend};
@@ -9,8 +9,8 @@ use crate::{Decoder, ModelError};
 /// What a lens reads.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LensOptions {
-    /// The norm between a state and the unembedding. With [`Norm::Final`] this is the logit lens, and the last layer's
-    /// policy is the full policy.
+    /// The norm between a state and the unembedding. With [`Norm::Final`] this is the logit lens, with [`Norm::Tuned`] the tuned lens;
+    /// the last layer's policy then is the full policy.
     pub norm: Norm,
     /// How many of the most probable tokens are read.
     pub top: usize,
@@ -60,10 +60,7 @@ pub fn lens<B: Backend>(decoder: &Decoder<B>, ids: &[u32], options: &LensOptions
             (PolicySite::Layer(step.layer), step.resid_post),
         ] {
             if is_read(site) {
-                let state = match options.norm {
-                    Norm::None => state,
-                    Norm::Final => decoder.final_norm(state),
-                };
+                let state = decoder.normed(site, options.norm, state)?;
                 sites.push(read(decoder, site, state, options)?);
             }
         }

@@ -58,6 +58,7 @@ pub mod pretrained;
 mod sequence;
 pub mod tokenizer;
 mod trace;
+mod tuned_lens;
 
 pub use adapter::{Adapter, AdapterConfig};
 pub use attribution::{Attribution, SiteAttribution, attribution};
@@ -75,6 +76,7 @@ pub use pretrained::{
     DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_frozen_model,
     load_model, load_recommended_sampling, save_checkpoint, save_tensors,
 };
-pub use sequence::{PaddedBatch, ScoredSequence, Sequence, token_batches};
+pub use sequence::{ScoredSequence, Sequence, SequenceBatch, token_batches};
 pub use tokenizer::TextTokenizer;
 pub use trace::trace;
+pub use tuned_lens::{TUNED_LENS, TunedLens};

@@ -1,14 +1,14 @@
 //! Statistics of all internal policies on responses, in one forward pass.
 
 use bupo_core::{
-    InternalPolicy, Norm, PolicyComparison, PolicySite, ResidualDecoder, SiteLogits, cosines, norms,
+    CoreError, InternalPolicy, Norm, PolicyComparison, PolicySite, ResidualDecoder, SiteLogits, cosines, norms,
     participation_ratios,
 };
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::attribution::AttributionPass;
 use crate::generate::{check_tokens, padded_tokens};
-use crate::sequence::{PaddedBatch, Sequence};
+use crate::sequence::{Sequence, SequenceBatch};
 use crate::{Attribution, Decoder, ModelError};
 
 /// What to measure.
@@ -70,7 +70,8 @@ impl SiteMeasures {
 /// held for one chunk at a time.
 ///
 /// # Errors
-/// If `options.layers` is outside the model, a prompt or response is empty, or an id is outside the vocabulary.
+/// If `options.layers` is outside the model, a prompt or response is empty, an id is outside the vocabulary, or the norm is
+/// [`Norm::Tuned`] and the decoder has no tuned lens.
 pub fn measure<B: Backend>(
     decoder: &Decoder<B>,
     sequences: &[Sequence],
@@ -84,9 +85,8 @@ pub fn measure<B: Backend>(
     if sequences.is_empty() {
         return Ok(Vec::new());
     }
-    let batch = PaddedBatch::new(sequences);
-    let measured = Sites::run(decoder, &batch, options, depth);
-    Ok(measured.by_response(&batch))
+    let batch = decoder.batch(sequences);
+    Ok(Sites::run(decoder, &batch, options, depth)?.by_response(&batch))
 }
 
 /// The entropies in nats of the embedding's policy and of every attention, feed-forward and layer policy, without a
@@ -125,25 +125,29 @@ struct BlockSite {
 }
 
 impl Sites {
-    fn run<B: Backend>(decoder: &Decoder<B>, batch: &PaddedBatch, options: MeasureOptions, depth: usize) -> Self {
-        let normed = |state: Tensor<B, 3>| match options.norm {
-            Norm::None => state,
-            Norm::Final => decoder.final_norm(state),
-        };
+    fn run<B: Backend>(
+        decoder: &Decoder<B>,
+        batch: &SequenceBatch,
+        options: MeasureOptions,
+        depth: usize,
+    ) -> Result<Self, CoreError> {
         let predicting = |state: Tensor<B, 3>| batch.gather_states(state.flatten(0, 1));
         let policy = |state: Tensor<B, 3>| InternalPolicy::new(predicting(state), decoder.unembedding());
-        let mut context = decoder.prefill_context(batch.longest());
+        let mut context = decoder.batch_context(batch);
         let mut stream = decoder.stream(batch.tokens(&decoder.device()), &mut context);
         let mut policies = Vec::with_capacity(3 * depth + 2);
         let mut sites = Vec::with_capacity(3 * depth);
         // Without a norm, the logits of the embedding and of the contributions add up.
         let adds_up = options.norm == Norm::None;
-        let logits = |site: Option<PolicySite>, state: Tensor<B, 3>| match site {
-            Some(PolicySite::Layer(_)) if adds_up => SiteLogits::Sum,
-            _ if adds_up => SiteLogits::Part(policy(state)),
-            _ => SiteLogits::Own(policy(normed(state))),
+        let logits = |site: PolicySite, state: Tensor<B, 3>| -> Result<SiteLogits<B>, CoreError> {
+            Ok(match site {
+                PolicySite::Layer(1..) if adds_up => SiteLogits::Sum,
+                _ if adds_up => SiteLogits::Part(policy(state)),
+                _ => SiteLogits::Own(policy(decoder.normed(site, options.norm, state)?)),
+            })
         };
-        policies.push(logits(None, stream.state()));
+        // The embedding is the state after no layer.
+        policies.push(logits(PolicySite::Layer(0), stream.state())?);
         let is_whole = options.layers.is_none();
         let mut attribution =
             is_whole.then(|| AttributionPass::new(decoder, batch.targets.clone(), predicting(stream.state())));
@@ -158,7 +162,7 @@ impl Sites {
                 // Filled in below with the entropy of the layer before.
                 (PolicySite::Layer(step.layer), step.resid_post, step.resid_pre, Vec::new()),
             ] {
-                policies.push(logits(Some(site), state.clone()));
+                policies.push(logits(site, state.clone())?);
                 let (state, before) = (predicting(state), predicting(before));
                 sites.push(BlockSite {
                     site,
@@ -183,10 +187,10 @@ impl Sites {
             }
             site.policy = policy;
         }
-        Self { sites, full, attribution }
+        Ok(Self { sites, full, attribution })
     }
 
-    fn by_response(&self, batch: &PaddedBatch) -> Vec<ResponseMeasures> {
+    fn by_response(&self, batch: &SequenceBatch) -> Vec<ResponseMeasures> {
         let ends = batch.lengths.iter().scan(0, |end, length| {
             *end += length;
             Some(*end)

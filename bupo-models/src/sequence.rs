@@ -1,5 +1,8 @@
-//! Prompts with their responses, padded into blocks.
+//! Prompts with their responses, and batches of them.
 
+use std::collections::BTreeMap;
+
+use bupo_core::kernels::add_rows;
 use bupo_core::token_tensor;
 use burn::tensor::{Int, Tensor, backend::Backend};
 
@@ -71,13 +74,19 @@ pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usi
     batches
 }
 
-/// Sequences padded on the right, with the positions of the states that predict response tokens.
+/// Sequences as one batch, with the positions of the states that predict response tokens.
+///
+/// It is padded, each row on the right to the longest, or packed: without padding, and with a prompt that several sequences share only
+/// once. The layers compute every token of a packed batch once; only attention takes rows.
 #[derive(Debug, Clone)]
-pub struct PaddedBatch {
-    rows: Vec<Vec<u32>>,
+pub struct SequenceBatch {
+    /// The input tokens, `[rows, longest]`, or `[1, tokens]` if the batch is packed.
+    tokens: Vec<Vec<u32>>,
     /// Tokens of the longest row.
     longest: usize,
-    /// Indices of those states in the flattened `[rows * longest]`.
+    /// Of a packed batch the token of each place of the padded rows, `[rows * longest]`; padding has the row's first one.
+    rows: Option<Vec<u32>>,
+    /// Indices of the predicting states among those of all input tokens.
     places: Vec<u32>,
     /// The response tokens, one per predicting state.
     pub targets: Vec<u32>,
@@ -85,50 +94,107 @@ pub struct PaddedBatch {
     pub lengths: Vec<usize>,
 }
 
-impl PaddedBatch {
+impl SequenceBatch {
+    /// A padded batch.
+    ///
     /// The state at position t predicts token t + 1, so a response of n tokens has its states at positions
     /// `prompt_len - 1 ..= prompt_len + n - 2`, and its last token is not an input.
-    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        let mut batch =
-            Self { rows: Vec::new(), longest: 0, places: Vec::new(), targets: Vec::new(), lengths: Vec::new() };
+    pub fn padded<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let mut batch = Self::empty();
         let mut starts = Vec::new();
         for sequence in sequences {
-            let run = sequence.response.len().saturating_sub(1);
-            batch.rows.push([&sequence.prompt[..], &sequence.response[..run]].concat());
+            batch.tokens.push([&sequence.prompt[..], inputs(&sequence.response)].concat());
             batch.targets.extend(&sequence.response);
             batch.lengths.push(sequence.response.len());
             starts.push(sequence.prompt.len() - 1);
         }
-        batch.longest = batch.rows.iter().map(Vec::len).max().unwrap_or(0);
+        batch.longest = batch.tokens.iter().map(Vec::len).max().unwrap_or(0);
         for (row, (start, length)) in starts.iter().zip(&batch.lengths).enumerate() {
             batch.places.extend((0..*length).map(|token| (row * batch.longest + start + token) as u32));
         }
         batch
     }
 
-    /// The input tokens, `[rows, longest]`.
+    /// A packed batch.
+    pub fn packed<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let sequences: Vec<&Sequence> = sequences.into_iter().collect();
+        let mut batch = Self::empty();
+        batch.longest = sequences
+            .iter()
+            .map(|sequence| sequence.prompt.len() + inputs(&sequence.response).len())
+            .max()
+            .unwrap_or(0);
+        let (mut tokens, mut rows) = (Vec::new(), Vec::with_capacity(sequences.len() * batch.longest));
+        let mut prompts: BTreeMap<&[u32], u32> = BTreeMap::new();
+        for sequence in sequences {
+            let prompt = *prompts.entry(&sequence.prompt).or_insert_with(|| {
+                tokens.extend(&sequence.prompt);
+                (tokens.len() - sequence.prompt.len()) as u32
+            });
+            let response = tokens.len() as u32;
+            tokens.extend(inputs(&sequence.response));
+            let row: Vec<u32> =
+                (prompt..prompt + sequence.prompt.len() as u32).chain(response..tokens.len() as u32).collect();
+            batch.places.extend(&row[sequence.prompt.len() - 1..][..sequence.response.len()]);
+            let padding = batch.longest - row.len();
+            rows.extend(row.iter().chain(std::iter::repeat_n(&row[0], padding)));
+            batch.targets.extend(&sequence.response);
+            batch.lengths.push(sequence.response.len());
+        }
+        batch.tokens = vec![tokens];
+        batch.rows = Some(rows);
+        batch
+    }
+
+    fn empty() -> Self {
+        Self {
+            tokens: Vec::new(),
+            longest: 0,
+            rows: None,
+            places: Vec::new(),
+            targets: Vec::new(),
+            lengths: Vec::new(),
+        }
+    }
+
+    /// The input tokens, `[rows, longest]`, or `[1, tokens]` if the batch is packed.
     pub fn tokens<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
-        padded_tokens(&self.rows, device)
+        padded_tokens(&self.tokens, device)
+    }
+
+    /// The number of tokens that the layers compute, padding included.
+    pub fn num_tokens(&self) -> usize {
+        self.tokens.len() * self.tokens.iter().map(Vec::len).max().unwrap_or(0)
     }
 
     /// Input tokens of the longest row.
-    pub fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.longest
     }
 
-    /// Selects the states that predict response tokens, `[tokens, hidden]`, from all states `[rows * longest, hidden]`.
+    /// Of a packed batch the token of each place of the padded rows, `[rows * longest]`.
+    pub(crate) fn rows(&self) -> Option<&[u32]> {
+        self.rows.as_deref()
+    }
+
+    /// Selects the states that predict response tokens, `[tokens, hidden]`, from those of all input tokens.
     pub fn gather_states<B: Backend>(&self, states: Tensor<B, 2>) -> Tensor<B, 2> {
         let device = states.device();
         states.select(0, token_tensor(&self.places, &device))
     }
 
-    /// The gradient with respect to all states `[rows * longest, hidden]`, from that of the states that predict
-    /// response tokens.
+    /// The gradient with respect to the states of all input tokens, from that of the states that predict response tokens.
     pub fn scatter_grad<B: Backend>(&self, d_states: Tensor<B, 2>) -> Tensor<B, 2> {
         let ([count, hidden], device) = (d_states.dims(), d_states.device());
+        let total = self.num_tokens();
+        if self.rows.is_some() {
+            // The state of a prompt's last token predicts the first token of each of its responses.
+            let sums = Tensor::<B, 2>::zeros([total, hidden], (&device, d_states.dtype()));
+            return add_rows(sums, token_tensor(&self.places, &device), d_states);
+        }
         // Every state selects its row or an extra row of zeros: on devices, selecting rows runs in parallel and adding
         // to rows does not.
-        let mut index = vec![count as u32; self.rows.len() * self.longest];
+        let mut index = vec![count as u32; total];
         self.places.iter().enumerate().for_each(|(row, place)| index[*place as usize] = row as u32);
         let zeros = Tensor::<B, 2>::zeros([1, hidden], (&device, d_states.dtype()));
         Tensor::cat(vec![d_states, zeros], 0).select(0, token_tensor(&index, &device))
@@ -144,9 +210,25 @@ impl PaddedBatch {
     }
 }
 
+/// The tokens of a response that are inputs: all but the last.
+fn inputs(response: &[u32]) -> &[u32] {
+    &response[..response.len().saturating_sub(1)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packed_batch_has_shared_prompts_once_and_no_padding() {
+        let of = |prompt: &[u32], response: &[u32]| Sequence { prompt: prompt.to_vec(), response: response.to_vec() };
+        let batch = SequenceBatch::packed(&[of(&[1, 2], &[3, 4, 5]), of(&[6], &[7]), of(&[1, 2], &[8, 9])]);
+        assert_eq!(batch.tokens, [[1, 2, 3, 4, 6, 8]]);
+        assert_eq!(batch.rows(), Some(&[0, 1, 2, 3, 4, 4, 4, 4, 0, 1, 5, 0][..]));
+        assert_eq!(batch.places, [1, 2, 3, 4, 1, 5]);
+        assert_eq!((batch.targets, batch.lengths), (vec![3, 4, 5, 7, 8, 9], vec![3, 1, 2]));
+        assert_eq!((batch.longest, batch.tokens[0].len()), (4, 6));
+    }
 
     #[test]
     fn batches_are_limited_by_tokens_with_padding() {

@@ -35,7 +35,7 @@ pub fn analysis_report(analyses: &[Analysis], maps: &[ResponseMap], complete: bo
                  change. The input is read after the module's own norm, the output {}.",
                 match norm {
                     Norm::None => "without a norm, as in the paper",
-                    Norm::Final => "through the model's final norm",
+                    Norm::Final | Norm::Tuned => "through the model's final norm",
                 }
             ),
             parts: vec![Part::Pictures(pictures.entropy_change())],

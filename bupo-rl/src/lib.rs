@@ -42,8 +42,8 @@ pub use sweep::{
     SweepRun, Variant,
 };
 pub use tools::{
-    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, Machine, MachineSizes, PretrainConfig,
-    RecordedRollout, Roofline, bench, pretrain, random_decoder, read_rollouts, replay,
+    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, LayerFit, Machine, MachineSizes, PretrainConfig,
+    RecordedRollout, Roofline, TuneLensConfig, bench, pretrain, random_decoder, read_rollouts, replay, tune_lens,
 };
 pub use trainer::{
     AutoLayer, CriticMetrics, EvaluationLine, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan,

@@ -25,6 +25,8 @@ pub enum Purpose {
     Adapter = 7,
     /// Inputs of adapters that are dropped in an update.
     Dropout = 8,
+    /// Drawing the tokens that a tuned lens is fitted to.
+    LensTokens = 9,
 }
 
 /// The generator for a purpose at a step.

@@ -1,5 +1,5 @@
 //! The command line: one file per command, as in `commands/`. Options that several commands share are in `chat`, `device`, `engine`,
-//! `model`, `prompt` and `sampling`.
+//! `model`, `prompt`, `responses` and `sampling`.
 
 mod analyze;
 mod bench;
@@ -19,12 +19,14 @@ mod pretrain;
 mod prompt;
 mod replay;
 mod report;
+mod responses;
 mod runs;
 mod sampling;
 mod settings;
 mod sweep;
 mod trace;
 mod train;
+mod tune_lens;
 
 use std::path::PathBuf;
 
@@ -43,13 +45,16 @@ pub use generate::GenerateArgs;
 pub use grade::GradeArgs;
 pub use lens::{LensArgs, NumberRange};
 pub use merge::MergeArgs;
+pub use model::{AdapterArgs, NormArgs};
 pub use pretrain::PretrainArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;
+pub use responses::ResponseArgs;
 pub use runs::RunsArgs;
 pub use sweep::SweepArgs;
 pub use trace::TraceArgs;
 pub use train::{AlgorithmArg, TrainArgs};
+pub use tune_lens::TuneLensArgs;
 
 const EXIT_STATUS: &str = "Exit status: 0 done, or stopped by Ctrl-C with everything saved; 1 an error, printed as one line; 2 wrong \
                            options; 130 ended at once by a second Ctrl-C";
@@ -90,6 +95,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Show the most probable next tokens of every layer at every position of a text (logit lens)
     Lens(LensArgs),
+    /// Fit a tuned lens: affine maps from the layers' states to the full policy
+    TuneLens(TuneLensArgs),
     /// Measure the internal policies of one or more models and write a report
     Analyze(AnalyzeArgs),
     /// Write the report of one or more training runs

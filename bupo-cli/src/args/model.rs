@@ -38,7 +38,11 @@ pub struct PolicyArgs {
 
 #[derive(Debug, Args)]
 pub struct NormArgs {
-    /// Norm between an internal state and the unembedding: none, or final (the model's final norm: the logit lens)
+    /// Norm between an internal state and the unembedding: none, final (the model's final norm: the logit lens), or tuned (the tuned
+    /// lens, then the final norm)
     #[arg(long, value_name = "NORM", default_value = "none")]
     pub norm: Norm,
+    /// Tuned lens of --norm tuned, as bupo tune-lens writes it [default: tuned_lens/params.safetensors in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub tuned_lens: Option<PathBuf>,
 }

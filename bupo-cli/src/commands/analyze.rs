@@ -2,7 +2,6 @@
 
 mod output;
 mod recorded;
-mod source;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,21 +9,19 @@ use bupo_analysis::{Analysis, AnalysisInfo, LayerSimilarity, MeasureAccumulator,
 use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
-use bupo_models::{
-    Adapter, ComputeDtype, LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer,
-};
+use bupo_models::{ComputeDtype, LoadedModel, MeasureOptions, ModelConfig, ModelFiles, ScoredSequence, TextTokenizer};
 use bupo_report::analysis_report;
 use burn::tensor::backend::Backend;
 
 use self::output::Output;
 use self::recorded::check_tokens_of;
-use self::source::Source;
 use crate::args::AnalyzeArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::{CliError, at_least_one};
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{load_for_inference, model_adapter, model_files, model_title, warn_of_positions};
+use crate::model::{Attached, load_for_inference, model_files, model_title, warn_of_positions};
+use crate::responses::ResponseSource;
 use crate::screen::{StepBar, print_analysis};
 
 /// Responses per model that the page shows token by token.
@@ -80,22 +77,20 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), CliError> {
 
 fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     let message = |text: String| Err(CliError::Message(text));
-    at_least_one(&[
-        ("--samples", Some(args.samples)),
-        ("--max-new-tokens", Some(args.max_new_tokens)),
-        ("--batch", args.batch),
-        ("--limit", Some(args.limit)),
-        ("--layers", args.layers),
-    ])?;
-    args.sampling.check()?;
-    args.engine.check()?;
-    if args.engine.has_servers() && (args.completions.is_some() || args.model.len() > 1) {
+    at_least_one(&[("--layers", args.layers)])?;
+    args.responses.check()?;
+    if args.responses.engine.has_servers() && (args.responses.completions.is_some() || args.model.len() > 1) {
         return message("--engine samples from one model; give one --model, and no --completions".into());
     }
-    if args.adapter.adapter.is_some() && (args.model.len() > 1 || args.engine.has_servers()) {
+    if args.adapter.adapter.is_some() && (args.model.len() > 1 || args.responses.engine.has_servers()) {
         let text =
             "--adapter is of one model that samples here; give one --model, and no --engine, or merge it (bupo merge)";
         return message(text.into());
+    }
+    if args.norm.tuned_lens.is_some() && args.model.len() > 1 {
+        return message(
+            "--tuned-lens is of one model; give one --model, or keep each lens in its model's folder".into(),
+        );
     }
     if !(args.tolerance >= 0.0 && args.tolerance < 1.0) {
         return message(format!("--tolerance is {}; it must be at least 0 and below 1", args.tolerance));
@@ -112,10 +107,10 @@ struct Subject {
     name: String,
     title: String,
     files: ModelFiles,
-    adapter: Option<Adapter>,
+    attached: Attached,
     config: ModelConfig,
     tokenizer: Option<TextTokenizer>,
-    source: Source,
+    source: ResponseSource,
     /// What samples, if not the model that is measured.
     servers: Option<RemoteEngine>,
     /// The last layer measured, if not all are.
@@ -127,13 +122,13 @@ impl Subject {
         let name = model.unwrap_or(EMBEDDED_NAME).to_string();
         let files = model_files(model, Wanted::Model)?;
         let config = load_config(&files)?;
-        let adapter = model_adapter(args.adapter.adapter.as_deref(), &files)?;
+        let attached = Attached::open(&args.adapter, &args.norm, &files)?;
         if let Some(layers) = args.layers.filter(|layers| *layers > config.num_hidden_layers) {
             let last = config.num_hidden_layers;
             return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {last}")));
         }
         // Given token ids need no tokenizer.
-        let tokenizer = if files.has("tokenizer.json") || args.completions.is_none() {
+        let tokenizer = if files.has("tokenizer.json") || args.responses.completions.is_none() {
             let tokenizer = TextTokenizer::load(&files)?;
             tokenizer.check_vocabulary(config.vocab_size)?;
             Some(tokenizer)
@@ -141,14 +136,14 @@ impl Subject {
             None
         };
         let eos = load_eos_token_ids(&files, &config)?;
-        let source = Source::open(args, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
-        let servers = args.engine.connect(&config, source.max_tokens(args))?;
-        if let Some(path) = &args.completions {
+        let source = ResponseSource::open(&args.responses, &files, tokenizer.as_ref(), &eos, config.vocab_size)?;
+        let servers = args.responses.engine.connect(&config, source.max_tokens(&args.responses))?;
+        if let Some(path) = &args.responses.completions {
             check_tokens_of(path, tokenizer.as_ref(), &eos, &name, &args.model)?;
         }
-        warn_of_positions(&config, source.max_tokens(args));
+        warn_of_positions(&config, source.max_tokens(&args.responses));
         let layers = args.layers.filter(|layers| *layers < config.num_hidden_layers);
-        Ok(Self { title: title(&name, &args.model), name, files, adapter, config, tokenizer, source, servers, layers })
+        Ok(Self { title: title(&name, &args.model), name, files, attached, config, tokenizer, source, servers, layers })
     }
 
     /// Whether the states of another model on the same responses can be compared with this one's layer by layer.
@@ -159,7 +154,13 @@ impl Subject {
 
     /// `dtype`: that of the layers.
     fn info(&self, args: &AnalyzeArgs, dtype: ComputeDtype) -> AnalysisInfo {
-        let mut settings = self.source.settings(args);
+        let mut settings = self.source.settings(&args.responses);
+        if let Some(layers) = args.layers {
+            settings.insert("layers".into(), layers.into());
+        }
+        if let Some(lens) = &args.norm.tuned_lens {
+            settings.insert("tuned_lens".into(), lens.display().to_string().into());
+        }
         settings.insert("dtype".into(), dtype.to_string().into());
         AnalysisInfo {
             model: self.name.clone(),
@@ -198,14 +199,14 @@ impl Job for Analyze<'_> {
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
         let Self { subject, args, .. } = self;
         let dtype = args.dtype.dtype.for_model::<B>(&subject.files, device)?;
-        let model = load_for_inference::<B>(&subject.files, subject.adapter.as_ref(), dtype.into(), device)?;
+        let model = load_for_inference::<B>(&subject.files, &subject.attached, dtype.into(), device)?;
         let (accumulator, responses) = self.measure(&model)?;
         if accumulator.responses() == 0 {
             return Ok(None);
         }
         let mut analysis = Analysis::new(subject.info(args, dtype), &accumulator)?;
         let mut maps = Vec::new();
-        let mut complete = accumulator.responses() == subject.source.len(args);
+        let mut complete = accumulator.responses() == subject.source.len(&args.responses);
         // Comparisons with the last layer, and maps, need all layers.
         if subject.layers.is_none() {
             match self.similarity(&model, &responses, device)? {
@@ -226,14 +227,14 @@ impl Analyze<'_> {
     ) -> Result<(MeasureAccumulator, Vec<ScoredSequence>), CliError> {
         let Self { subject: Subject { name, source, tokenizer, servers, layers, .. }, args, .. } = *self;
         let tokenizer = tokenizer.as_ref();
-        outln!("{name}: {}", source.describe(args));
+        outln!("{name}: {}", source.describe(&args.responses));
         let options = MeasureOptions { norm: args.norm.norm, layers: *layers };
         let (mut accumulator, mut measured) = (MeasureAccumulator::default(), Vec::new());
-        let bar = StepBar::in_parts("responses", source.len(args), source.parts());
-        while accumulator.responses() < source.len(args) && !self.stop.load(Ordering::Relaxed) {
+        let bar = StepBar::in_parts("responses", source.len(&args.responses), source.parts());
+        while accumulator.responses() < source.len(&args.responses) && !self.stop.load(Ordering::Relaxed) {
             let done = accumulator.responses();
-            let responses =
-                source.next(done, model, servers.as_ref(), tokenizer, args, &|sampled| bar.advance(sampled))?;
+            let responses = source
+                .next(done, model, servers.as_ref(), tokenizer, &args.responses, &|sampled| bar.advance(sampled))?;
             for part in responses.chunks(MEASURED_AT_ONCE) {
                 accumulator.measure(&model.decoder, part, options, &|count| bar.advance(count))?;
                 measured.extend_from_slice(part);
@@ -260,7 +261,7 @@ impl Analyze<'_> {
         }
         let base = self.base.map(|base| {
             let dtype = self.args.dtype.dtype.for_model::<B>(&base.files, device)?;
-            load_for_inference::<B>(&base.files, base.adapter.as_ref(), dtype.into(), device)
+            load_for_inference::<B>(&base.files, &base.attached, dtype.into(), device)
         });
         let base = base.transpose()?;
         let bar = StepBar::in_parts("responses whose states are compared", responses.len(), 2);

@@ -13,7 +13,7 @@ use bupo_eval::{
 use bupo_grade::Grader;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_eos_token_ids;
-use bupo_models::{Adapter, DtypeChoice, ModelFiles, TextTokenizer};
+use bupo_models::{DtypeChoice, ModelFiles, TextTokenizer};
 use burn::tensor::backend::Backend;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ use crate::error::{CliError, at_least_one};
 use crate::files::free_folder;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{load_for_inference, model_adapter, model_files, warn_of_positions};
+use crate::model::{Attached, load_for_inference, model_files, warn_of_positions};
 use crate::screen::{StepBar, print_comparison, print_results};
 
 pub fn run(args: &EvalArgs) -> Result<(), CliError> {
@@ -88,9 +88,18 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     }
     let sampling = sampling(args, &files)?;
     let stop = stop_on_interrupt("the problems being sampled are finished and saved")?;
-    let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
-    let job =
-        Eval { args, files, adapter, benchmarks: &benchmarks, sampling, date, grader: &grader, out: &out, stop: &stop };
+    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &files)?;
+    let job = Eval {
+        args,
+        files,
+        attached,
+        benchmarks: &benchmarks,
+        sampling,
+        date,
+        grader: &grader,
+        out: &out,
+        stop: &stop,
+    };
     let (folder, results) = match (device, servers) {
         (Some(device), None) => run_on(device, job)?,
         (_, Some(servers)) => {
@@ -123,7 +132,7 @@ fn note(args: &EvalArgs, text: &str) {
 struct Eval<'a> {
     args: &'a EvalArgs,
     files: ModelFiles,
-    adapter: Option<Adapter>,
+    attached: Attached,
     benchmarks: &'a [Benchmark],
     sampling: Sampling,
     /// The date in prompts, if the chat template writes one.
@@ -141,7 +150,7 @@ impl Job for Eval<'_> {
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
         let dtype = self.args.model.dtype.dtype.for_model::<B>(&self.files, device)?;
         let folder = self.open_folder(dtype.to_string())?;
-        let model = load_for_inference::<B>(&self.files, self.adapter.as_ref(), dtype.into(), device)?;
+        let model = load_for_inference::<B>(&self.files, &self.attached, dtype.into(), device)?;
         let tokenizer = TextTokenizer::load(&self.files)?;
         self.sample(&OwnEngine::new(&model.decoder, &tokenizer), &model.eos_token_ids, folder)
     }
@@ -177,6 +186,9 @@ impl Eval<'_> {
         }
         if let Some(adapter) = &self.args.model.adapter.adapter {
             settings["adapter"] = adapter.display().to_string().into();
+        }
+        if let Some(lens) = &self.args.policy.norm.tuned_lens {
+            settings["tuned_lens"] = lens.display().to_string().into();
         }
         let folder = EvaluationFolder::open(self.out, &settings, samples)?;
         let resumed = folder.problems_done(samples);

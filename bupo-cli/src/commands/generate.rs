@@ -11,7 +11,7 @@ use bupo_core::PolicySite;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
 use bupo_models::{
-    Adapter, DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_with,
+    DtypeChoice, GenerateOptions, ModelError, ModelFiles, Response, StopStrings, TextTokenizer, generate_with,
 };
 use bupo_runs::write_atomically;
 use burn::tensor::backend::Backend;
@@ -25,7 +25,7 @@ use crate::chat::TextInput;
 use crate::error::{CliError, at_least_one};
 use crate::files::{check_overwrite, check_writable};
 use crate::interrupt::stop_on_interrupt;
-use crate::model::{load_for_inference, model_adapter, model_files, warn_of_positions};
+use crate::model::{Attached, load_for_inference, model_files, warn_of_positions};
 use crate::screen::{columns, terminal_width};
 
 pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
@@ -48,8 +48,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         input.warn()?;
     }
     let output = Output::new(args, &prompts, tokenizer.as_ref().ok(), stop);
-    let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
-    let job = Generate { files, adapter, dtype: args.model.dtype.dtype, rows, sites, options, stop, output };
+    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &files)?;
+    let job = Generate { files, attached, dtype: args.model.dtype.dtype, rows, sites, options, stop, output };
     let mut responses = run_on(device, job)?;
     if !args.compare.is_empty() {
         return print_comparison(args, &responses, tokenizer.as_ref(), stop);
@@ -79,7 +79,7 @@ fn check(args: &GenerateArgs) -> Result<(), CliError> {
 
 struct Generate<'a> {
     files: ModelFiles,
-    adapter: Option<Adapter>,
+    attached: Attached,
     dtype: DtypeChoice,
     rows: Vec<Vec<u32>>,
     sites: Vec<PolicySite>,
@@ -93,7 +93,7 @@ impl Job for Generate<'_> {
     type Output = Vec<Vec<Response>>;
 
     fn run<B: Backend>(mut self, device: &B::Device) -> Result<Self::Output, CliError> {
-        let model = load_for_inference::<B>(&self.files, self.adapter.as_ref(), self.dtype, device)?;
+        let model = load_for_inference::<B>(&self.files, &self.attached, self.dtype, device)?;
         self.output.open()?;
         let interrupted = stop_on_interrupt("complete responses are kept")?;
         let (mut all, mut tokens) = (Vec::with_capacity(self.sites.len()), 0);

@@ -10,8 +10,8 @@ use bupo_core::Norm;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::load_config;
 use bupo_models::{
-    Adapter, Attribution, DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer,
-    attribution as attribute, lens,
+    Attribution, DtypeChoice, LensOptions, LensSite, ModelError, ModelFiles, TextTokenizer, attribution as attribute,
+    lens,
 };
 use bupo_report::{LensCell, LensGrid, LensPosition, LensRow, LensToken, lens_page};
 use bupo_runs::write_atomically;
@@ -24,7 +24,7 @@ use crate::chat::TextInput;
 use crate::embedded::EMBEDDED_NAME;
 use crate::error::{CliError, at_least_one};
 use crate::files::check_writable;
-use crate::model::{load_for_inference, model_adapter, model_files, model_title, warn_of_positions};
+use crate::model::{Attached, load_for_inference, model_files, model_title, warn_of_positions};
 
 pub fn run(args: &LensArgs) -> Result<(), CliError> {
     at_least_one(&[("--top", args.top)])?;
@@ -44,9 +44,9 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     let options = request::options(args, &config, &tokenizer, ids.len())?;
     warn_of_positions(&config, ids.len());
     input.warn()?;
-    let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
+    let attached = Attached::open(&args.model.adapter, &args.norm, &files)?;
     let dtype = args.model.dtype.dtype;
-    let job = Lens { files, adapter, dtype, ids: &ids, options: &options, is_attributed: args.attribution };
+    let job = Lens { files, attached, dtype, ids: &ids, options: &options, is_attributed: args.attribution };
     let read = run_on(device, job)?;
     let attribution =
         read.attribution.map(|read| attribution::named(read, options.sites.as_deref().unwrap_or_default(), &tokenizer));
@@ -68,7 +68,7 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
 
 struct Lens<'a> {
     files: ModelFiles,
-    adapter: Option<Adapter>,
+    attached: Attached,
     dtype: DtypeChoice,
     ids: &'a [u32],
     options: &'a LensOptions,
@@ -84,7 +84,7 @@ impl Job for Lens<'_> {
     type Output = Read;
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<Self::Output, CliError> {
-        let model = load_for_inference::<B>(&self.files, self.adapter.as_ref(), self.dtype, device)?;
+        let model = load_for_inference::<B>(&self.files, &self.attached, self.dtype, device)?;
         let sites = lens(&model.decoder, self.ids, self.options)?;
         let LensOptions { positions, token, .. } = self.options;
         let attributed = || attribute(&model.decoder, self.ids, positions.as_deref(), *token);
@@ -147,6 +147,9 @@ fn print(args: &LensArgs, options: &LensOptions, grid: &LensGrid) -> Result<(), 
 fn about(norm: Norm) -> &'static str {
     match norm {
         Norm::Final => "norm final (logit lens): states pass the final norm; none: raw, as in the paper",
+        Norm::Tuned => {
+            "norm tuned (tuned lens): states of layers pass a fitted map, then the final norm; final: the norm alone"
+        }
         Norm::None => "norm none: raw states, as in the paper; final (logit lens): after the final norm",
     }
 }

@@ -18,3 +18,4 @@ pub mod runs;
 pub mod sweep;
 pub mod trace;
 pub mod train;
+pub mod tune_lens;

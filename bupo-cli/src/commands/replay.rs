@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::ReplayArgs;
 use crate::backend::{Job, resolve, run_on};
 use crate::error::{CliError, at_least_one};
-use crate::model::{model_adapter, model_files};
+use crate::model::{Attached, model_files};
 
 pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     if !(args.lr > 0.0 && args.lr <= 1.0) {
@@ -27,9 +27,9 @@ pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     let config = bupo_models::pretrained::load_config(&files)?;
     let rollouts = read_rollouts(&args.rollouts, config.vocab_size)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    let adapter = model_adapter(args.model.adapter.adapter.as_deref(), &files)?;
-    let what = if adapter.is_some() { "adapter" } else { "model" };
-    run_on(device, Replay { args, files, adapter, rollouts, loss, optimizer })?;
+    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &files)?;
+    let what = if attached.adapter.is_some() { "adapter" } else { "model" };
+    run_on(device, Replay { args, files, attached, rollouts, loss, optimizer })?;
     outln!("wrote the updated {what} and updates.jsonl to {}", args.out.display());
     Ok(())
 }
@@ -37,8 +37,8 @@ pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
 struct Replay<'a> {
     args: &'a ReplayArgs,
     files: ModelFiles,
-    /// What is updated in place of the model, if it is given.
-    adapter: Option<Adapter>,
+    /// With the adapter that is updated in place of the model, if it is given.
+    attached: Attached,
     rollouts: Vec<RecordedRollout>,
     loss: LossSpec,
     optimizer: AdamWSettings,
@@ -48,13 +48,12 @@ impl Job for Replay<'_> {
     type Output = ();
 
     fn run<B: Backend>(self, device: &B::Device) -> Result<(), CliError> {
-        let Self { args, files, adapter, rollouts, loss, optimizer } = self;
+        let Self { args, files, attached, rollouts, loss, optimizer } = self;
         let dtype = args.model.dtype.dtype.for_model::<B>(&files, device)?;
         optimizer.check::<B>(dtype, device)?;
         let LoadedModel { mut decoder, assets, .. } = load_model::<B>(&files, device)?;
-        decoder = optimizer.weights.stored(decoder.with_compute_dtype(dtype));
-        if let Some(adapter) = &adapter {
-            decoder = decoder.with_adapter(adapter);
+        decoder = attached.attach(optimizer.weights.stored(decoder.with_compute_dtype(dtype)));
+        if attached.adapter.is_some() {
             let ids = decoder.adapter_ids();
             decoder = decoder.train_only(ids);
         }
@@ -65,7 +64,7 @@ impl Job for Replay<'_> {
             print_update(args, update, stats);
             Ok(updates.append(&UpdateLine { update, stats })?)
         })?;
-        if let Some(adapter) = adapter {
+        if let Some(adapter) = attached.adapter {
             let updated = Adapter::of(&decoder, &adapter.config);
             return Ok(write_adapter(&args.out, &updated, args.model.model.as_deref())?);
         }

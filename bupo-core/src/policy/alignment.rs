@@ -83,6 +83,33 @@ impl<B: Backend> InternalPolicy<B> {
         timed::<B, _>(Part::Unembedding, &device, || self.run_align(full, divergence, weights, detached))
     }
 
+    /// The losses of several policies, each the mean over states of KL(full || policy) with the full policy as a constant, and their
+    /// gradients with respect to the policies' states. The full policy's logits are computed once.
+    ///
+    /// # Panics
+    /// If the policies differ in their number of states.
+    pub fn reverse_kls(policies: &[Self], full: &Self) -> Vec<(f64, Tensor<B, 2>)> {
+        let device = full.states.device();
+        timed::<B, _>(Part::Unembedding, &device, || Self::run_reverse_kls(policies, full))
+    }
+
+    fn run_reverse_kls(policies: &[Self], full: &Self) -> Vec<(f64, Tensor<B, 2>)> {
+        let [states, _] = full.states.dims();
+        let mut sums = vec![(0.0, Vec::new()); policies.len()];
+        for rows in full.chunks() {
+            let full_logs = log_softmax(full.logits(rows.clone()), 1);
+            let full_probs = full_logs.clone().exp();
+            for (policy, (value, d_states)) in policies.iter().zip(&mut sums) {
+                let logs = log_softmax(policy.logits(rows.clone()), 1);
+                let kl = (full_probs.clone() * (full_logs.clone() - logs.clone())).sum_dim(1);
+                *value += kl.into_data().iter::<f32>().map(f64::from).sum::<f64>() / states as f64;
+                let d_logits = (logs.exp() - full_probs.clone()) / (policy.temperature * states as f64);
+                d_states.push(policy.states_gradient(d_logits));
+            }
+        }
+        sums.into_iter().map(|(value, d_states)| (value, Tensor::cat(d_states, 0))).collect()
+    }
+
     fn run_align(&self, full: &Self, divergence: Divergence, weights: &[f32], detached: bool) -> Alignment<B> {
         let ([states, _], [of_full, _]) = (self.states.dims(), full.states.dims());
         assert!(states == of_full && states == weights.len(), "one state of both policies per weight");
@@ -101,6 +128,11 @@ impl<B: Backend> InternalPolicy<B> {
         }
         Alignment { values, policy: policy.gradient(), full: (!detached).then(|| of_full.gradient()) }
     }
+
+    /// The gradient with respect to states, from that with respect to their logits before the temperature `[rows, vocab]`.
+    fn states_gradient(&self, d_logits: Tensor<B, 2>) -> Tensor<B, 2> {
+        matmul(d_logits.cast(self.states.dtype()), self.unembedding.clone(), DType::F32)
+    }
 }
 
 /// Gradients summed over chunks.
@@ -117,7 +149,7 @@ impl<B: Backend> Sum<B> {
     fn add(&mut self, policy: &InternalPolicy<B>, rows: std::ops::Range<usize>, d_logits: Tensor<B, 2>) {
         let states = policy.states.clone().slice([rows]);
         let d_logits = d_logits.cast(states.dtype());
-        self.states.push(matmul(d_logits.clone(), policy.unembedding.clone(), DType::F32));
+        self.states.push(policy.states_gradient(d_logits.clone()));
         self.unembedding = self.unembedding.clone() + matmul(d_logits.transpose(), states, DType::F32);
     }
 

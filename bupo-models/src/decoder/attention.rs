@@ -38,7 +38,7 @@ pub(crate) struct SavedAttention<B: Backend> {
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
     v: Tensor<B, 2>,
-    /// Its `mixed` is the input of `o_proj`.
+    /// Of the rows that attention takes.
     output: AttentionOutput<B>,
 }
 
@@ -60,7 +60,6 @@ impl<B: Backend> Attention<B> {
         x: Tensor<B, 2>,
         context: &mut ForwardContext<B>,
     ) -> (Tensor<B, 2>, SavedAttention<B>) {
-        let batch = x.dims()[0] / context.seq;
         let device = x.device();
         let [q, k, v] = match &self.qkv {
             Some(qkv) => self.apart(qkv.forward(x)),
@@ -72,14 +71,16 @@ impl<B: Backend> Attention<B> {
             let mixed = cache.attend(layer, q.clone(), kv, norms.as_ref(), &context.table, scale);
             AttentionOutput { mixed, log_sums: None }
         } else {
-            let rotated = || rotated_heads(q.clone(), k.clone(), norms.as_ref(), &context.table, batch);
+            let [q, k, v] = context.in_rows([&q, &k, &v]);
+            let batch = q.dims()[0] / context.seq;
+            let rotated = || rotated_heads(q, k, norms.as_ref(), &context.table, batch);
             let (queries, keys) = timed::<B, _>(Part::Norms, &device, rotated);
             if let Some(collected) = &mut context.collected {
                 collected.push((keys.clone(), self.split(v.clone(), batch, context.seq)));
             }
-            timed::<B, _>(Part::Attention, &device, || attention(queries, keys, v.clone(), &context.tiles, scale))
+            timed::<B, _>(Part::Attention, &device, || attention(queries, keys, v, &context.tiles, scale))
         };
-        (self.o_proj.forward(output.mixed.clone()), SavedAttention { q, k, v, output })
+        (self.o_proj.forward(context.out_of_rows(&output.mixed)), SavedAttention { q, k, v, output })
     }
 
     /// The gradient with respect to the normed state `x`, from that with respect to the contribution.
@@ -92,8 +93,10 @@ impl<B: Backend> Attention<B> {
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
         let SavedAttention { q, k, v, output } = saved;
-        let batch = x.dims()[0] / context.seq;
-        let d_mixed = self.o_proj.backward(output.mixed.clone(), d_output, gradients);
+        let d_mixed = self.o_proj.backward(context.out_of_rows(&output.mixed), d_output, gradients);
+        let [q, k, v] = context.in_rows([&q, &k, &v]);
+        let d_mixed = context.gradient_in_rows(d_mixed);
+        let batch = q.dims()[0] / context.seq;
         let device = x.device();
         let norms = self.head_norms();
         let rotated = || rotated_heads(q.clone(), k.clone(), norms.as_ref(), &context.table, batch);
@@ -107,6 +110,9 @@ impl<B: Backend> Attention<B> {
             gradients.add(q_norm.weight.id, d_q_norm);
             gradients.add(k_norm.weight.id, d_k_norm);
         }
+        // A token's queries are read in its first place alone, its keys and values in all of them.
+        let d_q = context.out_of_rows(&d_q);
+        let [d_k, d_v] = [d_k, d_v].map(|d| context.gradient_from_rows(d));
         self.q_proj.backward(x.clone(), d_q, gradients)
             + self.k_proj.backward(x.clone(), d_k, gradients)
             + self.v_proj.backward(x, d_v, gradients)

@@ -4,7 +4,7 @@
 //! norms, rotations, attention weights and SwiGLU are recomputed, which costs little and takes a third of the memory.
 
 use bupo_core::{CoreError, Norm, PolicySite, ResidualDecoder};
-use burn::tensor::{DType, Int, Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::attention::SavedAttention;
 use super::feed_forward::SavedFeedForward;
@@ -20,7 +20,8 @@ pub struct SavedActivations<B: Backend> {
     /// The layer of the site, from 1.
     depth: usize,
     part: Part,
-    /// The state before the final norm; `None` if the site has no norm.
+    norm: Norm,
+    /// The state before the norm; `None` if the site has none.
     unnormed: Option<Tensor<B, 2>>,
     /// The states of the site, `[batch * seq, hidden]`; in f32 after the final norm.
     pub states: Tensor<B, 2>,
@@ -74,15 +75,16 @@ impl<B: Backend> SavedActivations<B> {
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Runs `tokens` `[batch, seq]` up to a site. With `recompute` a layer saves its input only and is run again in the
+    /// Runs `tokens` `[batch, seq]` of a pass without a cache up to a site. With `recompute` a layer saves its input only and is run again in the
     /// backward pass: the same numbers for a third more work and a fraction of the memory (activation checkpointing). Layers below
     /// the lowest trained one save nothing.
     ///
     /// # Errors
-    /// If the site is outside the model.
+    /// If the site is outside the model, or the norm is [`Norm::Tuned`] and the decoder has no tuned lens.
     pub fn forward_train(
         &self,
         tokens: Tensor<B, 2, Int>,
+        mut context: ForwardContext<B>,
         site: PolicySite,
         norm: Norm,
         recompute: bool,
@@ -93,7 +95,6 @@ impl<B: Backend> Decoder<B> {
             PolicySite::Attn(_) => Part::Attention,
             PolicySite::Ffn(_) => Part::FeedForward,
         };
-        let mut context = self.prefill_context(tokens.dims()[1]);
         let mut state = flat(self.embed(tokens.clone()));
         let lowest = self.lowest_trained();
         let mut layers = Vec::with_capacity((depth + 1).saturating_sub(lowest));
@@ -106,10 +107,10 @@ impl<B: Backend> Decoder<B> {
             }
             state = output;
         }
-        let final_norm = site == PolicySite::Full || norm == Norm::Final;
-        let (states, unnormed) =
-            if final_norm { (self.norm.forward(state.clone().cast(DType::F32)), Some(state)) } else { (state, None) };
-        Ok(SavedActivations { tokens, context, layers, depth, part, unnormed, states })
+        let norm = norm.of_site(site);
+        let unnormed = (norm != Norm::None).then(|| state.clone());
+        let states = self.normed_rows(depth, norm, state)?;
+        Ok(SavedActivations { tokens, context, layers, depth, part, norm, unnormed, states })
     }
 
     /// Runs one layer; returns the stream after it, or the part that is the site, and the saved activations.
@@ -139,10 +140,10 @@ impl<B: Backend> Decoder<B> {
     }
 
     /// The states of a layer's policy in a forward pass to a site above or at it, `[batch * seq, hidden]`; `None` for a layer of which
-    /// the pass saved nothing: one above the site, or more than one below the lowest trained layer.
+    /// the pass saved nothing (one above the site, or more than one below the lowest trained layer), and for the norm
+    /// [`Norm::Tuned`] of a decoder without a tuned lens.
     pub fn layer_states(&self, saved: &SavedActivations<B>, layer: usize, norm: Norm) -> Option<Tensor<B, 2>> {
-        let state = saved.resid_post(layer)?;
-        Some(if norm == Norm::Final { self.norm.forward(state.cast(DType::F32)) } else { state })
+        self.normed_rows(layer, norm, saved.resid_post(layer)?).ok()
     }
 
     /// The same of a loss that depends on [`Self::layer_states`] as well.
@@ -155,18 +156,19 @@ impl<B: Backend> Decoder<B> {
     ) {
         let mut d_layers: Vec<(usize, Tensor<B, 2>)> = Vec::with_capacity(of_layers.len());
         for LayerGradient { layer, norm, d_states } in of_layers {
-            let d = match saved.resid_post(layer).filter(|_| norm == Norm::Final) {
-                Some(state) => self.norm.backward(state, d_states, gradients),
+            let d = match saved.resid_post(layer) {
+                Some(state) => self.normed_rows_backward(layer, norm, state, d_states, gradients),
                 None => d_states,
             };
             d_layers.push((layer, d.cast(self.activation_dtype())));
         }
-        let SavedActivations { tokens, mut context, layers, depth, part, unnormed, states } = saved;
+        let SavedActivations { tokens, mut context, layers, depth, part, norm, unnormed, states } = saved;
         drop(states);
         let mut d = match unnormed {
-            Some(state) => self.norm.backward(state, d_states, gradients),
-            None => d_states.cast(self.activation_dtype()),
-        };
+            Some(state) => self.normed_rows_backward(depth, norm, state, d_states, gradients),
+            None => d_states,
+        }
+        .cast(self.activation_dtype());
         for (layer, saved) in (1..=depth).rev().zip(layers.into_iter().rev()) {
             let part = if layer == depth { part } else { Part::Whole };
             let SavedLayer { resid_pre, inside } = saved;

@@ -43,6 +43,7 @@ impl<B: Backend> Decoder<B> {
             layers,
             norm,
             lm_head,
+            translators: None,
             rope: config.rope.clone(),
             compute_dtype: ComputeDtype::F32,
             trained: Trained::default(),

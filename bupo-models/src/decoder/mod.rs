@@ -11,9 +11,10 @@ mod lora;
 mod norm;
 mod params;
 mod trained;
+mod translators;
 
 use bupo_core::kernels::{activation_dtype, product_dtype, widens_products};
-use bupo_core::{AttnContribution, FfnContribution, InternalPolicy, LayerContributions, ResidualDecoder};
+use bupo_core::{AttnContribution, CoreError, FfnContribution, InternalPolicy, LayerContributions, ResidualDecoder};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
@@ -30,6 +31,7 @@ pub use linear::{Embedding, Linear};
 pub use lora::Lora;
 pub use norm::RmsNorm;
 pub use params::{NamedTensor, named_tensors, named_tensors_up_to, parameter_ids, parameter_lengths};
+pub use translators::Translators;
 
 /// A pre-norm decoder. Fields are named as in the checkpoint, so that a parameter's path is its name there.
 ///
@@ -44,6 +46,8 @@ pub struct Decoder<B: Backend> {
     pub norm: RmsNorm<B>,
     /// The unembedding; `None` if it is tied to the embedding.
     pub lm_head: Option<Linear<B>>,
+    /// The tuned lens, if one was given; no part of the model.
+    translators: Option<Translators<B>>,
     #[module(skip)]
     rope: RopeConfig,
     #[module(skip)]
@@ -106,6 +110,7 @@ impl<B: Backend> Decoder<B> {
             layers: Vec::new(),
             norm: RmsNorm { weight: Param::from_tensor(Tensor::empty([0], &device)), eps: self.norm.eps },
             lm_head: None,
+            translators: None,
             rope: self.rope.clone(),
             compute_dtype: self.compute_dtype,
             trained: self.trained.clone(),
@@ -173,6 +178,11 @@ impl<B: Backend> ResidualDecoder<B> for Decoder<B> {
     fn final_norm(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
         let shape = state.dims();
         self.norm.forward(state.flatten(0, 1).cast(DType::F32)).reshape(shape)
+    }
+
+    fn translated(&self, layer: usize, state: Tensor<B, 3>) -> Result<Tensor<B, 3>, CoreError> {
+        let shape = state.dims();
+        Ok(self.translated_rows(layer, state.flatten(0, 1))?.reshape(shape))
     }
 
     /// In f32: a copy, if it is kept in another dtype.

@@ -20,7 +20,7 @@ pub struct NamedTensor {
     pub data: TensorData,
 }
 
-/// All parameters of a decoder but those of its adapter, in the checkpoint's order.
+/// All parameters of a decoder but those of its adapter and its tuned lens, in the checkpoint's order.
 pub fn named_tensors<B: Backend>(decoder: &Decoder<B>) -> Vec<NamedTensor> {
     named_tensors_up_to(decoder, decoder.layers.len())
 }
@@ -39,7 +39,7 @@ pub fn parameter_lengths<B: Backend>(decoder: &Decoder<B>) -> BTreeMap<u64, usiz
     lengths.0
 }
 
-/// The ids of every parameter but those of an adapter, by its name in a checkpoint.
+/// The ids of every parameter but those of an adapter and a tuned lens, by its name in a checkpoint.
 pub fn parameter_ids<B: Backend>(decoder: &Decoder<B>) -> BTreeMap<String, u64> {
     let mut ids = Ids { path: Vec::new(), ids: BTreeMap::new() };
     decoder.visit(&mut ids);
@@ -61,7 +61,7 @@ impl<B: Backend> ModuleVisitor<B> for Ids {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        if !is_of_adapter(&self.path) {
+        if !is_beside_model(&self.path) {
             self.ids.insert(param_name(&self.path), param.id.val());
         }
     }
@@ -75,8 +75,9 @@ impl<B: Backend> ModuleVisitor<B> for Lengths {
     }
 }
 
-fn is_of_adapter(path: &[String]) -> bool {
-    path.iter().any(|module| module == "lora")
+/// Whether a parameter is of an adapter or of a tuned lens, which have files of their own.
+fn is_beside_model(path: &[String]) -> bool {
+    path.iter().any(|module| module == "lora" || module == "translators")
 }
 
 /// The checkpoint's name of the parameter with a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.
@@ -217,8 +218,7 @@ impl<B: Backend> ModuleVisitor<B> for Reader {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        // Adapters have files of their own.
-        if is_of_adapter(&self.path) {
+        if is_beside_model(&self.path) {
             return;
         }
         let is_above = match &self.path[..] {

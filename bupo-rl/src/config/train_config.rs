@@ -46,6 +46,9 @@ pub struct TrainConfig {
     /// An adapter folder in PEFT's layout. With `[lora]`, training starts from it; without, it is merged into the model first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
+    /// The tuned lens of phases with norm "tuned", as `bupo tune-lens` writes it; `None` for the one in the model's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned_lens: Option<PathBuf>,
     /// The dtype in which layers compute: f32, bf16, or auto, which is recorded as the dtype it resolved to. Parameters and
     /// moments are f32 unless `optimizer` says otherwise, sums always.
     pub dtype: DtypeChoice,
@@ -98,6 +101,7 @@ impl Default for TrainConfig {
             loss: LossPreset::Grpo,
             model: None,
             adapter: None,
+            tuned_lens: None,
             dtype: DtypeChoice::Auto,
             save_dtype: None,
             phases: vec![phase(PolicySite::Layer(3), 10), phase(PolicySite::Full, 70)],

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bupo_core::Norm;
 use bupo_models::ModelConfig;
 use bupo_models::adapter::LayerRanges;
 use bupo_models::families::{layer_part_params, num_params};
@@ -140,9 +141,21 @@ impl TrainConfig {
         Some(parts.join(", "))
     }
 
-    /// Bytes of the model's parameters in f32; frozen matrices are in bf16 if the checkpoint has them so, and the unembedding then
-    /// once more in f32, which it is cast to while responses are generated and in updates.
+    /// Whether a policy is read through a tuned lens.
+    pub(crate) fn has_tuned_norm(&self) -> bool {
+        let is_tuned = |norm| norm == Norm::Tuned;
+        self.phases.iter().any(|phase| is_tuned(phase.norm) || phase.sites.iter().any(|term| is_tuned(term.norm)))
+    }
+
+    /// Bytes of the parameters of the model and its tuned lens in f32; frozen matrices are in bf16 if the checkpoint has them so, and
+    /// the unembedding then once more in f32, which it is cast to while responses are generated and in updates.
     pub(crate) fn weight_bytes(&self, model: &ModelConfig) -> u64 {
+        let map = (model.hidden_size * (model.hidden_size + 1)) as u64;
+        let lens = if self.has_tuned_norm() { 4 * model.num_hidden_layers as u64 * map } else { 0 };
+        lens + self.model_bytes(model)
+    }
+
+    fn model_bytes(&self, model: &ModelConfig) -> u64 {
         if !self.lora.is_on() {
             return 4 * num_params(model);
         }

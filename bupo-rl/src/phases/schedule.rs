@@ -103,7 +103,7 @@ impl PhaseConfig {
 impl Phase {
     /// Whether its policy applies the final norm.
     pub fn has_final_norm(&self) -> bool {
-        self.site == PolicySite::Full || self.norm == Norm::Final
+        self.norm.of_site(self.site) != Norm::None
     }
 }
 
@@ -131,6 +131,11 @@ impl Schedule {
                 PhaseSite::Auto => PolicySite::Layer(num_layers),
             };
             site.depth(num_layers)?;
+            if phase.norm == Norm::Tuned && phase.norm.of_site(site) != Norm::Tuned {
+                return Err(RlError::Config(format!(
+                    "a phase of {site} has norm = \"tuned\", but a tuned lens reads layer:N alone; set its norm to \"final\""
+                )));
+            }
             if phase.site == PhaseSite::Auto && !phase.sites.is_empty() {
                 return Err(RlError::Config(
                     "a phase with layer = \"auto\" cannot have sites, whose layers must not be above it; give its layer".into(),

@@ -8,8 +8,7 @@ use bupo_core::{Norm, PolicySite, ResidualDecoder, TokenDerivatives};
 use bupo_models::decoder::{Gradients, RandomInit};
 use bupo_models::tokenizer::byte_tokenizer_json;
 use bupo_models::{
-    Decoder, ModelAssets, ModelConfig, ModelFiles, PaddedBatch, SaveDtype, SaveOptions, Sequence, TextTokenizer,
-    save_checkpoint,
+    Decoder, ModelAssets, ModelConfig, ModelFiles, SaveDtype, SaveOptions, Sequence, TextTokenizer, save_checkpoint,
 };
 use burn::tensor::backend::Backend;
 use serde_json::json;
@@ -84,7 +83,7 @@ pub fn pretrain<B: Backend>(
         let mut loss = 0.0;
         let packed = decoder.with_packed_weights(decoder.num_layers());
         for part in sequences.chunks(BLOCK) {
-            accumulate(&packed, &mut gradients, &PaddedBatch::new(part.iter()), &spec, false, |stats| {
+            accumulate(&packed, &mut gradients, &decoder.batch(part.iter()), &spec, false, |stats| {
                 loss -= stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;
                 TokenDerivatives { log_probs: vec![(-1.0 / tokens) as f32; stats.log_probs.len()], entropy: None }
             })?;

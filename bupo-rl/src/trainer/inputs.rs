@@ -1,15 +1,16 @@
 //! Checksums of a run's input files, so that a run is resumed with the files it was started with.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use bupo_core::CoreError;
 use bupo_data::describe;
 use bupo_eval::ChatChoice;
 use bupo_grade::Rule;
-use bupo_models::ModelFiles;
 use bupo_models::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use bupo_models::{ModelError, ModelFiles, TUNED_LENS};
 use bupo_runs::digest;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,14 @@ impl Inputs {
             config.adapter.iter().flat_map(|folder| [ADAPTER_CONFIG, ADAPTER_WEIGHTS].map(|name| folder.join(name)))
         {
             inputs.insert(format!("adapter file {}", path.display()), checksum(&path)?);
+        }
+        if config.has_tuned_norm() {
+            let (name, bytes) = match &config.tuned_lens {
+                Some(path) => (path.clone(), fs::read(path).map_err(RlError::io("read", path))?),
+                None if files.has(TUNED_LENS) => (files.path(TUNED_LENS), files.bytes(TUNED_LENS)?),
+                None => return Err(ModelError::from(CoreError::NoTunedLens).into()),
+            };
+            inputs.insert(format!("tuned lens {}", name.display()), digest_of(&mut bytes.as_slice(), &name)?);
         }
         for path in scorer_files(config) {
             inputs.insert(format!("scorer {}", path.display()), checksum(&path)?);
@@ -164,8 +173,6 @@ fn digest_of(reader: &mut impl Read, path: &Path) -> Result<InputFile, RlError> 
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use bupo_grade::Reward;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bupo_models::adapter::read_adapter;
 use bupo_models::decoder::parameter_ids;
-use bupo_models::{Adapter, Decoder, LoadedModel, ModelConfig, ModelFiles, load_frozen_model, load_model};
+use bupo_models::{Adapter, Decoder, LoadedModel, ModelConfig, ModelFiles, TunedLens, load_frozen_model, load_model};
 use burn::tensor::backend::Backend;
 
 use crate::RlError;
@@ -73,6 +73,26 @@ pub(super) fn load_for_training<B: Backend>(
     }
     model.decoder = freeze(config.optimizer.weights.stored(decoder), config);
     Ok(model)
+}
+
+/// The tuned lens of a run; `None` if no policy is read through one.
+///
+/// # Errors
+/// If it cannot be read, does not fit the model, or has no effect.
+pub(super) fn tuned_lens(
+    config: &TrainConfig,
+    files: &ModelFiles,
+    model: &ModelConfig,
+) -> Result<Option<TunedLens>, RlError> {
+    if config.has_tuned_norm() {
+        return Ok(Some(TunedLens::read(config.tuned_lens.as_deref(), files, model)?));
+    }
+    match &config.tuned_lens {
+        None => Ok(None),
+        Some(_) => Err(RlError::Config(
+            "tuned_lens has no effect: no phase has norm = \"tuned\"; give it to one, or remove tuned_lens".into(),
+        )),
+    }
 }
 
 /// The same decoder with what is not trained frozen.

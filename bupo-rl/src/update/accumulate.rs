@@ -2,7 +2,7 @@
 
 use bupo_core::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
 use bupo_models::decoder::{Gradients, LayerGradient, SavedActivations};
-use bupo_models::{Decoder, PaddedBatch};
+use bupo_models::{Decoder, SequenceBatch};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -31,7 +31,7 @@ pub(crate) struct TermDerivatives {
 pub(crate) fn accumulate<B: Backend>(
     decoder: &Decoder<B>,
     gradients: &mut Gradients<B>,
-    batch: &PaddedBatch,
+    batch: &SequenceBatch,
     spec: &PolicySpec,
     recompute: bool,
     derivatives: impl FnOnce(&TokenStats) -> TokenDerivatives,
@@ -51,7 +51,7 @@ pub(crate) fn accumulate<B: Backend>(
 pub(crate) fn accumulate_sites<B: Backend>(
     decoder: &Decoder<B>,
     gradients: &mut Gradients<B>,
-    batch: &PaddedBatch,
+    batch: &SequenceBatch,
     spec: &PolicySpec,
     terms: &[SiteTerm],
     recompute: bool,
@@ -61,7 +61,8 @@ pub(crate) fn accumulate_sites<B: Backend>(
     if batch.targets.is_empty() {
         return Ok(Vec::new());
     }
-    let saved = decoder.forward_train(batch.tokens(&decoder.device()), spec.site, spec.norm, recompute)?;
+    let (tokens, context) = (batch.tokens(&decoder.device()), decoder.batch_context(batch));
+    let saved = decoder.forward_train(tokens, context, spec.site, spec.norm, recompute)?;
     let of_states = of_states(&saved)?;
     let main = policy(batch.gather_states(saved.states.clone()), decoder, spec);
     let mut further = Vec::with_capacity(terms.len());

@@ -4,7 +4,7 @@ use bupo_collective::Processes;
 use bupo_core::kernels::{AdamWStep, adamw, sum_of_all_squares};
 use bupo_core::{Norm, PolicySite, ResidualDecoder};
 use bupo_models::decoder::{LayerGradient, SavedActivations};
-use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
+use bupo_models::{Decoder, Sequence, SequenceBatch, token_batches};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::Serialize;
 
@@ -136,7 +136,7 @@ impl<B: Backend> Critic<B> {
         let decoder = &decoder.with_packed_weights(self.layer);
         let mut all = Vec::with_capacity(sequences.len());
         for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
-            let batch = PaddedBatch::new(part.iter());
+            let batch = decoder.batch(part.iter());
             let values = self.head.values(self.states(decoder, None, &batch)?);
             all.extend(batch.split(&values).map(<[f32]>::to_vec));
         }
@@ -159,7 +159,7 @@ impl<B: Backend> Critic<B> {
         let decoder = &decoder.with_packed_weights(self.layer);
         let parts = token_batches(samples, |sample| sample.sequence.len(), max_tokens_per_batch);
         let own = parts.into_iter().try_for_each(|part| {
-            let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
+            let batch = decoder.batch(part.iter().map(|sample| &sample.sequence));
             pass.add(self, decoder, None, &batch, part).map(drop)
         });
         processes.agreed(own)?;
@@ -185,12 +185,12 @@ impl<B: Backend> Critic<B> {
         &self,
         decoder: &Decoder<B>,
         saved: Option<&SavedActivations<B>>,
-        batch: &PaddedBatch,
+        batch: &SequenceBatch,
     ) -> Result<Tensor<B, 2>, RlError> {
         let states = match saved.and_then(|saved| decoder.layer_states(saved, self.layer, Norm::Final)) {
             Some(states) => states,
             None => {
-                let (tokens, mut context) = (batch.tokens(&decoder.device()), decoder.prefill_context(batch.longest()));
+                let (tokens, mut context) = (batch.tokens(&decoder.device()), decoder.batch_context(batch));
                 decoder.site_state(tokens, PolicySite::Layer(self.layer), Norm::Final, &mut context)?.flatten(0, 1)
             }
         };
@@ -220,7 +220,7 @@ impl<B: Backend> ValuePass<B> {
         critic: &Critic<B>,
         decoder: &Decoder<B>,
         saved: Option<&SavedActivations<B>>,
-        batch: &PaddedBatch,
+        batch: &SequenceBatch,
         samples: &[Sample],
     ) -> Result<Option<LayerGradient<B>>, RlError> {
         if batch.targets.is_empty() {

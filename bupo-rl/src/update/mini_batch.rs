@@ -3,7 +3,7 @@
 use bupo_collective::Processes;
 use bupo_core::{ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
-use bupo_models::{Decoder, PaddedBatch, token_batches};
+use bupo_models::{Decoder, SequenceBatch, token_batches};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
@@ -252,7 +252,7 @@ fn sums<B: Backend>(
     let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
     let parts = token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch);
     for (index, part) in parts.into_iter().enumerate() {
-        let batch = PaddedBatch::new(part.iter().map(|sample| &sample.sequence));
+        let batch = decoder.batch(part.iter().map(|sample| &sample.sequence));
         let decoder = packed.clone().with_dropout_of(index);
         let divergences = accumulate_sites(
             &decoder,
@@ -284,7 +284,7 @@ fn sums<B: Backend>(
 /// The derivatives of the loss over a micro-batch, from the statistics of its site and of the further sites with a policy loss.
 fn site_derivatives(
     part: &[Sample],
-    batch: &PaddedBatch,
+    batch: &SequenceBatch,
     loss: &LossSpec,
     size: &BatchSize,
     sums: &mut Sums,
@@ -336,7 +336,7 @@ struct SampleInputs<'a> {
 /// The derivatives of the policy loss of one site.
 fn of_site(
     part: &[Sample],
-    batch: &PaddedBatch,
+    batch: &SequenceBatch,
     stats: &TokenStats,
     loss: &LossSpec,
     size: &BatchSize,

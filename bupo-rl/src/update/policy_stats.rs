@@ -1,7 +1,7 @@
 //! Log-probs, entropies and KL divergences of response tokens under a policy.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits, TokenStats};
-use bupo_models::{Decoder, PaddedBatch, Sequence, token_batches};
+use bupo_models::{Decoder, Sequence, token_batches};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -32,8 +32,8 @@ pub fn response_stats<B: Backend>(
     let decoder = &decoder.with_packed_weights(spec.site.depth(decoder.num_layers())?);
     let mut all = Vec::with_capacity(sequences.len());
     for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
-        let batch = PaddedBatch::new(part.iter());
-        let mut context = decoder.prefill_context(batch.longest());
+        let batch = decoder.batch(part.iter());
+        let mut context = decoder.batch_context(&batch);
         let states = decoder.site_state(batch.tokens(&decoder.device()), spec.site, spec.norm, &mut context)?;
         let stats = policy(batch.gather_states(states.flatten(0, 1)), decoder, spec).token_stats(&batch.targets);
         all.extend(
@@ -60,9 +60,9 @@ pub(crate) fn kl_to_full<B: Backend>(
     let full = PolicySpec { site: PolicySite::Full, ..*spec };
     let (mut sum, mut tokens) = (0.0, 0);
     for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
-        let batch = PaddedBatch::new(part.iter());
+        let batch = decoder.batch(part.iter());
         let at = |spec: &PolicySpec| -> Result<InternalPolicy<B>, RlError> {
-            let mut context = decoder.prefill_context(batch.longest());
+            let mut context = decoder.batch_context(&batch);
             let states = decoder.site_state(batch.tokens(&decoder.device()), spec.site, spec.norm, &mut context)?;
             Ok(policy(batch.gather_states(states.flatten(0, 1)), decoder, spec))
         };

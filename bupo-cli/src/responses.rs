@@ -1,4 +1,4 @@
-//! The responses to analyze: sampled, or read from a file.
+//! The responses of a model: sampled, or read from a file.
 
 use bupo_core::{Norm, PolicySite, SamplingParams};
 use bupo_data::chat::TemplateDate;
@@ -14,7 +14,7 @@ use bupo_rl::{ArithmeticQuestions, Questions, TaskConfig, TruncatedReward};
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value, json};
 
-use crate::args::AnalyzeArgs;
+use crate::args::ResponseArgs;
 use crate::error::CliError;
 use crate::files::read_prompts;
 use crate::grading::{extracts_answers, rewards, warn_of_failures};
@@ -23,7 +23,7 @@ use crate::grading::{extracts_answers, rewards, warn_of_failures};
 const NO_TOKENIZER: &str =
     "sampling needs the model's tokenizer.json; add it to the model's folder, or give token ids by --completions";
 
-pub enum Source {
+pub enum ResponseSource {
     /// Read from a file. `empty` lines had no response, `skipped` ones are beyond the limit.
     Recorded { responses: Vec<ScoredSequence>, empty: usize, skipped: usize },
     /// Sampled from the full policy. `skipped` prompts are beyond the limit.
@@ -44,9 +44,9 @@ pub enum Grading {
     Ungraded,
 }
 
-impl Source {
+impl ResponseSource {
     pub fn open(
-        args: &AnalyzeArgs,
+        args: &ResponseArgs,
         files: &ModelFiles,
         tokenizer: Option<&TextTokenizer>,
         eos_token_ids: &[u32],
@@ -65,7 +65,7 @@ impl Source {
     }
 
     /// The number of responses in total.
-    pub fn len(&self, args: &AnalyzeArgs) -> usize {
+    pub fn len(&self, args: &ResponseArgs) -> usize {
         match self {
             Self::Recorded { responses, .. } => responses.len(),
             Self::Sampled { questions, .. } => questions.len() * args.samples,
@@ -89,7 +89,7 @@ impl Source {
     }
 
     /// The maximum length of prompt and response together, in tokens.
-    pub fn max_tokens(&self, args: &AnalyzeArgs) -> usize {
+    pub fn max_tokens(&self, args: &ResponseArgs) -> usize {
         match self {
             Self::Recorded { responses, .. } => responses.iter().map(|response| response.sequence.len()).max(),
             Self::Sampled { questions, .. } => {
@@ -99,7 +99,7 @@ impl Source {
         .unwrap_or(0)
     }
 
-    pub fn describe(&self, args: &AnalyzeArgs) -> String {
+    pub fn describe(&self, args: &ResponseArgs) -> String {
         let limited = |skipped: usize, items: &str| match skipped {
             0 => String::new(),
             skipped => format!("; {skipped} more {items} skipped by --limit"),
@@ -119,13 +119,10 @@ impl Source {
     }
 
     /// The settings that give the same responses again.
-    pub fn settings(&self, args: &AnalyzeArgs) -> Map<String, Value> {
+    pub fn settings(&self, args: &ResponseArgs) -> Map<String, Value> {
         let mut settings = Map::new();
         let mut set = |name: &str, value: Value| settings.insert(name.into(), value);
         set("limit", args.limit.into());
-        if let Some(layers) = args.layers {
-            set("layers", layers.into());
-        }
         let Self::Sampled { sampling, template, .. } = self else {
             set("completions", json!(args.completions));
             return settings;
@@ -178,7 +175,7 @@ impl Source {
         model: &LoadedModel<B>,
         servers: Option<&RemoteEngine>,
         tokenizer: Option<&TextTokenizer>,
-        args: &AnalyzeArgs,
+        args: &ResponseArgs,
         report: &Report<'_>,
     ) -> Result<Vec<ScoredSequence>, CliError> {
         let batch = args.engine.batch(args.batch, args.samples);
@@ -219,7 +216,7 @@ impl Grading {
     }
 }
 
-fn sampling(args: &AnalyzeArgs, files: &ModelFiles) -> Result<Sampling, CliError> {
+fn sampling(args: &ResponseArgs, files: &ModelFiles) -> Result<Sampling, CliError> {
     let (temperature, params) = args.restrictions.resolve(&args.sampling, files)?;
     Ok(Sampling {
         site: PolicySite::Full,
@@ -234,7 +231,7 @@ fn sampling(args: &AnalyzeArgs, files: &ModelFiles) -> Result<Sampling, CliError
 }
 
 fn questions(
-    args: &AnalyzeArgs,
+    args: &ResponseArgs,
     files: &ModelFiles,
     tokenizer: Option<&TextTokenizer>,
 ) -> Result<(Vec<Question>, Grading, Template), CliError> {
@@ -269,7 +266,7 @@ fn questions(
 }
 
 /// Problems of the embedded arithmetic task.
-fn arithmetic(args: &AnalyzeArgs, tokenizer: Option<&TextTokenizer>) -> Result<(Vec<Question>, Grading), CliError> {
+fn arithmetic(args: &ResponseArgs, tokenizer: Option<&TextTokenizer>) -> Result<(Vec<Question>, Grading), CliError> {
     let tokenizer = tokenizer.ok_or_else(|| CliError::Message(NO_TOKENIZER.into()))?;
     let arithmetic = ArithmeticQuestions {
         task: TaskConfig::default().task(),
