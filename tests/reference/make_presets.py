@@ -6,7 +6,7 @@ Everything is computed in float64 by torch and its autograd, on `qwen3-tied/roll
 the advantage [1, -0.5, 0.25][i % 3], and every loss is the mean over all response tokens of max(-A r, -A clip(r, 0.8, 1.2)), r = exp(d).
 
 `oisd` adds the token's advantage times JS(p || q) = (KL(p || m) + KL(q || m)) / 2, m = (p + q) / 2, with q the full policy, detached, and
-    p = softmax(H^3 E_u^T / temperature), the stream after layer 3 without a norm (arXiv 2605.29089, as docs/algorithms.md has it)
+    p = softmax(norm_final(H^3) E_u^T / temperature), of the stream after layer 3 (arXiv 2605.29089, as docs/algorithms.md has it)
 `dsrl` is of the responses without their prompts: the model reads the response alone, and its first token, which nothing precedes, has no
     loss; tokens of advantages above 0 have loss 0 and are counted (arXiv 2604.14142, its first phase)
 
@@ -32,7 +32,7 @@ def logits_of(model, ids, start, n, temperature, layer=None):
     handle = model.model.layers[(layer or 1) - 1].register_forward_hook(hook)
     full = model(input_ids=torch.tensor([ids]), use_cache=False).logits
     handle.remove()
-    of_layer = model.lm_head(kept[0]) if layer else full
+    of_layer = model.lm_head(model.model.norm(kept[0])) if layer else full
     return [x.reshape(-1, x.shape[-1])[start : start + n] / temperature for x in (full, of_layer)]
 
 

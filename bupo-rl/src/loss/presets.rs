@@ -44,7 +44,8 @@ pub enum LossPreset {
     KlCov,
     /// DAPO on the fifth of tokens of the highest entropy (arXiv 2506.01939).
     HighEntropy,
-    /// GRPO on the full policy, and the Jensen-Shannon divergence of layer 3 from it, weighted by advantages (arXiv 2605.29089).
+    /// GRPO on the full policy, and the Jensen-Shannon divergence of layer 3, read through the final norm, from it, weighted by advantages
+    /// (arXiv 2605.29089).
     Oisd,
     /// First wrong responses without their prompts, then GRPO (arXiv 2604.14142).
     Dsrl,
@@ -90,7 +91,9 @@ impl LossPreset {
             Self::Oisd => toml! {
                 phases = [{
                     site = "full", steps = 80,
-                    sites = [{ site = "layer:3", divergence = "js", advantage_weighted = true, detached = true }]
+                    sites = [{
+                        site = "layer:3", norm = "final", divergence = "js", advantage_weighted = true, detached = true
+                    }]
                 }]
             },
             Self::Dsrl => toml! {
