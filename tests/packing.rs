@@ -28,7 +28,8 @@ fn pass(
     recompute: bool,
 ) -> (TokenStats, BTreeMap<String, Vec<f32>>) {
     let tokens = batch.tokens(&decoder.device());
-    let saved = decoder.forward_train(tokens.clone(), decoder.batch_context(batch), site, Norm::None, recompute).unwrap();
+    let saved =
+        decoder.forward_train(tokens.clone(), decoder.batch_context(batch), site, Norm::None, recompute).unwrap();
     let mut context = decoder.batch_context(batch);
     let states = decoder.site_state(tokens, site, Norm::None, &mut context).unwrap();
     assert_eq!(states.flatten::<2>(0, 1).into_data(), saved.states.clone().into_data(), "the same forward pass");
@@ -45,7 +46,8 @@ fn pass(
     gradients.add(decoder.unembedding_id(), back.unembedding);
     decoder.backward(saved, batch.scatter_grad(back.states), &mut gradients);
     let named = named_tensors(decoder).into_iter();
-    let named = named.filter_map(|tensor| Some((tensor.name, gradients.take(tensor.id)?.into_data().to_vec().unwrap())));
+    let named =
+        named.filter_map(|tensor| Some((tensor.name, gradients.take(tensor.id)?.into_data().to_vec().unwrap())));
     (stats, named.collect())
 }
 
@@ -60,7 +62,9 @@ fn packed_batches_give_the_numbers_of_padded_ones() {
         for site in [PolicySite::Full, PolicySite::Layer(2), PolicySite::Attn(2), PolicySite::Ffn(1)] {
             let (expected_stats, expected) = pass(&decoder, &padded, site, false);
             let (stats, ours) = pass(&decoder, &packed, site, false);
-            for (ours, expected) in [(&stats.log_probs, &expected_stats.log_probs), (&stats.entropy, &expected_stats.entropy)] {
+            for (ours, expected) in
+                [(&stats.log_probs, &expected_stats.log_probs), (&stats.entropy, &expected_stats.entropy)]
+            {
                 assert!(common::max_difference(ours, expected) < 1e-5, "{name} {site}");
             }
             assert_eq!(ours.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
