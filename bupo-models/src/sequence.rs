@@ -1,6 +1,6 @@
 //! Prompts with their responses, and batches of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bupo_core::kernels::add_rows;
 use bupo_core::token_tensor;
@@ -9,6 +9,9 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use crate::generate::padded_tokens;
+
+/// Limit of the places of a packed batch's rows, in tokens that it may have.
+const MOST_ROWS: usize = 8;
 
 /// A prompt and a response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,31 @@ pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usi
             batches.push(&all[start..index]);
             (start, longest) = (index, length(item));
         }
+    }
+    if start < all.len() {
+        batches.push(&all[start..]);
+    }
+    batches
+}
+
+/// The same of sequences whose batches are packed: a prompt that several of a batch share counts once, and there is no padding. Rows of
+/// a batch have at most [`MOST_ROWS`] times as many places as it may have tokens.
+pub(crate) fn packed_batches<T>(all: &[T], sequence: impl Fn(&T) -> &Sequence, max_tokens: usize) -> Vec<&[T]> {
+    let mut batches = Vec::new();
+    let mut prompts: BTreeSet<&[u32]> = BTreeSet::new();
+    let (mut start, mut tokens, mut longest) = (0, 0, 0);
+    for (index, item) in all.iter().enumerate() {
+        let Sequence { prompt, response } = sequence(item);
+        longest = longest.max(prompt.len() + response.len());
+        let prompt_tokens = |is_new: bool| if is_new { prompt.len() } else { 0 };
+        let more = response.len() + prompt_tokens(!prompts.contains(&prompt[..]));
+        let places = longest * (index + 1 - start);
+        if index > start && (tokens + more > max_tokens || places > MOST_ROWS * max_tokens) {
+            batches.push(&all[start..index]);
+            prompts.clear();
+            (start, tokens, longest) = (index, 0, prompt.len() + response.len());
+        }
+        tokens += response.len() + prompt_tokens(prompts.insert(prompt));
     }
     if start < all.len() {
         batches.push(&all[start..]);
@@ -228,6 +256,21 @@ mod tests {
         assert_eq!(batch.places, [1, 2, 3, 4, 1, 5]);
         assert_eq!((batch.targets, batch.lengths), (vec![3, 4, 5, 7, 8, 9], vec![3, 1, 2]));
         assert_eq!((batch.longest, batch.tokens[0].len()), (4, 6));
+    }
+
+    #[test]
+    fn packed_batches_are_limited_by_the_tokens_that_are_computed() {
+        let row = |(prompt, tokens): (u32, usize)| Sequence { prompt: vec![prompt; 4], response: vec![0; tokens] };
+        let cut = |rows: &[(u32, usize)], max: usize| -> Vec<usize> {
+            let rows: Vec<Sequence> = rows.iter().copied().map(row).collect();
+            packed_batches(&rows, |row| row, max).into_iter().map(<[Sequence]>::len).collect()
+        };
+        assert_eq!(cut(&[(1, 2), (1, 3), (1, 3), (2, 1), (1, 2)], 12), [3, 2]);
+        assert_eq!(cut(&[(1, 2), (2, 2), (1, 2), (2, 2)], 16), [4]);
+        assert_eq!(cut(&[(1, 20), (1, 1)], 5), [1, 1]);
+        // 8 x 8 places are 16 rows of 4 + 0 tokens.
+        assert_eq!(cut(&[(1, 0); 20], 8), [16, 4]);
+        assert_eq!(cut(&[], 5), Vec::<usize>::new());
     }
 
     #[test]

@@ -31,15 +31,17 @@ pub struct Attention<B: Backend> {
     pub(crate) qkv: Option<Linear<B>>,
 }
 
-/// The activations that the backward pass needs besides the input, all `[batch * seq, ..]`.
+/// The activations that the backward pass needs besides the input, `[tokens, ..]`.
 #[derive(Debug, Clone)]
 pub(crate) struct SavedAttention<B: Backend> {
     /// Queries, keys and values before norm and rotation.
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
     v: Tensor<B, 2>,
-    /// Of the rows that attention takes.
-    output: AttentionOutput<B>,
+    /// The input of `o_proj`.
+    mixed: Tensor<B, 2>,
+    /// Of the rows that attention takes ([`AttentionOutput::log_sums`]).
+    log_sums: Option<Vec<f32>>,
 }
 
 impl<B: Backend> Attention<B> {
@@ -80,7 +82,8 @@ impl<B: Backend> Attention<B> {
             }
             timed::<B, _>(Part::Attention, &device, || attention(queries, keys, v, &context.tiles, scale))
         };
-        (self.o_proj.forward(context.out_of_rows(&output.mixed)), SavedAttention { q, k, v, output })
+        let (mixed, log_sums) = (context.out_of_rows(&output.mixed), output.log_sums);
+        (self.o_proj.forward(mixed.clone()), SavedAttention { q, k, v, mixed, log_sums })
     }
 
     /// The gradient with respect to the normed state `x`, from that with respect to the contribution.
@@ -92,9 +95,10 @@ impl<B: Backend> Attention<B> {
         context: &ForwardContext<B>,
         gradients: &mut Gradients<B>,
     ) -> Tensor<B, 2> {
-        let SavedAttention { q, k, v, output } = saved;
-        let d_mixed = self.o_proj.backward(context.out_of_rows(&output.mixed), d_output, gradients);
-        let [q, k, v] = context.in_rows([&q, &k, &v]);
+        let SavedAttention { q, k, v, mixed, log_sums } = saved;
+        let d_mixed = self.o_proj.backward(mixed.clone(), d_output, gradients);
+        let [q, k, v, mixed] = context.in_rows([&q, &k, &v, &mixed]);
+        let output = AttentionOutput { mixed, log_sums };
         let d_mixed = context.gradient_in_rows(d_mixed);
         let batch = q.dims()[0] / context.seq;
         let device = x.device();

@@ -6,10 +6,7 @@ use bupo_core::token_tensor;
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::Decoder;
-use crate::sequence::{Sequence, SequenceBatch};
-
-/// A batch is packed if that spares at least one token in this many.
-const SPARED: usize = 16;
+use crate::sequence::{Sequence, SequenceBatch, packed_batches, token_batches};
 
 /// Positions and mask of one forward pass, and the KV cache that it reads and extends.
 #[derive(Debug)]
@@ -78,7 +75,21 @@ impl<B: Backend> Decoder<B> {
         }
     }
 
-    /// Sequences as one batch of this decoder: packed on CPUs, where the layers' work is a product per token, if that spares some tokens.
+    /// Splits items, in order, into batches of at most `max_tokens` tokens that the layers compute; an item that has more is a batch of
+    /// its own. Sorted by length, items need little padding.
+    pub fn batches<'a, T>(
+        &self,
+        items: &'a [T],
+        sequence: impl Fn(&T) -> &Sequence,
+        max_tokens: usize,
+    ) -> Vec<&'a [T]> {
+        if runs_on_gpu::<B>() {
+            return token_batches(items, |item| sequence(item).len(), max_tokens);
+        }
+        packed_batches(items, sequence, max_tokens)
+    }
+
+    /// Sequences as one batch of this decoder: packed on CPUs, where the layers' work is products of tokens, if that spares any.
     pub fn batch<'a>(&self, sequences: impl IntoIterator<Item = &'a Sequence>) -> SequenceBatch {
         let sequences: Vec<&Sequence> = sequences.into_iter().collect();
         let padded = SequenceBatch::padded(sequences.iter().copied());
@@ -86,7 +97,7 @@ impl<B: Backend> Decoder<B> {
             return padded;
         }
         let packed = SequenceBatch::packed(sequences);
-        if packed.num_tokens() * SPARED < padded.num_tokens() * (SPARED - 1) { packed } else { padded }
+        if packed.num_tokens() < padded.num_tokens() { packed } else { padded }
     }
 
     /// A pass over the tokens of a batch.

@@ -152,8 +152,11 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let sequences = (config.update.mini_batch_prompts * config.rollout.group_size) as u64;
     let gpu_kernels = !on_cpu && gpu_kernels_are_on();
     let tile = attention_tile(gpu_kernels) as u64;
-    // A sequence longer than a micro-batch is run alone.
-    let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(sequences * longest as u64);
+    // On CPUs a prompt is computed once for its group. A sequence longer than a micro-batch is run alone.
+    let responses = sequences * config.rollout.max_new_tokens as u64;
+    let prompts = if on_cpu { config.update.mini_batch_prompts as u64 } else { sequences };
+    let of_mini_batch = responses + prompts * config.data.max_prompt_tokens as u64;
+    let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(of_mini_batch);
     // `auto` is planned as f32, the larger.
     let (number, lowered) = match config.dtype {
         DtypeChoice::Bf16 => {

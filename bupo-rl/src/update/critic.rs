@@ -4,7 +4,7 @@ use bupo_collective::Processes;
 use bupo_core::kernels::{AdamWStep, adamw, sum_of_all_squares};
 use bupo_core::{Norm, PolicySite, ResidualDecoder};
 use bupo_models::decoder::{LayerGradient, SavedActivations};
-use bupo_models::{Decoder, Sequence, SequenceBatch, token_batches};
+use bupo_models::{Decoder, Sequence, SequenceBatch};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::Serialize;
 
@@ -135,7 +135,7 @@ impl<B: Backend> Critic<B> {
     ) -> Result<Vec<Vec<f32>>, RlError> {
         let decoder = &decoder.with_packed_weights(self.layer);
         let mut all = Vec::with_capacity(sequences.len());
-        for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
+        for part in decoder.batches(sequences, |sequence| sequence, max_tokens_per_batch) {
             let batch = decoder.batch(part.iter());
             let values = self.head.values(self.states(decoder, None, &batch)?);
             all.extend(batch.split(&values).map(<[f32]>::to_vec));
@@ -157,7 +157,7 @@ impl<B: Backend> Critic<B> {
     ) -> Result<CriticStats, RlError> {
         let mut pass = ValuePass::new(tokens);
         let decoder = &decoder.with_packed_weights(self.layer);
-        let parts = token_batches(samples, |sample| sample.sequence.len(), max_tokens_per_batch);
+        let parts = decoder.batches(samples, |sample| &sample.sequence, max_tokens_per_batch);
         let own = parts.into_iter().try_for_each(|part| {
             let batch = decoder.batch(part.iter().map(|sample| &sample.sequence));
             pass.add(self, decoder, None, &batch, part).map(drop)

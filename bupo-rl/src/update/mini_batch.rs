@@ -3,7 +3,7 @@
 use bupo_collective::Processes;
 use bupo_core::{ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
-use bupo_models::{Decoder, SequenceBatch, token_batches};
+use bupo_models::{Decoder, SequenceBatch};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
@@ -250,7 +250,7 @@ fn sums<B: Backend>(
     samples.iter().for_each(|sample| sums.count(&sample.chosen));
     // Dropped before the optimizer's step, which changes weights that nobody else holds in place.
     let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
-    let parts = token_batches(samples, |sample| sample.sequence.len(), loss.max_tokens_per_batch);
+    let parts = decoder.batches(samples, |sample| &sample.sequence, loss.max_tokens_per_batch);
     for (index, part) in parts.into_iter().enumerate() {
         let batch = decoder.batch(part.iter().map(|sample| &sample.sequence));
         let decoder = packed.clone().with_dropout_of(index);

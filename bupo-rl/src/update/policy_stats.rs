@@ -1,7 +1,7 @@
 //! Log-probs, entropies and KL divergences of response tokens under a policy.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits, TokenStats};
-use bupo_models::{Decoder, Sequence, token_batches};
+use bupo_models::{Decoder, Sequence};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -31,7 +31,7 @@ pub fn response_stats<B: Backend>(
 ) -> Result<Vec<TokenStats>, RlError> {
     let decoder = &decoder.with_packed_weights(spec.site.depth(decoder.num_layers())?);
     let mut all = Vec::with_capacity(sequences.len());
-    for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
+    for part in decoder.batches(sequences, |sequence| sequence, max_tokens_per_batch) {
         let batch = decoder.batch(part.iter());
         let mut context = decoder.batch_context(&batch);
         let states = decoder.site_state(batch.tokens(&decoder.device()), spec.site, spec.norm, &mut context)?;
@@ -59,7 +59,7 @@ pub(crate) fn kl_to_full<B: Backend>(
     let decoder = &decoder.with_packed_weights(decoder.num_layers());
     let full = PolicySpec { site: PolicySite::Full, ..*spec };
     let (mut sum, mut tokens) = (0.0, 0);
-    for part in token_batches(sequences, Sequence::len, max_tokens_per_batch) {
+    for part in decoder.batches(sequences, |sequence| sequence, max_tokens_per_batch) {
         let batch = decoder.batch(part.iter());
         let at = |spec: &PolicySpec| -> Result<InternalPolicy<B>, RlError> {
             let mut context = decoder.batch_context(&batch);
