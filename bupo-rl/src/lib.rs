@@ -42,8 +42,9 @@ pub use sweep::{
     SweepRun, Variant,
 };
 pub use tools::{
-    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, LayerFit, Machine, MachineSizes, PretrainConfig,
-    RecordedRollout, Roofline, TuneLensConfig, bench, pretrain, random_decoder, read_rollouts, replay, tune_lens,
+    BenchMode, BenchResult, BenchSpec, DeviceNumbers, Difference, HELD_OUT_EVERY, LayerFit, Machine, MachineSizes,
+    PretrainConfig, RecordedRollout, Roofline, TuneLensConfig, bench, pretrain, random_decoder, read_rollouts, replay,
+    tune_lens,
 };
 pub use trainer::{
     AutoLayer, CriticMetrics, EvaluationLine, FirstStep, KeptCompletion, KeptRollout, MemoryPlan, Outcome, PhasePlan,

@@ -7,7 +7,7 @@ use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
 use bupo_models::{LoadedModel, ModelConfig, ModelFiles, Sequence, TUNED_LENS, TextTokenizer, TunedLens};
-use bupo_rl::{LayerFit, TuneLensConfig, tune_lens};
+use bupo_rl::{HELD_OUT_EVERY, LayerFit, TuneLensConfig, tune_lens};
 use burn::tensor::backend::Backend;
 
 use crate::args::TuneLensArgs;
@@ -39,6 +39,12 @@ pub fn run(args: &TuneLensArgs) -> Result<(), CliError> {
     tokenizer.check_vocabulary(config.vocab_size)?;
     let eos = load_eos_token_ids(&files, &config)?;
     let source = ResponseSource::open(&args.responses, &files, Some(&tokenizer), &eos, config.vocab_size)?;
+    let responses = source.len(&args.responses);
+    if responses < HELD_OUT_EVERY {
+        return Err(CliError::Message(format!(
+            "there are {responses} responses; give at least {HELD_OUT_EVERY}, one of which is held out"
+        )));
+    }
     let longest = source.max_tokens(&args.responses);
     let servers = args.responses.engine.connect(&config, longest)?;
     warn_of_positions(&config, longest);

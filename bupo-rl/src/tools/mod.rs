@@ -11,4 +11,4 @@ pub use bench::{BenchMode, BenchResult, BenchSpec, Machine, MachineSizes, Roofli
 pub use device_check::{DeviceNumbers, Difference};
 pub use pretrain::{PretrainConfig, pretrain};
 pub use replay::{RecordedRollout, read_rollouts, replay};
-pub use tune_lens::{LayerFit, TuneLensConfig, tune_lens};
+pub use tune_lens::{HELD_OUT_EVERY, LayerFit, TuneLensConfig, tune_lens};

@@ -12,8 +12,8 @@ use crate::RlError;
 use crate::random::{Purpose, stream};
 use crate::update::{AdamWSettings, DecoderOptimizer};
 
-/// One response in this many is held out.
-const HELD_OUT_EVERY: usize = 8;
+/// One response in this many is held out, so that a fit needs as many.
+pub const HELD_OUT_EVERY: usize = 8;
 /// Responses measured at once.
 const MEASURED_AT_ONCE: usize = 16;
 
