@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """GRPO, Bottom-up Policy Optimization at several layers, and OISD on one model with several seeds, and tables of what they gained.
 
-    python studies/replication.py --bupo target/release/bupo --model DIR --out runs/study [--seeds 0,1,2] [--arms grpo,layer-10]
+    python studies/replication.py --bupo target/release/bupo --model DIR --out runs/study [--seeds 0,1,2] [--arms grpo,bupo-15]
     python studies/replication.py --out runs/study --tables          (of the runs that are finished)
 
 Every run is a `bupo train` with the settings in smollm2-words.toml, a folder of its own and the same number of steps. A run that was stopped is
@@ -38,6 +38,8 @@ def main():
     options.add_argument("--tables", action="store_true", help="run nothing")
     args = options.parse_args()
     arms = args.arms.split(",")
+    if len(args.seeds.split(",")) > len(STUDENT) + 1:
+        options.error(f"at most {len(STUDENT) + 1} seeds")
     if unknown := set(arms) - set(ARMS):
         options.error(f"unknown arms {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
     if not args.tables:
@@ -89,10 +91,9 @@ class Run:
             self.seconds[line["step"]] = seconds
         self.scores = {line["step"]: line["avg_at_k"] for line in lines(folder / "evaluations.jsonl")}
         self.last = max(self.scores)
-        self.reward = lines(folder / "metrics.jsonl")[-1]["reward"]
 
-    def gain(self, step=None):
-        return self.scores[step or self.last] - self.scores[0]
+    def gain(self, step):
+        return self.scores[step] - self.scores[0]
 
     def gain_after(self, seconds):
         """The gain after as many seconds, between the two evaluations around them."""
@@ -100,11 +101,13 @@ class Run:
         for before, after in zip(steps, steps[1:]):
             if self.seconds[after] >= seconds:
                 share = (seconds - self.seconds[before]) / (self.seconds[after] - self.seconds[before])
-                return self.gain(before) * (1 - share) * (before > 0) + self.gain(after) * share
-        return self.gain()
+                return self.gain(before) * (1 - share) + self.gain(after) * share
+        return self.gain(self.last)
 
 
 def mean(values):
+    if not values:
+        return "-"
     average = sum(values) / len(values)
     if len(values) < 2:
         return f"{average:+.3f}"

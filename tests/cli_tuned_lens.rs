@@ -53,7 +53,10 @@ fn a_phase_is_trained_through_a_lens_which_stays_as_it_is() {
         &setting,
         "phases.0.norm=tuned",
         "phases.0.steps=1",
+        "phases.1.site=layer:4",
+        "phases.1.norm=tuned",
         "phases.1.steps=1",
+        "objective.kl_coefficient=0.1",
         "rollout.prompts=4",
         "rollout.group_size=4",
         "update.mini_batch_prompts=4",
@@ -66,13 +69,35 @@ fn a_phase_is_trained_through_a_lens_which_stays_as_it_is() {
     assert!(lines(&run.join("metrics.jsonl")).iter().all(|line| line["grad_norm"].as_f64().unwrap() > 0.0));
     assert_eq!(fs::read(&lens).unwrap(), before);
     assert!(!run.join("model/tuned_lens").exists(), "a lens belongs to the weights it was fitted to");
-    // The same lens is needed to go on.
+    // A run that goes on from its checkpoint has the lens too; it must be the same.
+    succeed(&["train", "--resume", text(&run), "--set", "phases.1.steps=2"]);
+    assert_eq!(lines(&run.join("metrics.jsonl")).len(), 3);
     let mut other = before;
     let last = other.len() - 1;
     other[last] ^= 1;
     fs::write(&lens, other).unwrap();
-    let error = fail(&["train", "--resume", text(&run), "--set", "phases.1.steps=2"]);
+    let error = fail(&["train", "--resume", text(&run), "--set", "phases.1.steps=3"]);
     assert!(error.contains("tuned lens") && error.contains("checksum differs"), "{error}");
+}
+
+#[test]
+fn a_sweep_compares_layers_read_through_a_lens_with_the_full_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lens, out) = (fitted(folder.path()), folder.path().join("sweep"));
+    let setting = format!("tuned_lens={:?}", text(&lens));
+    let settings = [
+        &setting,
+        "phases.0.norm=tuned",
+        "rollout.prompts=4",
+        "rollout.group_size=4",
+        "update.mini_batch_prompts=4",
+        "evaluation.problems=4",
+        "evaluation.samples=1",
+    ];
+    let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let sweep = ["sweep", "--sites", "layer:2,full", "--steps", "1", "--out", text(&out)];
+    let shown = succeed(&[&sweep[..], &set].concat());
+    assert!(shown.contains("layer:2") && shown.contains("full"), "{shown}");
 }
 
 #[test]
@@ -82,7 +107,9 @@ fn wrong_input_is_refused_with_what_to_do() {
     let few = ["--limit", "2", "--samples", "1"];
     for (args, expected) in [
         (&["lens", "7+5=", "--norm", "tuned"][..], "bupo tune-lens"),
-        (&["lens", "7+5=", "--tuned-lens", "x"], "--norm tuned"),
+        (&["lens", "7+5=", "--tuned-lens", "x"], "needs --norm tuned"),
+        (&["generate", "--prompt", "7+5=", "--norm", "tuned"], "a layer's policy"),
+        (&["lens", "7+5=", "--norm", "tuned", "--site", "attn"], "a layer's policy"),
         (&["lens", "7+5=", "--norm", "tuned", "--tuned-lens", "/missing.safetensors"], "/missing.safetensors"),
         (&["tune-lens"], "give --out"),
         (&["tune-lens", "--out", text(&out), "--lr", "0"], "--lr is 0"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bupo_core::Norm;
+use bupo_core::{Norm, PolicySite};
 use bupo_models::adapter::read_adapter;
 use bupo_models::pretrained::hub::{HubId, HubSettings, Wanted, fetch};
 use bupo_models::pretrained::load_config;
@@ -48,21 +48,25 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// The adapter in `adapter`, and the tuned lens if the policies are read through it.
+    /// The adapter in `adapter`, and the tuned lens if one of `sites` is read through it.
     ///
     /// # Errors
-    /// If one cannot be read or does not fit the model, or a tuned lens is given that has no effect.
-    pub fn open(adapter: &AdapterArgs, norm: &NormArgs, files: &ModelFiles) -> Result<Self, CliError> {
+    /// If one cannot be read or does not fit the model, or a tuned lens is given or named that has no effect.
+    pub fn open(
+        adapter: &AdapterArgs,
+        norm: &NormArgs,
+        sites: &[PolicySite],
+        files: &ModelFiles,
+    ) -> Result<Self, CliError> {
         let adapter = model_adapter(adapter.adapter.as_deref(), files)?;
-        let tuned_lens = match (norm.norm, &norm.tuned_lens) {
-            (Norm::Tuned, file) => Some(TunedLens::read(file.as_deref(), files, &load_config(files)?)?),
-            (Norm::None | Norm::Final, None) => None,
-            (norm, Some(_)) => {
-                let text = format!("--tuned-lens has no effect with --norm {norm}; give --norm tuned");
-                return Err(CliError::Message(text));
-            }
-        };
-        Ok(Self { adapter, tuned_lens })
+        let is_read = sites.iter().any(|site| norm.norm.of_site(*site) == Norm::Tuned);
+        if !is_read && (norm.tuned_lens.is_some() || norm.norm == Norm::Tuned) {
+            let text = "a tuned lens has no effect here: it needs --norm tuned, and a layer's policy, such as layer:3";
+            return Err(CliError::Message(text.into()));
+        }
+        let file = norm.tuned_lens.as_deref();
+        let read = || -> Result<TunedLens, CliError> { Ok(TunedLens::read(file, files, &load_config(files)?)?) };
+        Ok(Self { adapter, tuned_lens: if is_read { Some(read()?) } else { None } })
     }
 
     pub fn attach<B: Backend>(&self, decoder: Decoder<B>) -> Decoder<B> {

@@ -3,7 +3,6 @@
 use bupo_core::ResidualDecoder;
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::generate::check_tokens;
 use crate::sequence::Sequence;
 use crate::{Decoder, ModelError};
 
@@ -13,9 +12,7 @@ use crate::{Decoder, ModelError};
 /// # Errors
 /// If a prompt or response is empty, or an id is outside the vocabulary.
 pub fn layer_states<B: Backend>(decoder: &Decoder<B>, sequences: &[Sequence]) -> Result<Vec<Tensor<B, 2>>, ModelError> {
-    for sequence in sequences {
-        check_tokens(&[sequence.prompt.clone(), sequence.response.clone()], decoder.vocab_size())?;
-    }
+    sequences.iter().try_for_each(|sequence| sequence.check(decoder.vocab_size()))?;
     let batch = decoder.batch(sequences);
     let mut context = decoder.batch_context(&batch);
     let stream = decoder.stream(batch.tokens(&decoder.device()), &mut context);

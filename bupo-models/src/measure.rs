@@ -77,9 +77,7 @@ pub fn measure<B: Backend>(
     sequences: &[Sequence],
     options: MeasureOptions,
 ) -> Result<Vec<ResponseMeasures>, ModelError> {
-    for sequence in sequences {
-        check_tokens(&[sequence.prompt.clone(), sequence.response.clone()], decoder.vocab_size())?;
-    }
+    sequences.iter().try_for_each(|sequence| sequence.check(decoder.vocab_size()))?;
     let num_layers = decoder.num_layers();
     let depth = PolicySite::Layer(options.layers.unwrap_or(num_layers)).depth(num_layers)?;
     if sequences.is_empty() {

@@ -8,10 +8,11 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::padded_tokens;
+use crate::ModelError;
+use crate::generate::{check_tokens, padded_tokens};
 
-/// Limit of the places of a packed batch's rows, in tokens that it may have.
-const MOST_ROWS: usize = 8;
+/// Limit of the places of a packed batch's rows for each token that it may have. Attention takes these places in one layer at a time.
+pub const MOST_PLACES: usize = 4;
 
 /// A prompt and a response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,14 @@ impl Sequence {
     #[allow(clippy::len_without_is_empty)] // A prompt has at least one token.
     pub fn len(&self) -> usize {
         self.prompt.len() + self.response.len()
+    }
+
+    /// Checks that there is a prompt and a response, of ids below `vocab_size`.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self, vocab_size: usize) -> Result<(), ModelError> {
+        check_tokens(&[self.prompt.clone(), self.response.clone()], vocab_size)
     }
 
     /// The response without its prompt: its first token, which nothing precedes, is the prompt.
@@ -77,8 +86,8 @@ pub fn token_batches<T>(all: &[T], length: impl Fn(&T) -> usize, max_tokens: usi
     batches
 }
 
-/// The same of sequences whose batches are packed: a prompt that several of a batch share counts once, and there is no padding. Rows of
-/// a batch have at most [`MOST_ROWS`] times as many places as it may have tokens.
+/// The same of sequences whose batches are packed: a prompt that several of a batch share counts once, and there is no padding. The
+/// rows of a batch have at most [`MOST_PLACES`] places for each token that it may have.
 pub(crate) fn packed_batches<T>(all: &[T], sequence: impl Fn(&T) -> &Sequence, max_tokens: usize) -> Vec<&[T]> {
     let mut batches = Vec::new();
     let mut prompts: BTreeSet<&[u32]> = BTreeSet::new();
@@ -89,7 +98,7 @@ pub(crate) fn packed_batches<T>(all: &[T], sequence: impl Fn(&T) -> &Sequence, m
         let prompt_tokens = |is_new: bool| if is_new { prompt.len() } else { 0 };
         let more = response.len() + prompt_tokens(!prompts.contains(&prompt[..]));
         let places = longest * (index + 1 - start);
-        if index > start && (tokens + more > max_tokens || places > MOST_ROWS * max_tokens) {
+        if index > start && (tokens + more > max_tokens || places > MOST_PLACES * max_tokens) {
             batches.push(&all[start..index]);
             prompts.clear();
             (start, tokens, longest) = (index, 0, prompt.len() + response.len());
@@ -268,8 +277,8 @@ mod tests {
         assert_eq!(cut(&[(1, 2), (1, 3), (1, 3), (2, 1), (1, 2)], 12), [3, 2]);
         assert_eq!(cut(&[(1, 2), (2, 2), (1, 2), (2, 2)], 16), [4]);
         assert_eq!(cut(&[(1, 20), (1, 1)], 5), [1, 1]);
-        // 8 x 8 places are 16 rows of 4 + 0 tokens.
-        assert_eq!(cut(&[(1, 0); 20], 8), [16, 4]);
+        // 4 x 8 places are 8 rows of 4 + 0 tokens.
+        assert_eq!(cut(&[(1, 0); 20], 8), [8, 8, 4]);
         assert_eq!(cut(&[], 5), Vec::<usize>::new());
     }
 

@@ -1,6 +1,6 @@
 //! Tuned lenses: affine maps from a layer's states to states that the final norm and the unembedding read (arXiv 2303.08112).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use safetensors::{Dtype, SafeTensors};
@@ -32,11 +32,7 @@ impl TunedLens {
     /// # Errors
     /// If there is none, or it is damaged, has values that are not finite, or is of a model with other layers or another width.
     pub fn read(file: Option<&Path>, files: &ModelFiles, model: &ModelConfig) -> Result<Self, ModelError> {
-        let (path, bytes) = match file {
-            Some(path) => (path.to_path_buf(), std::fs::read(path).map_err(ModelError::io("read", path))?),
-            None if files.has(TUNED_LENS) => (files.path(TUNED_LENS), files.bytes(TUNED_LENS)?),
-            None => return Err(bupo_core::CoreError::NoTunedLens.into()),
-        };
+        let (path, bytes) = Self::bytes(file, files)?;
         let damaged =
             |error: safetensors::SafeTensorError| ModelError::Damaged { path: path.clone(), reason: error.to_string() };
         let stored = SafeTensors::deserialize(&bytes).map_err(damaged)?;
@@ -71,6 +67,18 @@ impl TunedLens {
             Ok((tensor(format!("{index}.weight"), &[width, width])?, tensor(format!("{index}.bias"), &[width])?))
         };
         Ok(Self { maps: (0..layers).map(map).collect::<Result<_, ModelError>>()? })
+    }
+
+    /// The path and the bytes of a lens's file: `file`, or that of the model's folder.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn bytes(file: Option<&Path>, files: &ModelFiles) -> Result<(PathBuf, Vec<u8>), ModelError> {
+        match file {
+            Some(path) => Ok((path.to_path_buf(), std::fs::read(path).map_err(ModelError::io("read", path))?)),
+            None if files.has(TUNED_LENS) => Ok((files.path(TUNED_LENS), files.bytes(TUNED_LENS)?)),
+            None => Err(bupo_core::CoreError::NoTunedLens.into()),
+        }
     }
 
     /// Writes the lens in f32, with the names of the maps' tensors in the package tuned-lens.

@@ -32,7 +32,7 @@ pub struct ReplayArgs {
     /// Output folder for the updated model and updates.jsonl; must not exist or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Tokens per micro-batch, padding included; affects memory and speed, not the update
+    /// Tokens per micro-batch; affects memory and speed, not the update
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub max_tokens_per_batch: usize,
     /// Dtype of the saved model: f32, bf16 or f16; only f32 keeps the exact parameters

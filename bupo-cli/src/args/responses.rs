@@ -57,6 +57,10 @@ impl ResponseArgs {
             ("--limit", Some(self.limit)),
         ])?;
         self.sampling.check()?;
+        if self.engine.has_servers() && self.completions.is_some() {
+            let text = "--engine samples responses, and --completions are given ones; remove one of the two";
+            return Err(CliError::Message(text.into()));
+        }
         self.engine.check()
     }
 }

@@ -6,6 +6,7 @@ mod recorded;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bupo_analysis::{Analysis, AnalysisInfo, LayerSimilarity, MeasureAccumulator, ResponseMap, response_map};
+use bupo_core::PolicySite;
 use bupo_engine::RemoteEngine;
 use bupo_models::pretrained::hub::Wanted;
 use bupo_models::pretrained::{load_config, load_eos_token_ids};
@@ -79,8 +80,8 @@ fn check(args: &AnalyzeArgs) -> Result<(), CliError> {
     let message = |text: String| Err(CliError::Message(text));
     at_least_one(&[("--layers", args.layers)])?;
     args.responses.check()?;
-    if args.responses.engine.has_servers() && (args.responses.completions.is_some() || args.model.len() > 1) {
-        return message("--engine samples from one model; give one --model, and no --completions".into());
+    if args.responses.engine.has_servers() && args.model.len() > 1 {
+        return message("--engine samples from one model; give one --model".into());
     }
     if args.adapter.adapter.is_some() && (args.model.len() > 1 || args.responses.engine.has_servers()) {
         let text =
@@ -122,7 +123,7 @@ impl Subject {
         let name = model.unwrap_or(EMBEDDED_NAME).to_string();
         let files = model_files(model, Wanted::Model)?;
         let config = load_config(&files)?;
-        let attached = Attached::open(&args.adapter, &args.norm, &files)?;
+        let attached = Attached::open(&args.adapter, &args.norm, &[PolicySite::Layer(1)], &files)?;
         if let Some(layers) = args.layers.filter(|layers| *layers > config.num_hidden_layers) {
             let last = config.num_hidden_layers;
             return Err(CliError::Message(format!("--layers is {layers}, but the model has layers 1 to {last}")));

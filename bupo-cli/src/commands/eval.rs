@@ -88,7 +88,7 @@ pub fn run(args: &EvalArgs) -> Result<(), CliError> {
     }
     let sampling = sampling(args, &files)?;
     let stop = stop_on_interrupt("the problems being sampled are finished and saved")?;
-    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &files)?;
+    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &[args.policy.policy], &files)?;
     let job = Eval {
         args,
         files,

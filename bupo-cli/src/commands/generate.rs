@@ -48,7 +48,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), CliError> {
         input.warn()?;
     }
     let output = Output::new(args, &prompts, tokenizer.as_ref().ok(), stop);
-    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &files)?;
+    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &sites, &files)?;
     let job = Generate { files, attached, dtype: args.model.dtype.dtype, rows, sites, options, stop, output };
     let mut responses = run_on(device, job)?;
     if !args.compare.is_empty() {

@@ -44,7 +44,8 @@ pub fn run(args: &LensArgs) -> Result<(), CliError> {
     let options = request::options(args, &config, &tokenizer, ids.len())?;
     warn_of_positions(&config, ids.len());
     input.warn()?;
-    let attached = Attached::open(&args.model.adapter, &args.norm, &files)?;
+    let attached =
+        Attached::open(&args.model.adapter, &args.norm, options.sites.as_deref().unwrap_or_default(), &files)?;
     let dtype = args.model.dtype.dtype;
     let job = Lens { files, attached, dtype, ids: &ids, options: &options, is_attributed: args.attribution };
     let read = run_on(device, job)?;

@@ -27,7 +27,7 @@ pub fn run(args: &ReplayArgs) -> Result<(), CliError> {
     let config = bupo_models::pretrained::load_config(&files)?;
     let rollouts = read_rollouts(&args.rollouts, config.vocab_size)?;
     args.policy.policy.depth(config.num_hidden_layers).map_err(bupo_models::ModelError::from)?;
-    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &files)?;
+    let attached = Attached::open(&args.model.adapter, &args.policy.norm, &[args.policy.policy], &files)?;
     let what = if attached.adapter.is_some() { "adapter" } else { "model" };
     run_on(device, Replay { args, files, attached, rollouts, loss, optimizer })?;
     outln!("wrote the updated {what} and updates.jsonl to {}", args.out.display());

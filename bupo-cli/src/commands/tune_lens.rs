@@ -31,6 +31,11 @@ pub fn run(args: &TuneLensArgs) -> Result<(), CliError> {
     if !(args.lr > 0.0 && args.lr <= 1.0) {
         return Err(CliError::Message(format!("--lr is {}; it must be above 0 and at most 1", args.lr)));
     }
+    if args.model.adapter.adapter.is_some() && args.responses.engine.has_servers() {
+        let text =
+            "--adapter is of a model that samples here; remove --engine, or merge it (bupo merge) and serve the result";
+        return Err(CliError::Message(text.into()));
+    }
     let device = resolve(args.model.device.device)?;
     let files = model_files(args.model.model.as_deref(), Wanted::Model)?;
     let out = out(args, &files)?;
@@ -61,6 +66,11 @@ pub fn run(args: &TuneLensArgs) -> Result<(), CliError> {
 fn out(args: &TuneLensArgs, files: &ModelFiles) -> Result<PathBuf, CliError> {
     let path = match (&args.out, files) {
         (Some(path), _) => path.clone(),
+        (None, _) if args.model.adapter.adapter.is_some() => {
+            let text =
+                "the lens of a model with an adapter is not that of the model alone; give --out FILE.safetensors";
+            return Err(CliError::Message(text.into()));
+        }
         (None, ModelFiles::Folder(folder)) => folder.join(TUNED_LENS),
         (None, ModelFiles::Embedded(_)) => {
             return Err(CliError::Message("the embedded model has no folder; give --out FILE.safetensors".into()));

@@ -1,5 +1,7 @@
 //! What the layers of one forward pass share.
 
+use std::cmp::Ordering;
+
 use bupo_core::kernels::{CausalTile, RopeTable, add_rows, causal_tiles, runs_on_gpu};
 use bupo_core::kv_cache::KvCache;
 use bupo_core::token_tensor;
@@ -75,8 +77,15 @@ impl<B: Backend> Decoder<B> {
         }
     }
 
+    /// The order of sequences in which [`Self::batches`] spare most: by prompts where these are shared, else by length, since neighbours of
+    /// similar length need little padding.
+    pub fn batch_order(&self, a: &Sequence, b: &Sequence) -> Ordering {
+        let by_length = a.len().cmp(&b.len());
+        if runs_on_gpu::<B>() { by_length } else { a.prompt.cmp(&b.prompt).then(by_length) }
+    }
+
     /// Splits items, in order, into batches of at most `max_tokens` tokens that the layers compute; an item that has more is a batch of
-    /// its own. Sorted by length, items need little padding.
+    /// its own.
     pub fn batches<'a, T>(
         &self,
         items: &'a [T],

@@ -69,7 +69,7 @@ impl<B: Backend> Lora<B> {
     /// Inputs, or their gradients, with those of dropped inputs 0 and the others divided by the share that is kept.
     fn with_dropout(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let Some(seed) = self.dropout_seed.filter(|_| self.dropout > 0.0) else { return x };
-        // Drawn on the host, so that every backend drops the same.
+        // Drawn on the host, so that every backend with the same layout of batches drops the same.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(self.a.id.val());
         let kept = (1.0 / (1.0 - self.dropout)) as f32;

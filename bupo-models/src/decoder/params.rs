@@ -9,6 +9,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear};
 
+/// The decoder's field of the tuned lens.
+const LENS: &str = "translators";
+
 /// A parameter read back to the host.
 #[derive(Debug, Clone)]
 pub struct NamedTensor {
@@ -32,11 +35,11 @@ pub fn named_tensors_up_to<B: Backend>(decoder: &Decoder<B>, layers: usize) -> V
     reader.tensors
 }
 
-/// The number of weights of every parameter, by its id.
+/// The number of weights of every parameter but those of a tuned lens, by its id.
 pub fn parameter_lengths<B: Backend>(decoder: &Decoder<B>) -> BTreeMap<u64, usize> {
-    let mut lengths = Lengths(BTreeMap::new());
+    let mut lengths = Lengths { is_of_lens: false, lengths: BTreeMap::new() };
     decoder.visit(&mut lengths);
-    lengths.0
+    lengths.lengths
 }
 
 /// The ids of every parameter but those of an adapter and a tuned lens, by its name in a checkpoint.
@@ -67,17 +70,30 @@ impl<B: Backend> ModuleVisitor<B> for Ids {
     }
 }
 
-struct Lengths(BTreeMap<u64, usize>);
+struct Lengths {
+    is_of_lens: bool,
+    lengths: BTreeMap<u64, usize>,
+}
 
 impl<B: Backend> ModuleVisitor<B> for Lengths {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.is_of_lens |= name == LENS;
+    }
+
+    fn exit_module(&mut self, name: &str, _container: &str) {
+        self.is_of_lens &= name != LENS;
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.0.insert(param.id.val(), param.val().shape().num_elements());
+        if !self.is_of_lens {
+            self.lengths.insert(param.id.val(), param.val().shape().num_elements());
+        }
     }
 }
 
 /// Whether a parameter is of an adapter or of a tuned lens, which have files of their own.
 fn is_beside_model(path: &[String]) -> bool {
-    path.iter().any(|module| module == "lora" || module == "translators")
+    path.iter().any(|module| module == "lora" || module == LENS)
 }
 
 /// The checkpoint's name of the parameter with a module path such as `["layers", "0", "mlp", "up_proj", "weight"]`.

@@ -152,8 +152,8 @@ pub struct UpdateConfig {
     pub mini_batch_prompts: usize,
     /// Passes over a step's mini-batches, each update's ratios being to the policy before the step.
     pub epochs: usize,
-    /// Tokens per micro-batch, padding included; changes memory use and speed, not the update. A longer sequence is a
-    /// micro-batch of its own.
+    /// Tokens per micro-batch, on GPUs with padding, on CPUs with a shared prompt counted once; changes memory use and speed, not the
+    /// update. A longer sequence is a micro-batch of its own.
     pub max_tokens_per_batch: usize,
     /// Activation checkpointing: layers are recomputed in the backward pass; about a third more work for a fraction of the
     /// memory.

@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::train_config::TrainConfig;
+use super::train_config::{Algorithm, TrainConfig};
 use crate::RlError;
 use crate::update::WeightStorage;
 
@@ -144,7 +144,11 @@ impl TrainConfig {
     /// Whether a policy is read through a tuned lens.
     pub(crate) fn has_tuned_norm(&self) -> bool {
         let is_tuned = |norm| norm == Norm::Tuned;
-        self.phases.iter().any(|phase| is_tuned(phase.norm) || phase.sites.iter().any(|term| is_tuned(term.norm)))
+        self.algorithm == Algorithm::Bupo
+            && self
+                .phases
+                .iter()
+                .any(|phase| is_tuned(phase.norm) || phase.sites.iter().any(|term| is_tuned(term.norm)))
     }
 
     /// Bytes of the parameters of the model and its tuned lens in f32; frozen matrices are in bf16 if the checkpoint has them so, and

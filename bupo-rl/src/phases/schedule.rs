@@ -131,7 +131,7 @@ impl Schedule {
                 PhaseSite::Auto => PolicySite::Layer(num_layers),
             };
             site.depth(num_layers)?;
-            if phase.norm == Norm::Tuned && phase.norm.of_site(site) != Norm::Tuned {
+            if phase.norm == Norm::Tuned && matches!(site, PolicySite::Attn(_) | PolicySite::Ffn(_)) {
                 return Err(RlError::Config(format!(
                     "a phase of {site} has norm = \"tuned\", but a tuned lens reads layer:N alone; set its norm to \"final\""
                 )));

@@ -47,7 +47,7 @@ pub struct LayerFit {
 /// lens, and how well it fits the other responses, by layer below the last. `report` gets each step's number and mean loss over layers.
 ///
 /// # Errors
-/// If there are fewer than 8 responses, a loss is not finite, or an id is outside the vocabulary.
+/// If there are fewer than 8 responses, one is empty or has an id outside the vocabulary, or a loss is not finite.
 pub fn tune_lens<B: Backend>(
     decoder: Decoder<B>,
     model: &ModelConfig,
@@ -61,6 +61,7 @@ pub fn tune_lens<B: Backend>(
             responses.len()
         )));
     }
+    responses.iter().try_for_each(|response| response.check(decoder.vocab_size()))?;
     let (held_out, fitted): (Vec<_>, Vec<_>) =
         responses.iter().cloned().enumerate().partition(|(index, _)| index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1);
     let [held_out, fitted]: [Vec<Sequence>; 2] =

@@ -8,7 +8,7 @@ use bupo_models::{LoadedModel, ModelFiles, TextTokenizer};
 use burn::tensor::backend::Backend;
 
 use super::setup::questions;
-use super::trained::{load_for_training, tuned_lens};
+use super::trained::load_for_training;
 use crate::RlError;
 use crate::config::TrainConfig;
 use crate::data::{Curriculum, Questions};
@@ -31,10 +31,7 @@ impl<B: Backend> FirstStep<B> {
     pub fn new(config: &TrainConfig, files: &ModelFiles, device: &B::Device) -> Result<Self, RlError> {
         let tokenizer = TextTokenizer::load(files)?;
         let questions = questions(config, files, &tokenizer)?;
-        let mut model = load_for_training::<B>(config, files, device)?;
-        if let Some(lens) = tuned_lens(config, files, &model.config)? {
-            model.decoder = model.decoder.with_tuned_lens(&lens);
-        }
+        let model = load_for_training::<B>(config, files, device)?;
         Ok(Self { config: config.clone(), model, tokenizer, questions })
     }
 

@@ -1,16 +1,15 @@
 //! Checksums of a run's input files, so that a run is resumed with the files it was started with.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use bupo_core::CoreError;
 use bupo_data::describe;
 use bupo_eval::ChatChoice;
 use bupo_grade::Rule;
 use bupo_models::adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
-use bupo_models::{ModelError, ModelFiles, TUNED_LENS};
+use bupo_models::{ModelFiles, TunedLens};
 use bupo_runs::digest;
 use serde::{Deserialize, Serialize};
 
@@ -58,12 +57,8 @@ impl Inputs {
             inputs.insert(format!("adapter file {}", path.display()), checksum(&path)?);
         }
         if config.has_tuned_norm() {
-            let (name, bytes) = match &config.tuned_lens {
-                Some(path) => (path.clone(), fs::read(path).map_err(RlError::io("read", path))?),
-                None if files.has(TUNED_LENS) => (files.path(TUNED_LENS), files.bytes(TUNED_LENS)?),
-                None => return Err(ModelError::from(CoreError::NoTunedLens).into()),
-            };
-            inputs.insert(format!("tuned lens {}", name.display()), digest_of(&mut bytes.as_slice(), &name)?);
+            let (path, bytes) = TunedLens::bytes(config.tuned_lens.as_deref(), files)?;
+            inputs.insert(format!("tuned lens {}", path.display()), digest_of(&mut bytes.as_slice(), &path)?);
         }
         for path in scorer_files(config) {
             inputs.insert(format!("scorer {}", path.display()), checksum(&path)?);
@@ -173,6 +168,8 @@ fn digest_of(reader: &mut impl Read, path: &Path) -> Result<InputFile, RlError> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use bupo_grade::Reward;
 
     use super::*;

@@ -4,7 +4,7 @@ use bupo_core::kernels::{Bf16Unit, attention_tile, gpu_kernels_are_on};
 use bupo_core::logits_at_once;
 use bupo_models::families::{layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
-use bupo_models::{ComputeDtype, DtypeChoice, ModelConfig};
+use bupo_models::{ComputeDtype, DtypeChoice, MOST_PLACES, ModelConfig};
 
 use crate::RlError;
 use crate::config::TrainConfig;
@@ -157,6 +157,7 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let prompts = if on_cpu { config.update.mini_batch_prompts as u64 } else { sequences };
     let of_mini_batch = responses + prompts * config.data.max_prompt_tokens as u64;
     let tokens = (config.update.max_tokens_per_batch.max(longest) as u64).min(of_mini_batch);
+    let places = if on_cpu { (MOST_PLACES as u64 * tokens).min(sequences * longest as u64) } else { 0 };
     // `auto` is planned as f32, the larger.
     let (number, lowered) = match config.dtype {
         DtypeChoice::Bf16 => {
@@ -199,7 +200,8 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
             0
         },
         activations: number
-            * activations(model, tokens, tile.min(longest as u64), most_saving, config.update.recompute)
+            * (activations(model, tokens, tile.min(longest as u64), most_saving, config.update.recompute)
+                + attention_places(model, places))
             - halved,
         logits: F32 * LOGIT_CHUNKS * logits + lowered_unembedding,
         cache: generates * number * rows * longest_sampled * keys,
@@ -243,6 +245,13 @@ fn activations(model: &ModelConfig, tokens: u64, tile: u64, layers: u64, recompu
     let kept = if recompute { layers * tokens * hidden + inside } else { layers * (tokens * hidden + inside) };
     // Attention scores, weights and their gradients of a tile of queries; then the gradients of a layer's activations.
     kept + 3 * heads * tokens * tile + tokens * (4 * hidden + 3 * inner)
+}
+
+/// Temporaries of one layer's attention on the places of packed rows, in numbers: queries, keys, values and the result, as they are and
+/// rotated, with the gradients of these.
+fn attention_places(model: &ModelConfig, places: u64) -> u64 {
+    let [_, _, heads, head_dim] = widths(model);
+    places * 6 * head_dim * (heads + model.num_key_value_heads as u64)
 }
 
 /// Temporaries of one layer during prefill of one prompt, in numbers.

@@ -201,8 +201,8 @@ fn measured<B: Backend>(
     loss: &LossSpec,
     needs_old: bool,
 ) -> Result<Measured, RlError> {
-    // Neighbours of similar length need little padding; the update does not depend on the order.
-    rows.sort_by_key(|row| row.sequence.len());
+    // The update does not depend on the order.
+    rows.sort_by(|a, b| trainer.model.decoder.batch_order(&a.sequence, &b.sequence));
     let engine: Vec<&[f32]> = rows.iter().map(|row| row.engine).collect();
     let (places, indices) = rows.iter().map(|row| (row.place, row.index)).unzip();
     let sequences: Vec<Sequence> = rows.into_iter().map(|row| row.sequence).collect();

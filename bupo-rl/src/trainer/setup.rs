@@ -17,7 +17,7 @@ use super::rounding::WeightSample;
 use super::run_folder::RunFolder;
 use super::servers::{Servers, connect};
 use super::state::TrainerState;
-use super::trained::{load_for_training, tuned_lens};
+use super::trained::load_for_training;
 use super::{Trainer, snapshot};
 use crate::RlError;
 use crate::agree::Agree;
@@ -46,7 +46,6 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let servers =
             if processes.is_first() { connect(&config, &bupo_models::pretrained::load_config(files)?)? } else { None };
         let mut model = load_for_training::<B>(&config, files, device)?;
-        let tuned_lens = tuned_lens(&config, files, &model.config)?;
         if model.eos_token_ids.is_empty() {
             return Err(RlError::Config(
                 "the model has no end-of-sequence token, so that every response would be truncated; set eos_token_id in its \
@@ -99,9 +98,6 @@ impl<'a, B: Backend> Trainer<'a, B> {
                     state.step
                 )));
             }
-        }
-        if let Some(lens) = tuned_lens {
-            model.decoder = model.decoder.with_tuned_lens(&lens);
         }
         let (toml, steps) = (config.to_toml()?, state.schedule.steps());
         let run = match (start, lock) {

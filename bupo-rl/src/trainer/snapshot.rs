@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bupo_collective::Processes;
 use bupo_models::adapter::{read_adapter, write_adapter};
-use bupo_models::decoder::{NamedTensor, named_tensors};
+use bupo_models::decoder::{NamedTensor, named_tensors, parameter_ids};
 use bupo_models::pretrained::load_config;
 use bupo_models::{
     Adapter, AdapterConfig, Decoder, ModelAssets, ModelConfig, ModelFiles, SaveDtype, SaveOptions, load_model,
@@ -110,7 +110,8 @@ pub(crate) fn check(checkpoint: &Path, config: &TrainConfig, model: &ModelConfig
     Ok(())
 }
 
-/// Reads the weights of a checkpoint's folder in process 0, and gives them to the others, whose decoder they replace.
+/// Reads the weights of a checkpoint's folder in process 0, and gives them to the others, whose decoder they replace. The tuned lens
+/// stays.
 pub(crate) fn read_model<B: Backend>(
     checkpoint: &Path,
     decoder: Decoder<B>,
@@ -120,6 +121,7 @@ pub(crate) fn read_model<B: Backend>(
 ) -> Result<Decoder<B>, RlError> {
     let (device, dtype, stored) = (decoder.device(), decoder.compute_dtype(), decoder.layer_weight_dtype());
     let is_adapter = config.lora.is_on();
+    let lens = decoder.tuned_lens();
     let decoder = if is_adapter && processes.is_first() {
         let saved = read_adapter(&checkpoint.join(ADAPTER), model)?;
         decoder.with_adapter(&Adapter { config: config.lora.clone(), ..saved })
@@ -133,24 +135,28 @@ pub(crate) fn read_model<B: Backend>(
     let decoder = if processes.is_alone() {
         decoder
     } else {
-        let only = is_adapter.then(|| decoder.adapter_ids());
+        let only = if is_adapter { decoder.adapter_ids() } else { parameter_ids(&decoder).into_values().collect() };
         let mut shared = FromFirst { processes, only, error: None };
         let decoder = decoder.map(&mut shared);
         shared.error.map_or(Ok(decoder), Err)?
     };
-    Ok(decoder.with_layer_weights(stored))
+    let decoder = decoder.with_layer_weights(stored);
+    Ok(match lens {
+        Some(lens) => decoder.with_tuned_lens(&lens),
+        None => decoder,
+    })
 }
 
-/// Replaces every parameter by that of process 0, or those of these ids.
+/// Replaces the parameters of these ids by those of process 0.
 struct FromFirst<'a> {
     processes: &'a Processes,
-    only: Option<BTreeSet<u64>>,
+    only: BTreeSet<u64>,
     error: Option<RlError>,
 }
 
 impl<B: Backend> ModuleMapper<B> for FromFirst<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        if self.error.is_some() || self.only.as_ref().is_some_and(|ids| !ids.contains(&param.id.val())) {
+        if self.error.is_some() || !self.only.contains(&param.id.val()) {
             return param;
         }
         let values = param.val();

@@ -8,7 +8,7 @@ use bupo_models::{Adapter, Decoder, LoadedModel, ModelConfig, ModelFiles, TunedL
 use burn::tensor::backend::Backend;
 
 use crate::RlError;
-use crate::config::TrainConfig;
+use crate::config::{Algorithm, TrainConfig};
 use crate::random::{Purpose, stream_seed};
 
 /// The adapter of a run before training: that of `adapter`, or a new one; `None` without `[lora]` and `adapter`.
@@ -48,10 +48,10 @@ fn layers(config: &bupo_models::AdapterConfig, model: &ModelConfig) -> String {
     layers.map(|layer| layer.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// Loads the model of a run with its adapter, and freezes what is not trained.
+/// Loads the model of a run with its adapter and its tuned lens, and freezes what is not trained.
 ///
 /// # Errors
-/// If the model or the adapter cannot be loaded, or a phase has nothing to train.
+/// If the model, the adapter or the tuned lens cannot be loaded, or a phase has nothing to train.
 pub(super) fn load_for_training<B: Backend>(
     config: &TrainConfig,
     files: &ModelFiles,
@@ -71,6 +71,9 @@ pub(super) fn load_for_training<B: Backend>(
             decoder = decoder.merged();
         }
     }
+    if let Some(lens) = tuned_lens(config, files, &model_config)? {
+        decoder = decoder.with_tuned_lens(&lens);
+    }
     model.decoder = freeze(config.optimizer.weights.stored(decoder), config);
     Ok(model)
 }
@@ -79,19 +82,16 @@ pub(super) fn load_for_training<B: Backend>(
 ///
 /// # Errors
 /// If it cannot be read, does not fit the model, or has no effect.
-pub(super) fn tuned_lens(
-    config: &TrainConfig,
-    files: &ModelFiles,
-    model: &ModelConfig,
-) -> Result<Option<TunedLens>, RlError> {
+fn tuned_lens(config: &TrainConfig, files: &ModelFiles, model: &ModelConfig) -> Result<Option<TunedLens>, RlError> {
     if config.has_tuned_norm() {
         return Ok(Some(TunedLens::read(config.tuned_lens.as_deref(), files, model)?));
     }
+    // The same settings with algorithm = "grpo" are a comparison, which reads no layer.
     match &config.tuned_lens {
-        None => Ok(None),
-        Some(_) => Err(RlError::Config(
+        Some(_) if config.algorithm == Algorithm::Bupo => Err(RlError::Config(
             "tuned_lens has no effect: no phase has norm = \"tuned\"; give it to one, or remove tuned_lens".into(),
         )),
+        _ => Ok(None),
     }
 }
 

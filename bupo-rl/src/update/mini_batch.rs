@@ -27,7 +27,7 @@ pub struct LossSpec {
     pub objective: Objective,
     /// The longest response allowed, by which `seq-mean-token-sum-norm` divides; `None` for the longest in the mini-batch.
     pub norm_length: Option<usize>,
-    /// Tokens per micro-batch, padding included.
+    /// Tokens per micro-batch that the layers compute.
     pub max_tokens_per_batch: usize,
     /// Whether layers are recomputed in the backward pass instead of saving their activations.
     pub recompute: bool,
