@@ -333,8 +333,8 @@ fn config_check_compares_the_peak_with_the_memory() {
     let file = folder.path().join("settings.toml");
     fs::write(&file, "[rollout]\nbatch = 2048\n").unwrap();
     let check = |more: &[&str]| succeed(&[&["config", "check"], more].concat());
-    let by_position = check(&[text(&file), "--memory-limit", "110MB"]);
-    assert_eq!(by_position, check(&["--config", text(&file), "--memory-limit", "110MB"]));
+    let by_position = check(&[text(&file), "--memory-limit", "120MB"]);
+    assert_eq!(by_position, check(&["--config", text(&file), "--memory-limit", "120MB"]));
     assert!(by_position.contains("does not fit") && by_position.contains("rollout.batch 2048 -> "), "{by_position}");
     let fits = check(&[text(&file), "--memory-limit", "8GiB"]);
     assert!(fits.contains("the run fits") && fits.contains("memory limit 8.0 GiB"), "{fits}");
@@ -348,7 +348,7 @@ fn config_check_compares_the_peak_with_the_memory() {
 
     // A dry run of train prints the same and writes nothing.
     let out = folder.path().join("run");
-    let settings = ["--config", text(&file), "--memory-limit", "110MB"];
+    let settings = ["--config", text(&file), "--memory-limit", "120MB"];
     let dry = succeed(&[&["train", "--dry-run", "--out", text(&out)], &settings[..]].concat());
     assert_eq!(dry, check(&[&settings[..], &["--device", &program::device()]].concat()));
     assert!(!out.exists());

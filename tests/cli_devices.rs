@@ -85,14 +85,14 @@ fn batches_are_reduced_to_the_memory_limit() {
     assert!(fits && !said.contains("to fit the memory") && settings.contains("batch = 2048"), "{said}{settings}");
     // A resumed run keeps its batches unless a limit is given.
     let roomy = folder.path().join("roomy");
-    for (more, steps, cut) in [(&[][..], "2", false), (&["--memory-limit", "110MB"], "3", true)] {
+    for (more, steps, cut) in [(&[][..], "2", false), (&["--memory-limit", "120MB"], "3", true)] {
         let steps = format!("phases.0.steps={steps}");
         let said = succeed(&[&["train", "--resume", text(&roomy), "--set", &steps], more].concat());
         assert_eq!(said.contains("to fit the memory: rollout.batch 2048 -> "), cut, "{said}");
         let settings = std::fs::read_to_string(roomy.join("config.toml")).unwrap();
         assert_eq!(!settings.contains("batch = 2048"), cut, "{settings}");
     }
-    let (fits, said, settings) = train("tight", "110MB");
+    let (fits, said, settings) = train("tight", "120MB");
     assert!(fits && said.contains("rollout.batch 2048 -> "), "{said}");
     assert!(settings.contains("recompute = true") && !settings.contains("batch = 2048"), "{settings}");
     let (fits, said, settings) = train("none", "1MB");

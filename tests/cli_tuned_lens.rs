@@ -8,6 +8,14 @@ use std::path::{Path, PathBuf};
 
 use program::{fail, fixture, lines, succeed, text};
 
+/// Settings of a small run.
+const SMALL: [&str; 5] = [
+    "rollout.prompts=4",
+    "rollout.group_size=4",
+    "update.mini_batch_prompts=4",
+    "evaluation.problems=4",
+    "evaluation.samples=1",
+];
 const FIT: [&str; 9] = ["--limit", "8", "--samples", "4", "--max-new-tokens", "24", "--steps", "30", "--tokens"];
 
 /// A lens of the embedded model.
@@ -57,13 +65,8 @@ fn a_phase_is_trained_through_a_lens_which_stays_as_it_is() {
         "phases.1.norm=tuned",
         "phases.1.steps=1",
         "objective.kl_coefficient=0.1",
-        "rollout.prompts=4",
-        "rollout.group_size=4",
-        "update.mini_batch_prompts=4",
-        "evaluation.problems=4",
-        "evaluation.samples=1",
     ];
-    let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let set: Vec<&str> = settings.into_iter().chain(SMALL).flat_map(|setting| ["--set", setting]).collect();
     let shown = succeed(&[&["train", "--out", text(&run)][..], &set].concat());
     assert!(shown.contains("layer:3 (norm tuned)"), "{shown}");
     assert!(lines(&run.join("metrics.jsonl")).iter().all(|line| line["grad_norm"].as_f64().unwrap() > 0.0));
@@ -85,16 +88,8 @@ fn a_sweep_compares_layers_read_through_a_lens_with_the_full_policy() {
     let folder = tempfile::tempdir().unwrap();
     let (lens, out) = (fitted(folder.path()), folder.path().join("sweep"));
     let setting = format!("tuned_lens={:?}", text(&lens));
-    let settings = [
-        &setting,
-        "phases.0.norm=tuned",
-        "rollout.prompts=4",
-        "rollout.group_size=4",
-        "update.mini_batch_prompts=4",
-        "evaluation.problems=4",
-        "evaluation.samples=1",
-    ];
-    let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let settings = [&setting, "phases.0.norm=tuned"];
+    let set: Vec<&str> = settings.into_iter().chain(SMALL).flat_map(|setting| ["--set", setting]).collect();
     let sweep = ["sweep", "--sites", "layer:2,full", "--steps", "1", "--out", text(&out)];
     let shown = succeed(&[&sweep[..], &set].concat());
     assert!(shown.contains("layer:2") && shown.contains("full"), "{shown}");

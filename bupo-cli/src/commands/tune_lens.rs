@@ -57,12 +57,15 @@ pub fn run(args: &TuneLensArgs) -> Result<(), CliError> {
     let attached = Attached { adapter, ..Attached::default() };
     let (lens, fits) = run_on(device, TuneLens { args, files, config, tokenizer, source, servers, attached })?;
     print_fits(&fits);
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
+    }
     lens.write(&out)?;
     outln!("wrote the tuned lens to {}", out.display());
     Ok(())
 }
 
-/// The file that the lens is written to, in a folder that exists.
+/// The file that the lens is written to. `tuned_lens/` in the model's folder is created once there is a lens to write.
 fn out(args: &TuneLensArgs, files: &ModelFiles) -> Result<PathBuf, CliError> {
     let path = match (&args.out, files) {
         (Some(path), _) => path.clone(),
@@ -76,10 +79,12 @@ fn out(args: &TuneLensArgs, files: &ModelFiles) -> Result<PathBuf, CliError> {
             return Err(CliError::Message("the embedded model has no folder; give --out FILE.safetensors".into()));
         }
     };
-    if let (None, Some(folder)) = (&args.out, path.parent()) {
-        fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
+    match (files, path.parent()) {
+        (ModelFiles::Folder(model), Some(folder)) if args.out.is_none() && !folder.exists() => {
+            check_writable(&model.join("tuned_lens"))?;
+        }
+        _ => check_writable(&path)?,
     }
-    check_writable(&path)?;
     check_overwrite(&path, args.force)?;
     Ok(path)
 }
