@@ -12,6 +12,7 @@ mod embedding;
 mod norm;
 #[cfg(feature = "cuda")]
 mod product;
+mod restrict;
 mod rotation;
 mod runtime;
 mod sample;
@@ -26,6 +27,7 @@ pub use embedding::add_rows;
 pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 #[cfg(feature = "cuda")]
 pub use product::matmul;
+pub use restrict::Restrictions;
 pub use rotation::{HeadGradients, HeadNorms, RotatedHeads, rotate_heads, rotate_heads_backward, rotate_into_cache};
 #[cfg(feature = "cuda")]
 pub use runtime::is_cuda;

@@ -7,13 +7,14 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use crate::cube::{UNITS, cube_max, cube_sum, cubes, empty};
+use crate::restrict::{RestrictionArgs, Restrictions, restrict, weight};
 use crate::runtime::{give, on_runtime, take};
 
 /// Below every logit.
 const LOWEST: f32 = -1e30;
 /// The largest f32 below 1.
 const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
-/// Numbers per token: its id, its log-prob, the sum of the weights.
+/// Numbers per token: its id, its log-prob, the sum of all weights.
 const WIDTH: usize = 3;
 
 /// The largest logit of a row.
@@ -28,6 +29,18 @@ fn row_max(logits: &Array<f32>, base: usize, #[comptime] vocab: usize, #[comptim
     cube_max(largest, units)
 }
 
+/// The sum of the weights of a row.
+#[cube]
+fn row_sum(logits: &Array<f32>, base: usize, largest: f32, #[comptime] vocab: usize, #[comptime] units: usize) -> f32 {
+    let mut sum = 0.0f32;
+    let mut i = UNIT_POS as usize;
+    while i < vocab {
+        sum += f32::exp(logits[base + i] - largest);
+        i += units;
+    }
+    cube_sum(sum, units)
+}
+
 /// A cube a row. Weights are summed in blocks of as many tokens as there are units, then within the block of the draw.
 #[cube(launch)]
 fn sample_kernel(
@@ -36,6 +49,10 @@ fn sample_kernel(
     out: &mut Array<f32>,
     rows: u32,
     draws: u32,
+    top_k: f32,
+    top_p: f32,
+    log_min_p: f32,
+    #[comptime] restrictions: RestrictionArgs,
     #[comptime] vocab: usize,
     #[comptime] units: usize,
 ) {
@@ -47,6 +64,7 @@ fn sample_kernel(
     let base = row * vocab;
     let blocks = comptime!(vocab.div_ceil(units));
     let largest = row_max(logits, base, vocab, units);
+    let left_over = restrict(logits, base, largest, top_k, top_p, log_min_p, restrictions, vocab, units);
     let mut sums = SharedMemory::<f32>::new(blocks);
     let mut weights = SharedMemory::<f32>::new(units);
     let mut block = unit;
@@ -56,7 +74,7 @@ fn sample_kernel(
         let end = i + units;
         while i < end {
             if i < vocab {
-                sum += f32::exp(logits[base + i] - largest);
+                sum += weight(logits[base + i], i, largest, left_over, restrictions);
             }
             i += 1;
         }
@@ -67,6 +85,11 @@ fn sample_kernel(
     let mut total = 0.0f32;
     for block in 0..blocks {
         total += sums[block];
+    }
+    // Log-probs are those of the unrestricted policy.
+    let mut all = total;
+    if comptime!(restrictions.any()) {
+        all = row_sum(logits, base, largest, vocab, units);
     }
     let mut draw = 0u32;
     while draw < draws {
@@ -84,11 +107,11 @@ fn sample_kernel(
             }
         }
         let first = chosen * units;
-        let mut weight = 0.0f32;
+        let mut own = 0.0f32;
         if first + unit < vocab {
-            weight = f32::exp(logits[base + first + unit] - largest);
+            own = weight(logits[base + first + unit], first + unit, largest, left_over, restrictions);
         }
-        weights[unit] = weight;
+        weights[unit] = own;
         sync_cube();
         if unit == 0 {
             let mut last = 0.0f32;
@@ -110,8 +133,8 @@ fn sample_kernel(
             }
             let to = place * WIDTH;
             out[to] = f32::cast_from(token);
-            out[to + 1] = logits[base + token] - largest - f32::ln(total);
-            out[to + 2] = total;
+            out[to + 1] = logits[base + token] - largest - f32::ln(all);
+            out[to + 2] = all;
         }
         sync_cube();
         draw += 1;
@@ -157,12 +180,18 @@ fn best_kernel(
 
 /// Samples from each row of f32 `logits` `[rows, vocab]` once per uniform in `[0, 1)` of `[rows, draws]`, by inverting the
 /// cumulative distribution: `[rows, draws * 3]`, each draw being the token, its log-prob, and the sum of
-/// `exp(logit - max)`, which is not finite if a logit is not. One launch.
-pub fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: Tensor<B, 2>) -> Tensor<B, 2> {
-    on_runtime!(B, R, give(sample(take::<B, R, 2>(logits), take::<B, R, 2>(uniforms))))
+/// `exp(logit - max)`, which is not finite if a logit is not. With `restrictions` among the tokens that they leave; log-prob and sum
+/// are those of all. One launch.
+pub fn sample_rows<B: Backend>(
+    logits: Tensor<B, 2>,
+    uniforms: Tensor<B, 2>,
+    restrictions: Option<Restrictions>,
+) -> Tensor<B, 2> {
+    let restrictions = restrictions.unwrap_or(Restrictions::NONE);
+    on_runtime!(B, R, give(sample(take::<B, R, 2>(logits), take::<B, R, 2>(uniforms), restrictions)))
 }
 
-fn sample<R: CubeRuntime>(logits: CubeTensor<R>, uniforms: CubeTensor<R>) -> CubeTensor<R> {
+fn sample<R: CubeRuntime>(logits: CubeTensor<R>, uniforms: CubeTensor<R>, restrictions: Restrictions) -> CubeTensor<R> {
     let ([rows, vocab], [_, draws]) = (logits.meta.shape().dims(), uniforms.meta.shape().dims());
     let out = empty(&logits, Shape::new([rows, draws * WIDTH]), DType::F32);
     sample_kernel::launch::<R>(
@@ -174,6 +203,10 @@ fn sample<R: CubeRuntime>(logits: CubeTensor<R>, uniforms: CubeTensor<R>) -> Cub
         out.clone().into_array_arg(),
         rows as u32,
         draws as u32,
+        restrictions.top_k as f32,
+        restrictions.top_p,
+        restrictions.min_p.ln(),
+        restrictions.args(vocab),
         vocab,
         UNITS,
     );

@@ -8,7 +8,7 @@ use super::{
     sum_of_all_squares, swiglu, swiglu_backward, widens_products,
 };
 use crate::kv_cache::{CacheRoom, KvCache};
-use crate::policy::{InternalPolicy, TokenDerivatives};
+use crate::policy::{InternalPolicy, SamplingParams, TokenDerivatives};
 use crate::tokens::token_tensor;
 
 /// Rows, columns and tokens are odd, and more than a cube has units.
@@ -222,11 +222,15 @@ impl<B: Backend> Check<B> {
             sampled.iter().flat_map(|sampled| [f64::from(sampled.token), f64::from(sampled.log_prob)]).collect()
         };
         let sampled = policy.sample_several(&uniforms).map(|rows| flat(rows.into_iter().flatten().collect()));
+        let params = SamplingParams { top_k: 60, top_p: 0.9, min_p: 0.05, ..SamplingParams::default() };
+        let restricted = policy.sample_restricted(&uniforms, &params, &[&[][..]; ROWS]);
+        let restricted = restricted.map(|rows| flat(rows.into_iter().flatten().collect()));
         let best = policy.greedy().map(flat);
         vec![
             ("log-probs and entropies", stats),
             ("log-probs and entropies, backward", gradients),
             ("sampled tokens", sampled.unwrap_or_default()),
+            ("sampled tokens with top-k, top-p and min-p", restricted.unwrap_or_default()),
             ("best tokens", best.unwrap_or_default()),
         ]
     }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
+use super::sampling_params::SamplingParams;
 use crate::kernels::on_gpu;
 
 /// Weights are summed in blocks of this many tokens, then within the block that a draw falls into.
@@ -15,16 +16,27 @@ const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 
 /// Samples from each row of `logits` `[rows, vocab]` once per uniform of the row: `[rows, draws * 3]`, each draw being
 /// the token, its log-prob, and the sum of `exp(logit - max)`, which is not finite if a logit is not. Rows with fewer
-/// uniforms than others are filled up with draws to be ignored.
-pub(super) fn sample_rows<B: Backend>(logits: Tensor<B, 2>, uniforms: &[Vec<f64>]) -> Tensor<B, 2> {
+/// uniforms than others are filled up with draws to be ignored. With `params` among the tokens that its top-k, top-p and
+/// min-p leave, where kernels run for the backend.
+pub(super) fn sample_rows<B: Backend>(
+    logits: Tensor<B, 2>,
+    uniforms: &[Vec<f64>],
+    params: Option<&SamplingParams>,
+) -> Tensor<B, 2> {
     let ([rows, vocab], device) = (logits.dims(), logits.device());
     let draws = uniforms.iter().map(Vec::len).max().unwrap_or(0);
     let uniform =
         |uniforms: &Vec<f64>, draw: usize| uniforms.get(draw).map_or(0.5, |uniform| (*uniform as f32).min(BELOW_ONE));
     on_gpu!(B, {
         let all: Vec<f32> = uniforms.iter().flat_map(|row| (0..draws).map(move |draw| uniform(row, draw))).collect();
-        bupo_gpu::sample_rows(logits, Tensor::from_data(TensorData::new(all, [rows, draws]), &device))
+        let restrictions = params.map(|params| bupo_gpu::Restrictions {
+            top_k: params.top_k,
+            top_p: params.top_p as f32,
+            min_p: params.min_p as f32,
+        });
+        bupo_gpu::sample_rows(logits, Tensor::from_data(TensorData::new(all, [rows, draws]), &device), restrictions)
     });
+    assert!(params.is_none(), "tokens are restricted by the kernels or the host");
     let blocks = vocab.div_ceil(BLOCK);
     let max = logits.clone().max_dim(1);
     let padded = match blocks * BLOCK - vocab {

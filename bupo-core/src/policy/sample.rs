@@ -10,6 +10,7 @@ use super::sampled::{Sampled, TokenProb, TokenRank};
 use super::sampling_params::SamplingParams;
 use crate::CoreError;
 use crate::kernels::host::{Host, is_host_f32};
+use crate::kernels::runs_on_gpu;
 use crate::profile::{Part, timed};
 
 impl<B: Backend> InternalPolicy<B> {
@@ -25,7 +26,7 @@ impl<B: Backend> InternalPolicy<B> {
         assert_eq!(uniforms.len(), self.states.dims()[0], "one uniform per state");
         if !is_host_f32(&self.states) {
             let uniforms: Vec<Vec<f64>> = uniforms.iter().map(|uniform| vec![*uniform]).collect();
-            return Ok(self.sample_on_device(&uniforms)?.into_iter().flatten().collect());
+            return Ok(self.sample_on_device(&uniforms, None)?.into_iter().flatten().collect());
         }
         self.per_row(|row, logits| logits.draw(uniforms[row]))
     }
@@ -41,7 +42,7 @@ impl<B: Backend> InternalPolicy<B> {
     pub fn sample_several(&self, uniforms: &[Vec<f64>]) -> Result<Vec<Vec<Sampled>>, CoreError> {
         assert_eq!(uniforms.len(), self.states.dims()[0], "uniforms for each state");
         if !is_host_f32(&self.states) {
-            return self.sample_on_device(uniforms);
+            return self.sample_on_device(uniforms, None);
         }
         self.per_row(|row, logits| uniforms[row].iter().map(|uniform| logits.draw(*uniform)).collect())
     }
@@ -63,6 +64,9 @@ impl<B: Backend> InternalPolicy<B> {
     ) -> Result<Vec<Vec<Sampled>>, CoreError> {
         assert_eq!(uniforms.len(), self.states.dims()[0], "uniforms for each state");
         self.check_histories(histories);
+        if runs_on_gpu::<B>() && params.repetition_penalty == 1.0 {
+            return self.sample_on_device(uniforms, Some(params));
+        }
         self.per_row(|row, logits| {
             let candidates = params.restrict(logits, histories[row]);
             uniforms[row].iter().map(|uniform| logits.sampled(candidates.draw(*uniform))).collect()
@@ -130,7 +134,11 @@ impl<B: Backend> InternalPolicy<B> {
     }
 
     /// Samples on the device and reads back the tokens only, in one transfer for all states.
-    fn sample_on_device(&self, uniforms: &[Vec<f64>]) -> Result<Vec<Vec<Sampled>>, CoreError> {
+    fn sample_on_device(
+        &self,
+        uniforms: &[Vec<f64>],
+        params: Option<&SamplingParams>,
+    ) -> Result<Vec<Vec<Sampled>>, CoreError> {
         let draws = uniforms.iter().map(Vec::len).max().unwrap_or(0);
         if draws == 0 {
             return Ok(vec![Vec::new(); uniforms.len()]);
@@ -142,7 +150,7 @@ impl<B: Backend> InternalPolicy<B> {
                     // As many draws of every chunk, so that they can be concatenated.
                     let mut uniforms = uniforms[rows.clone()].to_vec();
                     uniforms.iter_mut().for_each(|uniforms| uniforms.resize(draws, 0.5));
-                    sample_rows(self.logits(rows), &uniforms)
+                    sample_rows(self.logits(rows), &uniforms, params)
                 })
                 .collect();
             let drawn = Host::take(Tensor::cat(drawn, 0));

@@ -1,7 +1,8 @@
 //! Sampling, log-probs and entropies.
 
-use bupo_core::{InternalPolicy, token_tensor};
+use bupo_core::{InternalPolicy, Sampled, SamplingParams, token_tensor};
 use burn::backend::{Flex, Wgpu};
+use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{ROWS, both, near_values, numbers, with_device};
@@ -30,7 +31,7 @@ fn sampling() {
             let pairs = |tensor: Tensor<Wgpu, 2>| -> Vec<f64> {
                 numbers(tensor.into_data()).chunks(3).flat_map(|sampled| [sampled[0], sampled[1]]).collect()
             };
-            near_values("sampled", DType::F32, &pairs(bupo_gpu::sample_rows(logits.clone(), all)), &expected);
+            near_values("sampled", DType::F32, &pairs(bupo_gpu::sample_rows(logits.clone(), all, None)), &expected);
             let best: Vec<f64> = policy
                 .greedy()
                 .unwrap()
@@ -38,6 +39,45 @@ fn sampling() {
                 .flat_map(|sampled| [f64::from(sampled.token), f64::from(sampled.log_prob)])
                 .collect();
             near_values("best", DType::F32, &pairs(bupo_gpu::best_tokens(logits)), &best);
+        }
+    });
+}
+
+/// Draws from logits `[ROWS, vocab]`, once per uniform of a row.
+fn draw<B: Backend>(logits: TensorData, uniforms: &[Vec<f64>], params: &SamplingParams) -> Vec<Sampled> {
+    let (device, vocab) = (Default::default(), logits.shape[1]);
+    let policy = InternalPolicy::<B>::new(Tensor::from_data(logits, &device), Tensor::eye(vocab, &device));
+    policy.sample_restricted(uniforms, params, &[&[][..]; ROWS]).unwrap().into_iter().flatten().collect()
+}
+
+#[test]
+fn sampling_with_restrictions() {
+    with_device(|_| {
+        let none = SamplingParams::default();
+        for params in [
+            SamplingParams { top_k: 1, ..none },
+            SamplingParams { top_k: 7, ..none },
+            SamplingParams { top_k: 10_000, min_p: 0.3, ..none },
+            SamplingParams { top_p: 0.3, ..none },
+            SamplingParams { top_p: 0.95, ..none },
+            SamplingParams { top_p: 1e-9, ..none },
+            SamplingParams { min_p: 0.05, ..none },
+            SamplingParams { top_k: 60, top_p: 0.8, min_p: 0.3, ..none },
+        ] {
+            for vocab in [5, 256, 700] {
+                // Of both signs, with ties: two or three tokens of each of 331 values.
+                let values: Vec<f32> = (0..ROWS * vocab).map(|i| ((i * 7919) % 331) as f32 / 40.0 - 4.0).collect();
+                let data = TensorData::new(values, [ROWS, vocab]);
+                let uniforms: Vec<Vec<f64>> = (0..ROWS)
+                    .map(|row| (0..50).map(|i| (f64::from(i) + 0.01 * row as f64 + 0.3) / 51.0).collect())
+                    .collect();
+                let expected = draw::<Flex>(data.clone(), &uniforms, &params);
+                let drawn = draw::<Wgpu>(data, &uniforms, &params);
+                for (ours, theirs) in drawn.iter().zip(&expected) {
+                    assert_eq!(ours.token, theirs.token, "{params:?} of {vocab}");
+                    assert!((ours.log_prob - theirs.log_prob).abs() < 1e-5, "{ours:?} and {theirs:?}");
+                }
+            }
         }
     });
 }
