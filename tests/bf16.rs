@@ -205,7 +205,7 @@ fn saved_and_recomputed_layers_give_the_same_gradients() {
     let expected = gradients(&decoder, false);
     assert!(expected.iter().flatten().count() > 10);
     assert!(gradients(&decoder, true) == expected, "recomputed");
-    assert!(gradients(&decoder.with_packed_weights(decoder.num_layers()), false) == expected, "packed");
+    assert!(gradients(&decoder.for_many_rows(decoder.num_layers()), false) == expected, "packed");
     let cast = decoder.clone().cast_weights();
     let some = sequences(name);
     assert_eq!(log_probs(&cast, &some, PolicySite::Full), log_probs(&decoder, &some, PolicySite::Full), "cast");

@@ -22,7 +22,7 @@ impl MeasureAccumulator {
         options: MeasureOptions,
         report: &dyn Fn(usize),
     ) -> Result<(), AnalysisError> {
-        let decoder = &decoder.with_packed_weights(decoder.num_layers());
+        let decoder = &decoder.for_many_rows(decoder.num_layers());
         let mut measured: Vec<Option<ResponseMeasures>> = vec![None; responses.len()];
         for batch in batches(responses) {
             let sequences: Vec<Sequence> = batch.iter().map(|index| responses[*index].sequence.clone()).collect();

@@ -44,8 +44,8 @@ impl LayerSimilarity {
         let lengths: Vec<usize> = responses.iter().map(|response| response.sequence.response.len()).collect();
         let layers = decoder.layers.len();
         let passes = Passes {
-            decoder: decoder.with_packed_weights(layers),
-            base: base.map(|base| base.with_packed_weights(layers)),
+            decoder: decoder.for_many_rows(layers),
+            base: base.map(|base| base.for_many_rows(layers)),
             responses,
             batches: batches(responses),
             go_on,

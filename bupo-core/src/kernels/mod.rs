@@ -55,7 +55,7 @@ pub use embedding::add_rows;
 pub use heads::{HeadGradients, HeadNorms, heads_backward, rotated_heads};
 pub use host::activation_dtype;
 pub(crate) use linear::add;
-pub use linear::{linear, linears};
+pub use linear::{linear, linears, linears_of_many_rows};
 pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 pub use packed::{PackedWeight, bf16_unit, bf16_weight_gradient, product_dtype};
 pub use product::{matmul, widens_products};

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::{Adapter, AdapterConfig, ModuleName};
-use crate::decoder::{Linear, Lora, parameter_lengths};
+use crate::decoder::{Linear, Lora, Products, parameter_lengths};
 use crate::{Decoder, ModelConfig};
 
 impl Adapter {
@@ -71,7 +71,7 @@ impl<B: Backend> Decoder<B> {
         self.with_projections(|_, _, linear| Linear {
             weight: linear.merged_weight(),
             lora: None,
-            packed: None,
+            products: Products::Rowwise,
             ..linear
         })
     }

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::trained::Trained;
-use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear, RmsNorm};
+use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear, Products, RmsNorm};
 use crate::families::{Family, ModelConfig};
 use crate::{ComputeDtype, ModelError};
 
@@ -142,7 +142,7 @@ impl<B: Backend, S: ParamSource<B>> Builder<'_, B, S> {
             bias: bias.then(|| self.param(&format!("{name}.bias"), [output])).transpose()?,
             lora: None,
             compute_dtype: ComputeDtype::F32,
-            packed: None,
+            products: Products::Rowwise,
         })
     }
 

@@ -1,6 +1,8 @@
 //! Linear maps and embeddings, with parameters in the layout of Hugging Face.
 
-use bupo_core::kernels::{PackedWeight, activation_dtype, add_rows, bf16_weight_gradient, linears, matmul};
+use bupo_core::kernels::{
+    PackedWeight, activation_dtype, add_rows, bf16_weight_gradient, linears, linears_of_many_rows, matmul,
+};
 use bupo_core::profile::{Part, timed};
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
@@ -20,9 +22,21 @@ pub struct Linear<B: Backend> {
     /// The dtype of the weight in products.
     #[module(skip)]
     pub compute_dtype: ComputeDtype,
-    /// The weight for products in bf16 on the CPU's unit, where it was packed beforehand.
+    /// How the CPU backend multiplies it.
     #[module(skip)]
-    pub(crate) packed: Option<PackedWeight>,
+    pub(crate) products: Products,
+}
+
+/// How the CPU backend multiplies a weight.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Products {
+    /// So that the sums of a row do not depend on the other rows.
+    #[default]
+    Rowwise,
+    /// As is fastest for many rows.
+    ManyRows,
+    /// In bf16 on its unit for that, packed beforehand.
+    Packed(PackedWeight),
 }
 
 /// A table of token embeddings.
@@ -46,6 +60,9 @@ impl<B: Backend> Linear<B> {
         let packed: Option<Vec<PackedWeight>> = maps.into_iter().map(Self::packed_weight).collect();
         let products = match packed.and_then(|packed| packed.try_into().ok()) {
             Some(packed) => PackedWeight::products::<B, N>(packed, x.clone()),
+            None if matches!(maps[0].products, Products::ManyRows) => {
+                linears_of_many_rows(x.clone(), maps.map(Self::compute_weight))
+            }
             None => linears(x.clone(), maps.map(Self::compute_weight)),
         };
         let mut added = maps.into_iter().map(|map| map.lora.as_ref().map(|lora| lora.forward(x.clone()).cast(dtype)));
@@ -59,8 +76,17 @@ impl<B: Backend> Linear<B> {
     pub(super) fn packed_weight(&self) -> Option<PackedWeight> {
         match self.compute_dtype {
             ComputeDtype::F32 => None,
-            ComputeDtype::Bf16 => self.packed.clone().or_else(|| PackedWeight::new(self.weight.val())),
+            ComputeDtype::Bf16 => match &self.products {
+                Products::Packed(packed) => Some(packed.clone()),
+                Products::Rowwise | Products::ManyRows => PackedWeight::new(self.weight.val()),
+            },
         }
+    }
+
+    /// The same map for passes over many rows between two changes of the weight.
+    pub(super) fn for_many_rows(self) -> Self {
+        let products = self.packed_weight().map_or(Products::ManyRows, Products::Packed);
+        Self { products, ..self }
     }
 
     /// Several maps of one input as one, whose results are one after another.
@@ -72,7 +98,7 @@ impl<B: Backend> Linear<B> {
             bias: (!biases.is_empty()).then(|| Param::from_tensor(Tensor::cat(biases, 0))),
             lora: None,
             compute_dtype: maps[0].compute_dtype,
-            packed: None,
+            products: Products::Rowwise,
         }
     }
 
@@ -84,7 +110,7 @@ impl<B: Backend> Linear<B> {
             bias: None,
             lora: None,
             compute_dtype: self.compute_dtype,
-            packed: None,
+            products: Products::Rowwise,
         }
     }
 

@@ -27,6 +27,7 @@ pub use build::{ParamSource, RandomInit};
 pub use context::ForwardContext;
 pub use feed_forward::FeedForward;
 pub use gradients::Gradients;
+pub(crate) use linear::Products;
 pub use linear::{Embedding, Linear};
 pub use lora::Lora;
 pub use norm::RmsNorm;
@@ -82,7 +83,8 @@ impl<B: Backend> Decoder<B> {
 
     /// The same decoder with another compute dtype; its parameters are unchanged.
     pub fn with_compute_dtype(self, compute_dtype: ComputeDtype) -> Self {
-        let with_dtype = |_: usize, _: &str, linear: Linear<B>| Linear { compute_dtype, packed: None, ..linear };
+        let with_dtype =
+            |_: usize, _: &str, linear: Linear<B>| Linear { compute_dtype, products: Products::Rowwise, ..linear };
         Self { compute_dtype, ..self.with_projections(with_dtype) }
     }
 

@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear};
+use super::{Attention, Decoder, DecoderLayer, Embedding, FeedForward, Linear, Products};
 
 /// The decoder's field of the tuned lens.
 const LENS: &str = "translators";
@@ -109,7 +109,7 @@ impl<B: Backend> Decoder<B> {
         self.with_projections(|_, _, linear| match linear.packed_weight() {
             Some(packed) => Linear {
                 weight: linear.weight.map(|weight| Tensor::empty([0, 0], &weight.device())),
-                packed: Some(packed),
+                products: Products::Packed(packed),
                 ..linear
             },
             None => {
@@ -163,14 +163,15 @@ impl<B: Backend> Decoder<B> {
         Self { layers: self.layers.into_iter().map(layer).collect(), ..self }
     }
 
-    /// A copy that shares the parameters, with the weights of the first `layers` layers packed once if products in bf16 are computed
-    /// by the CPU's unit, and the unembedding in f32. It is for passes between two changes of the parameters; without it weights are packed for every product.
-    pub fn with_packed_weights(&self, layers: usize) -> Self {
-        let packed = self.clone().with_projections(|layer, _, linear| {
-            let packed = if layer <= layers { linear.packed_weight() } else { None };
-            Linear { packed, ..linear }
-        });
-        packed.with_unembedding_in_f32()
+    /// A copy that shares the parameters, for passes over many rows between two changes of the parameters: the CPU backend multiplies the
+    /// weights of the first `layers` layers as is fastest for many rows, packed once if its unit for bf16 does, and the unembedding is in f32.
+    pub fn for_many_rows(&self, layers: usize) -> Self {
+        let many = self.clone().with_projections(
+            |layer, _, linear| {
+                if layer <= layers { linear.for_many_rows() } else { linear }
+            },
+        );
+        many.with_unembedding_in_f32()
     }
 
     /// The same decoder with an unembedding that is kept in another dtype cast to f32 once, instead of in every pass.

@@ -4,7 +4,7 @@ use bupo_core::{CoreError, InternalPolicy, Norm, ResidualDecoder, token_tensor};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-use super::{Decoder, Gradients, Linear};
+use super::{Decoder, Gradients, Linear, Products};
 use crate::sequence::SequenceBatch;
 use crate::{ComputeDtype, TunedLens};
 
@@ -28,7 +28,7 @@ impl<B: Backend> Decoder<B> {
                 bias: Some(Param::initialized(id(1), Tensor::from_data(Clone::clone(bias), &device))),
                 lora: None,
                 compute_dtype: ComputeDtype::F32,
-                packed: None,
+                products: Products::Rowwise,
             }
         };
         Self { translators: Some(Translators { maps: lens.maps.iter().enumerate().map(map).collect() }), ..self }

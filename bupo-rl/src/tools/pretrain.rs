@@ -81,7 +81,7 @@ pub fn pretrain<B: Backend>(
         let tokens = sequences.iter().map(|sequence| sequence.response.len()).sum::<usize>() as f64;
         let mut gradients = Gradients::<B>::new();
         let mut loss = 0.0;
-        let packed = decoder.with_packed_weights(decoder.num_layers());
+        let packed = decoder.for_many_rows(decoder.num_layers());
         for part in sequences.chunks(BLOCK) {
             accumulate(&packed, &mut gradients, &decoder.batch(part.iter()), &spec, false, |stats| {
                 loss -= stats.log_probs.iter().copied().map(f64::from).sum::<f64>() / tokens;

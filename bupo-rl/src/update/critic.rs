@@ -133,7 +133,7 @@ impl<B: Backend> Critic<B> {
         sequences: &[Sequence],
         max_tokens_per_batch: usize,
     ) -> Result<Vec<Vec<f32>>, RlError> {
-        let decoder = &decoder.with_packed_weights(self.layer);
+        let decoder = &decoder.for_many_rows(self.layer);
         let mut all = Vec::with_capacity(sequences.len());
         for part in decoder.batches(sequences, |sequence| sequence, max_tokens_per_batch) {
             let batch = decoder.batch(part.iter());
@@ -156,7 +156,7 @@ impl<B: Backend> Critic<B> {
         processes: &Processes,
     ) -> Result<CriticStats, RlError> {
         let mut pass = ValuePass::new(tokens);
-        let decoder = &decoder.with_packed_weights(self.layer);
+        let decoder = &decoder.for_many_rows(self.layer);
         let parts = decoder.batches(samples, |sample| &sample.sequence, max_tokens_per_batch);
         let own = parts.into_iter().try_for_each(|part| {
             let batch = decoder.batch(part.iter().map(|sample| &sample.sequence));

@@ -249,7 +249,7 @@ fn sums<B: Backend>(
     let mut sums = Sums::default();
     samples.iter().for_each(|sample| sums.count(&sample.chosen));
     // Dropped before the optimizer's step, which changes weights that nobody else holds in place.
-    let packed = decoder.with_packed_weights(loss.policy.site.depth(decoder.num_layers())?);
+    let packed = decoder.for_many_rows(loss.policy.site.depth(decoder.num_layers())?);
     let parts = decoder.batches(samples, |sample| &sample.sequence, loss.max_tokens_per_batch);
     for (index, part) in parts.into_iter().enumerate() {
         let batch = decoder.batch(part.iter().map(|sample| &sample.sequence));

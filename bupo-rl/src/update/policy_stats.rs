@@ -29,7 +29,7 @@ pub fn response_stats<B: Backend>(
     spec: &PolicySpec,
     max_tokens_per_batch: usize,
 ) -> Result<Vec<TokenStats>, RlError> {
-    let decoder = &decoder.with_packed_weights(spec.site.depth(decoder.num_layers())?);
+    let decoder = &decoder.for_many_rows(spec.site.depth(decoder.num_layers())?);
     let mut all = Vec::with_capacity(sequences.len());
     for part in decoder.batches(sequences, |sequence| sequence, max_tokens_per_batch) {
         let batch = decoder.batch(part.iter());
@@ -56,7 +56,7 @@ pub(crate) fn kl_to_full<B: Backend>(
     spec: &PolicySpec,
     max_tokens_per_batch: usize,
 ) -> Result<f64, RlError> {
-    let decoder = &decoder.with_packed_weights(decoder.num_layers());
+    let decoder = &decoder.for_many_rows(decoder.num_layers());
     let full = PolicySpec { site: PolicySite::Full, ..*spec };
     let (mut sum, mut tokens) = (0.0, 0);
     for part in decoder.batches(sequences, |sequence| sequence, max_tokens_per_batch) {

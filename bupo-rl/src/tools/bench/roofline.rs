@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bupo_core::kernels::{PackedWeight, activation_dtype, linear};
+use bupo_core::kernels::{PackedWeight, activation_dtype, linear, linears_of_many_rows};
 use bupo_models::{ComputeDtype, ModelConfig};
 use burn::tensor::{DType, Distribution, Tensor, backend::Backend};
 use serde::Serialize;
@@ -69,7 +69,7 @@ impl Machine {
             }
             _ => {
                 let weight = weight.cast(dtype.dtype());
-                best::<B>(device, || drop(linear(x.clone(), weight.clone())))
+                best::<B>(device, || drop(linears_of_many_rows(x.clone(), [weight.clone()])))
             }
         };
         let source = Tensor::<B, 1>::zeros([copied], device).cast(DType::F32);
