@@ -20,7 +20,7 @@ pub struct Strided<'a> {
 
 impl Strided<'_> {
     /// Whether it has elements for so many rows and columns, both at least 1.
-    fn has(&self, rows: usize, columns: usize) -> bool {
+    pub(crate) fn has(&self, rows: usize, columns: usize) -> bool {
         (rows - 1) * self.row + (columns - 1) * self.column < self.values.len()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use bupo_gemm::Weights;
+use bupo_gemm::{Strided, Weights};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use burn_flex::FlexTensor;
 use pulp::Arch;
@@ -35,6 +35,9 @@ pub(crate) fn is_host_f32<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> 
 /// A tensor's f32 values for reading, not copied even if the tensor is shared.
 pub(crate) struct HostView(FlexTensor);
 
+/// A matrix of f32 values as it lies in memory, not copied.
+pub(crate) struct MatrixView(FlexTensor);
+
 /// The weights of a product, not copied.
 pub(crate) struct WeightView(FlexTensor);
 
@@ -45,6 +48,18 @@ impl HostView {
 
     pub(crate) fn values(&self) -> &[f32] {
         self.0.as_slice().unwrap_or_else(|| panic!("a host tensor holds f32"))
+    }
+}
+
+impl MatrixView {
+    pub(crate) fn of<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Self {
+        Self(on_host(tensor))
+    }
+
+    pub(crate) fn strided(&self) -> Strided<'_> {
+        let layout = self.0.layout();
+        let [row, column] = [0, 1].map(|axis| layout.strides()[axis] as usize);
+        Strided { values: &self.0.storage()[layout.start_offset()..], row, column }
     }
 }
 
@@ -63,18 +78,33 @@ impl WeightView {
 }
 
 fn contiguous<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
-    let primitive: Box<dyn Any> = Box::new(tensor.into_primitive().tensor());
-    let Ok(tensor) = primitive.downcast::<FlexTensor>() else { panic!("only tensors in host memory are viewed") };
-    if tensor.is_contiguous() { *tensor } else { tensor.to_contiguous() }
+    let tensor = on_host(tensor);
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
-/// A tensor's f32 values for writing, copied only if the tensor is shared.
+fn on_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FlexTensor {
+    let primitive: Box<dyn Any> = Box::new(tensor.into_primitive().tensor());
+    let Ok(tensor) = primitive.downcast::<FlexTensor>() else { panic!("only tensors in host memory are viewed") };
+    *tensor
+}
+
+/// A tensor's f32 values for writing, copied only if the tensor is shared, on all cores.
 #[derive(Clone)]
 pub(crate) struct Host(TensorData);
 
 impl Host {
     pub(crate) fn take<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Self {
-        Self(tensor.into_data())
+        if !is_host_f32(&tensor) {
+            return Self(tensor.into_data());
+        }
+        let tensor = on_host(tensor);
+        match tensor.as_slice::<f32>() {
+            Some(values) if !tensor.is_unique() => {
+                let copy: Vec<f32> = values.par_iter().with_min_len(TASK).copied().collect();
+                Self(TensorData::new(copy, tensor.layout().shape().clone()))
+            }
+            _ => Self(tensor.into_data()),
+        }
     }
 
     pub(crate) fn zeros<const D: usize>(shape: [usize; D]) -> Self {

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use super::host::{Host, HostView, each_row, is_host_f32, sum, sum3, task_rows, vectorized};
+use super::linear::add;
 use super::on_gpu;
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight` for each row of `x` `[rows, width]`.
@@ -15,10 +16,13 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> 
         let root = x.clone().square().mean_dim(1).add_scalar(eps).sqrt();
         return (x / root * weight.cast(DType::F32).unsqueeze()).cast(dtype);
     }
-    let (device, width) = (x.device(), x.dims()[1]);
-    let (mut x, weight) = (Host::take(x), HostView::of(weight));
-    normalize(x.values_mut(), weight.values(), width, eps as f32);
-    x.give(&device)
+    let (device, shape) = (x.device(), x.dims());
+    let (x, weight, mut normed) = (HostView::of(x), HostView::of(weight), Host::zeros(shape));
+    let (x, weight, width) = (x.values(), weight.values(), shape[1]);
+    each_row(normed.values_mut(), width, |row, normed| {
+        normalize(&x[row * width..][..width], weight, eps as f32, normed);
+    });
+    normed.give(&device)
 }
 
 /// `x + y` `[rows, width]`, and its [`rms_norm`].
@@ -29,17 +33,32 @@ pub fn add_rms_norm<B: Backend>(
     eps: f64,
 ) -> (Tensor<B, 2>, Tensor<B, 2>) {
     on_gpu!(B, bupo_gpu::add_rms_norm(x, y, weight, eps));
-    let sum = x + y;
-    (sum.clone(), rms_norm(sum, weight, eps))
+    if !is_host_f32(&x) {
+        let sum = x + y;
+        return (sum.clone(), rms_norm(sum, weight, eps));
+    }
+    let (device, shape @ [_, width]) = (x.device(), x.dims());
+    let (x, mut sum) = (HostView::of(x), Host::take(y));
+    let (weight, mut normed) = (HostView::of(weight), Host::zeros(shape));
+    let (x, weight, rows) = (x.values(), weight.values(), task_rows(width) * width.max(1));
+    let tasks = sum.values_mut().par_chunks_mut(rows).zip(normed.values_mut().par_chunks_mut(rows));
+    tasks.zip(x.par_chunks(rows)).for_each(|((sum, normed), x)| {
+        vectorized(|| {
+            sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+            for (sum, normed) in sum.chunks(width).zip(normed.chunks_mut(width)) {
+                normalize(sum, weight, eps as f32, normed);
+            }
+        });
+    });
+    (sum.give(&device), normed.give(&device))
 }
 
-fn normalize(x: &mut [f32], weight: &[f32], width: usize, eps: f32) {
-    each_row(x, width, |_, row| {
-        let inverse = inverse_root(row, eps);
-        for (x, weight) in row.iter_mut().zip(weight) {
-            *x = *x * inverse * weight;
-        }
-    });
+#[inline(always)]
+fn normalize(x: &[f32], weight: &[f32], eps: f32, normed: &mut [f32]) {
+    let inverse = inverse_root(x, eps);
+    for ((normed, x), weight) in normed.iter_mut().zip(x).zip(weight) {
+        *normed = *x * inverse * weight;
+    }
 }
 
 /// The gradients with respect to `x` `[rows, width]` and the weight `[width]`, from the gradient `dy` of [`rms_norm`]'s
@@ -78,7 +97,7 @@ pub fn add_rms_norm_backward<B: Backend>(
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
     on_gpu!(B, bupo_gpu::add_rms_norm_backward(sum, weight, eps, d_sum, dy));
     let (dx, d_weight) = rms_norm_backward(sum, weight, eps, dy);
-    (dx + d_sum, d_weight)
+    (add(dx, &d_sum), d_weight)
 }
 
 /// Turns `dy` into the gradient with respect to `x`, and returns that with respect to the weight.
