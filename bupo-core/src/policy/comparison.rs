@@ -212,7 +212,8 @@ mod tests {
         // Not exactly 0: the logarithm of the mean is rounded.
         assert!(divergence.js.iter().all(|d| *d < 1e-6), "{same:?}");
         assert!(divergence.agrees == [true; TOKENS]);
-        assert_eq!(same.entropy, full.entropy());
+        // Their logits are products of other sizes, rounded otherwise.
+        assert!(same.entropy.iter().zip(full.entropy()).all(|(a, b)| (a - b).abs() < 1e-5), "{same:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor, backend::Backend};
 
-use crate::kernels::{linear, matmul, runs_on_gpu};
+use crate::kernels::{linear, linears_of_many_rows, matmul, runs_on_gpu};
 use crate::profile::{Part, timed};
 
 /// Logits that a policy holds at a time: 32 MiB of f32, about a processor's cache; with the kernels of GPUs 128 MiB, which is fewer
@@ -73,7 +73,17 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// `h E_u^T / T` of a range of states, in f32, `[rows, vocab]`.
     pub(crate) fn logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
-        let logits = logits_of(self.states.clone().slice([rows]), self.unembedding.clone());
+        self.tempered(logits_of(self.states.clone().slice([rows]), self.unembedding.clone()))
+    }
+
+    /// [`Self::logits`] to sample from: on the CPU backend the bits of a row do not depend on the other rows.
+    pub(crate) fn sampling_logits(&self, rows: Range<usize>) -> Tensor<B, 2> {
+        let (states, unembedding) = (self.states.clone().slice([rows]), self.unembedding.clone());
+        let is_full = states.dtype() == DType::F32;
+        self.tempered(if is_full { linear(states, unembedding) } else { logits_of(states, unembedding) })
+    }
+
+    fn tempered(&self, logits: Tensor<B, 2>) -> Tensor<B, 2> {
         if self.temperature == 1.0 { logits } else { logits / self.temperature }
     }
 }
@@ -81,7 +91,8 @@ impl<B: Backend> InternalPolicy<B> {
 /// `h E_u^T` in f32, of states and rows of the unembedding in the same dtype, of which sums are in f32.
 pub(crate) fn logits_of<B: Backend>(states: Tensor<B, 2>, unembedding: Tensor<B, 2>) -> Tensor<B, 2> {
     if states.dtype() == DType::F32 {
-        return linear(states, unembedding);
+        let [logits] = linears_of_many_rows(states, [unembedding]);
+        return logits;
     }
     let device = states.device();
     timed::<B, _>(Part::MatrixProducts, &device, || matmul(states, unembedding.transpose(), DType::F32))

@@ -19,7 +19,7 @@ use burn::tensor::{DType, Tensor, backend::Backend};
 
 use super::internal_policy::{InternalPolicy, logits_of};
 use super::online_softmax::{LogitGradient, OnlineSoftmax};
-use crate::kernels::{linears_of_many_rows, matmul};
+use crate::kernels::matmul;
 use crate::profile::{Part, timed};
 
 /// The largest number of tokens whose logits are computed together.
@@ -151,12 +151,7 @@ impl<B: Backend> InternalPolicy<B> {
 
     /// `h E_u^T` of a slice of the vocabulary, not divided by the temperature, `[rows, slice]`.
     fn slice_logits(&self, states: &Tensor<B, 2>, slice: &Range<usize>) -> Tensor<B, 2> {
-        let (states, unembedding) = (states.clone(), self.unembedding.clone().slice([slice.clone()]));
-        if states.dtype() == DType::F32 {
-            let [logits] = linears_of_many_rows(states, [unembedding]);
-            return logits;
-        }
-        logits_of(states, unembedding)
+        logits_of(states.clone(), self.unembedding.clone().slice([slice.clone()]))
     }
 
     pub(crate) fn check_targets(&self, targets: &[u32]) {

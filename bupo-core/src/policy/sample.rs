@@ -92,7 +92,7 @@ impl<B: Backend> InternalPolicy<B> {
     pub fn greedy(&self) -> Result<Vec<Sampled>, CoreError> {
         if !is_host_f32(&self.states) {
             return timed::<B, _>(Part::Sampling, &self.states.device(), || {
-                let best = self.chunks().map(|rows| best_tokens(self.logits(rows))).collect();
+                let best = self.chunks().map(|rows| best_tokens(self.sampling_logits(rows))).collect();
                 Host::take(Tensor::cat(best, 0)).values().chunks_exact(SAMPLE_WIDTH).map(Sampled::from_device).collect()
             });
         }
@@ -150,7 +150,7 @@ impl<B: Backend> InternalPolicy<B> {
                     // As many draws of every chunk, so that they can be concatenated.
                     let mut uniforms = uniforms[rows.clone()].to_vec();
                     uniforms.iter_mut().for_each(|uniforms| uniforms.resize(draws, 0.5));
-                    sample_rows(self.logits(rows), &uniforms, params)
+                    sample_rows(self.sampling_logits(rows), &uniforms, params)
                 })
                 .collect();
             let drawn = Host::take(Tensor::cat(drawn, 0));
@@ -179,7 +179,7 @@ impl<B: Backend> InternalPolicy<B> {
         let [vocab, _] = self.unembedding.dims();
         let mut rows = Vec::with_capacity(tokens);
         for chunk in self.chunks() {
-            let logits = Host::take(self.logits(chunk.clone()));
+            let logits = Host::take(self.sampling_logits(chunk.clone()));
             let read = logits.values().par_chunks_exact(vocab).enumerate();
             let read: Vec<Result<T, CoreError>> =
                 read.map(|(row, logits)| RowLogits::read(logits).map(|logits| f(chunk.start + row, &logits))).collect();
