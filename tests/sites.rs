@@ -6,7 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use bupo::core::{Divergence, InternalPolicy, Norm, PolicySite};
-use bupo::models::Sequence;
+use bupo::models::decoder::RandomInit;
+use bupo::models::{Decoder, ModelConfig, Sequence};
 use bupo::rl::{
     AdamWSettings, DecoderOptimizer, LossSpec, Objective, PolicySpec, Sample, SiteDivergence, SiteTerm, TermLogProbs,
     TrainConfig, UpdateStats, read_rollouts, response_stats, update,
@@ -194,13 +195,17 @@ fn first_moments(policy: PolicySpec, terms: &[SiteTerm], recompute: bool) -> (Up
         correction: None,
         terms: terms.to_vec(),
     };
+    updated(&mut decoder, &samples, &loss)
+}
+
+fn updated(decoder: &mut Decoder<B>, samples: &[Sample], loss: &LossSpec) -> (UpdateStats, BTreeMap<u64, Vec<f32>>) {
     let settings = AdamWSettings { max_grad_norm: 1e9, ..AdamWSettings::default() };
     let mut optimizer = DecoderOptimizer::<B>::new(settings);
-    let stats = update(&mut decoder, &mut optimizer, &samples, &loss).unwrap();
+    let stats = update(decoder, &mut optimizer, samples, loss).unwrap();
     // Ids differ between loads of a model, not their order.
     let moments = optimizer.moments();
     let ids: Vec<u64> =
-        bupo::models::decoder::named_tensors(&decoder).into_iter().map(|tensor| tensor.id.val()).collect();
+        bupo::models::decoder::named_tensors(decoder).into_iter().map(|tensor| tensor.id.val()).collect();
     let by_place = ids.iter().enumerate().filter_map(|(place, id)| {
         Some((place as u64, moments.get(id)?.first.clone().values().to_data().iter::<f32>().collect()))
     });
@@ -237,6 +242,54 @@ fn a_sum_of_sites_has_the_sum_of_their_gradients() {
     assert_eq!((stats.entropy, stats.kl, stats.divergence), (full.0.entropy, full.0.kl, 0.0));
     let (recomputed, same) = first_moments(policy("full", Norm::None), &terms, true);
     assert!(recomputed == stats && same == sum, "recomputed");
+}
+
+/// A vocabulary so large that the logits of all responses are not saved together, and those of one response not even alone.
+#[test]
+fn blocks_of_responses_have_the_gradient_of_the_responses_one_by_one() {
+    let config = r#"{"model_type": "qwen3", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 48, "vocab_size": 151936, "tie_word_embeddings": true}"#;
+    let config = ModelConfig::from_json(config).unwrap();
+    let sample = |index: usize| Sample {
+        sequence: Sequence {
+            prompt: vec![3, 5 + index as u32],
+            response: (0..[150, 40, 100, 230][index])
+                .map(|place| ((index * 977 + place * 7919) % 151_936) as u32)
+                .collect(),
+        },
+        advantage: [1.0, -0.5, 0.25, 0.75][index],
+        critic: None,
+        old_log_probs: None,
+        ref_log_probs: None,
+        sampling: None,
+        chosen: Default::default(),
+        terms: Vec::new(),
+    };
+    let samples: Vec<Sample> = (0..4).map(sample).collect();
+    let divergence = SiteTerm { divergence: SiteDivergence::Js, ..term("layer:1", Norm::None, 0.5) };
+    let of = |max_tokens_per_batch: usize| {
+        let mut decoder = Decoder::<B>::build(&config, &mut RandomInit::new(7, Default::default())).unwrap();
+        let loss = LossSpec {
+            policy: policy("full", Norm::None),
+            objective: Objective { entropy_coefficient: 0.01, ..Objective::default() },
+            norm_length: None,
+            max_tokens_per_batch,
+            recompute: false,
+            correction: None,
+            terms: vec![divergence],
+        };
+        updated(&mut decoder, &samples, &loss)
+    };
+    let ((together, gradient), (apart, of_each)) = (of(1000), of(1));
+    assert_sum(&gradient, &[(&of_each, 1.0)], "in blocks");
+    for (together, apart) in [
+        (together.loss, apart.loss),
+        (together.grad_norm, apart.grad_norm),
+        (together.entropy, apart.entropy),
+        (together.divergence, apart.divergence),
+    ] {
+        assert!(apart != 0.0 && (together - apart).abs() <= 1e-5 * apart.abs(), "{together} for {apart}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod tile;
 mod units;
 
 pub use bf16::{Bf16Unit, PackedWeights, packed_products};
-pub use matrix::matrix_product;
+pub use matrix::{add_matrix_product, matrix_product};
 pub use products::{Weights, products};
 pub use tile::{Strided, tile_product};
 pub use units::vector_units;

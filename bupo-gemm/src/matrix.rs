@@ -17,37 +17,63 @@ pub fn matrix_product(size: [usize; 3], a: Strided<'_>, b: Strided<'_>) -> Vec<f
     if rows == 0 || inner == 0 || columns == 0 {
         return vec![0.0; rows * columns];
     }
+    let mut product = Vec::with_capacity(rows * columns);
+    // SAFETY: the product has room for its elements, and all of them are written.
+    unsafe {
+        multiply(size, a, b, product.as_mut_ptr(), false);
+        product.set_len(rows * columns);
+    }
+    product
+}
+
+/// Adds [`matrix_product`] to `sum` `[rows, columns]`, row-major.
+///
+/// # Panics
+/// If a matrix does not have as many elements.
+pub fn add_matrix_product(size: [usize; 3], a: Strided<'_>, b: Strided<'_>, sum: &mut [f32]) {
+    let [rows, inner, columns] = size;
+    assert_eq!(sum.len(), rows * columns, "the sum has as many elements");
+    if rows > 0 && inner > 0 && columns > 0 {
+        // SAFETY: the sum has its elements.
+        unsafe { multiply(size, a, b, sum.as_mut_ptr(), true) };
+    }
+}
+
+/// Writes `a b`, of sizes above 0, to `product`, or adds it to what is there with `add`.
+///
+/// # Safety
+/// `product` has room for `rows * columns` elements, which with `add` are there.
+unsafe fn multiply(size: [usize; 3], a: Strided<'_>, b: Strided<'_>, product: *mut f32, add: bool) {
+    let [rows, inner, columns] = size;
     assert!(a.has(rows, inner) && b.has(inner, columns), "the matrices have as many elements");
     let parallelism = if rows * inner * columns < FEW { Parallelism::None } else { Parallelism::Rayon(0) };
     let [a_row, a_column, b_row, b_column] = [a.row, a.column, b.row, b.column].map(|distance| distance as isize);
-    let mut product = Vec::with_capacity(rows * columns);
-    // SAFETY: both matrices have the elements that are read, and the product has room for those that are written, all of them: `gemm`
-    // does not read it if `read_dst` is false.
+    let of_sum = if add { 1.0_f32 } else { 0.0 };
+    // SAFETY: both matrices have the elements that are read, and the caller has room for those that are written. `gemm` reads the
+    // product only if `read_dst`, here `add`.
     unsafe {
         gemm::gemm(
             rows,
             columns,
             inner,
-            product.as_mut_ptr(),
+            product,
             1,
             columns as isize,
-            false,
+            add,
             a.values.as_ptr(),
             a_column,
             a_row,
             b.values.as_ptr(),
             b_column,
             b_row,
-            0.0_f32,
+            of_sum,
             1.0_f32,
             false,
             false,
             false,
             parallelism,
         );
-        product.set_len(rows * columns);
     }
-    product
 }
 
 #[cfg(test)]
@@ -79,6 +105,11 @@ mod tests {
                         let difference = (f64::from(product[i * columns + j]) - exact).abs();
                         assert!(difference < 1e-4, "{size:?} at {i}, {j}: {difference}");
                     }
+                }
+                let mut sum = numbers(rows * columns);
+                add_matrix_product(size, a, b, &mut sum);
+                for (i, (sum, before)) in sum.iter().zip(numbers(rows * columns)).enumerate() {
+                    assert!((sum - before - product[i]).abs() < 1e-4, "{size:?}: {sum} for {before} + {}", product[i]);
                 }
             }
         }

@@ -76,7 +76,7 @@ pub use pretrained::{
     DtypeChoice, LoadedModel, ModelAssets, ModelFiles, RecommendedSampling, SaveDtype, SaveOptions, load_frozen_model,
     load_model, load_recommended_sampling, save_checkpoint, save_tensors,
 };
-pub use sequence::{MOST_PLACES, ScoredSequence, Sequence, SequenceBatch, token_batches};
+pub use sequence::{MOST_PLACES, ResponseBlock, ScoredSequence, Sequence, SequenceBatch, split_by, token_batches};
 pub use tokenizer::TextTokenizer;
 pub use trace::trace;
 pub use tuned_lens::{TUNED_LENS, TunedLens};

@@ -1,6 +1,7 @@
 //! Prompts with their responses, and batches of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bupo_core::kernels::add_rows;
 use bupo_core::token_tensor;
@@ -131,6 +132,15 @@ pub struct SequenceBatch {
     pub lengths: Vec<usize>,
 }
 
+/// Some neighbouring responses of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseBlock {
+    /// Their places in the batch.
+    pub responses: Range<usize>,
+    /// The places of their tokens among all response tokens.
+    pub tokens: Range<usize>,
+}
+
 impl SequenceBatch {
     /// A padded batch.
     ///
@@ -238,13 +248,36 @@ impl SequenceBatch {
     }
 
     /// Splits per-token values into one slice per response.
-    pub fn split<'a, T>(&'a self, mut values: &'a [T]) -> impl Iterator<Item = &'a [T]> {
-        self.lengths.iter().map(move |length| {
-            let (response, rest) = values.split_at(*length);
-            values = rest;
-            response
-        })
+    pub fn split<'a, T>(&'a self, values: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+        split_by(&self.lengths, values)
     }
+
+    /// Neighbouring responses that have at most so many tokens together, in order; a longer response is alone.
+    pub fn blocks(&self, most_tokens: usize) -> Vec<ResponseBlock> {
+        let mut blocks: Vec<ResponseBlock> = Vec::new();
+        let mut end = 0;
+        for (index, length) in self.lengths.iter().enumerate() {
+            let start = end;
+            end += length;
+            match blocks.last_mut() {
+                Some(block) if end - block.tokens.start <= most_tokens => {
+                    block.responses.end = index + 1;
+                    block.tokens.end = end;
+                }
+                _ => blocks.push(ResponseBlock { responses: index..index + 1, tokens: start..end }),
+            }
+        }
+        blocks
+    }
+}
+
+/// Splits per-token values of responses of these lengths into one slice per response.
+pub fn split_by<'a, T>(lengths: &'a [usize], mut values: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+    lengths.iter().map(move |length| {
+        let (response, rest) = values.split_at(*length);
+        values = rest;
+        response
+    })
 }
 
 /// The tokens of a response that are inputs: all but the last.
@@ -265,6 +298,18 @@ mod tests {
         assert_eq!(batch.places, [1, 2, 3, 4, 1, 5]);
         assert_eq!((batch.targets, batch.lengths), (vec![3, 4, 5, 7, 8, 9], vec![3, 1, 2]));
         assert_eq!((batch.longest, batch.tokens[0].len()), (4, 6));
+    }
+
+    #[test]
+    fn blocks_have_whole_responses() {
+        let row = |tokens: usize| Sequence { prompt: vec![1], response: vec![2; tokens] };
+        let batch = SequenceBatch::padded(&[row(3), row(2), row(7), row(1), row(4)]);
+        let of = |most: usize| -> Vec<_> {
+            batch.blocks(most).into_iter().map(|block| (block.responses, block.tokens)).collect()
+        };
+        assert_eq!(of(5), [(0..2, 0..5), (2..3, 5..12), (3..5, 12..17)]);
+        assert_eq!(of(1).len(), 5);
+        assert_eq!(of(usize::MAX), [(0..5, 0..17)]);
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(crate) use linear::add;
 pub use linear::{linear, linears, linears_of_many_rows};
 pub use norm::{add_rms_norm, add_rms_norm_backward, rms_norm, rms_norm_backward};
 pub use packed::{PackedWeight, bf16_unit, bf16_weight_gradient, product_dtype};
+pub(crate) use product::add_product;
 pub use product::{matmul, widens_products};
 pub use rope::RopeTable;
 pub use sum_of_squares::{sum_of_all_squares, sum_of_squares};

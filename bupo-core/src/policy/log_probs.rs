@@ -10,8 +10,8 @@
 //! d loss / d E_u    = (d loss / d logits)^T h / T
 //! ```
 //!
-//! The rows of E_u's gradient that belong to a slice are complete after that slice; gradients of E_u's size are added
-//! up only if there is more than one block of tokens.
+//! Logits that fit into a limit are saved from the forward to the backward pass, and the others computed again. Of at most
+//! [`InternalPolicy::states_at_once`] states all are saved.
 
 use std::ops::Range;
 
@@ -19,7 +19,8 @@ use burn::tensor::{DType, Tensor, backend::Backend};
 
 use super::internal_policy::{InternalPolicy, logits_of};
 use super::online_softmax::{LogitGradient, OnlineSoftmax};
-use crate::kernels::matmul;
+use crate::kernels::host::is_host_f32;
+use crate::kernels::{add_product, matmul};
 use crate::profile::{Part, timed};
 
 /// The largest number of tokens whose logits are computed together.
@@ -27,7 +28,7 @@ const TOKENS_AT_ONCE: usize = 4096;
 /// Slices of the vocabulary that are wider have a multiple of this width.
 const WIDTH_STEP: usize = 64;
 /// The largest number of logits that are saved for the backward pass instead of recomputed: 128 MiB of f32.
-const LOGITS_SAVED: usize = 1 << 25;
+pub const LOGITS_SAVED: usize = 1 << 25;
 
 /// The log-probs of given tokens under a policy, and the policy's entropies.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -56,8 +57,11 @@ pub struct PolicyGradient<B: Backend> {
     pub unembedding: Tensor<B, 2>,
 }
 
-/// Gradients with respect to the states, and to the unembedding if that is wanted.
-type StateAndUnembedding<B> = (Tensor<B, 2>, Option<Tensor<B, 2>>);
+/// A gradient with respect to the unembedding, added up.
+struct UnembeddingSum<B: Backend> {
+    sum: Tensor<B, 2>,
+    is_zero: bool,
+}
 
 /// A forward pass of a policy on some tokens, with what its backward pass needs.
 pub struct PolicyForward<'a, B: Backend> {
@@ -72,7 +76,7 @@ pub struct PolicyForward<'a, B: Backend> {
 struct TokenBlock<B: Backend> {
     rows: Range<usize>,
     softmax: OnlineSoftmax<B>,
-    /// Logits by slice of the vocabulary; empty if they are recomputed.
+    /// Logits of the first slices of the vocabulary; those of the others are recomputed.
     saved: Vec<Tensor<B, 2>>,
 }
 
@@ -89,8 +93,22 @@ impl<B: Backend> InternalPolicy<B> {
     /// The entropies of the policy at each state, in nats.
     pub fn entropy(&self) -> Vec<f32> {
         timed::<B, _>(Part::Unembedding, &self.states.device(), || {
-            self.blocks().flat_map(|rows| self.online_softmax(rows, None, false).softmax.entropy()).collect()
+            self.blocks().flat_map(|rows| self.online_softmax(rows, None, &mut 0).softmax.entropy()).collect()
         })
+    }
+
+    /// The number of states, at least 1, whose logits are all saved from the forward to the backward pass. No limit on devices other
+    /// than the CPU, where products of few states cost more than computing logits again.
+    pub fn states_at_once(&self) -> usize {
+        if is_host_f32(&self.states) { (LOGITS_SAVED / self.unembedding.dims()[0].max(1)).max(1) } else { usize::MAX }
+    }
+
+    /// The policy of a range of the states.
+    pub fn of_states(&self, rows: Range<usize>) -> Self {
+        if rows == (0..self.states.dims()[0]) {
+            return self.clone();
+        }
+        Self { states: self.states.clone().slice([rows]), ..self.clone() }
     }
 
     /// [`Self::token_stats`] that can be followed by a backward pass.
@@ -106,11 +124,10 @@ impl<B: Backend> InternalPolicy<B> {
         timed::<B, _>(Part::Unembedding, &self.states.device(), || self.run_forward(targets, logits_saved))
     }
 
-    fn run_forward<'a>(&'a self, targets: &'a [u32], logits_saved: usize) -> PolicyForward<'a, B> {
-        let save = self.states.dims()[0] * self.unembedding.dims()[0] <= logits_saved;
+    fn run_forward<'a>(&'a self, targets: &'a [u32], mut logits_saved: usize) -> PolicyForward<'a, B> {
         let mut stats = TokenStats::default();
         let blocks = self.blocks().map(|rows| {
-            let block = self.online_softmax(rows.clone(), Some(&targets[rows]), save);
+            let block = self.online_softmax(rows.clone(), Some(&targets[rows]), &mut logits_saved);
             stats.log_probs.extend(block.softmax.log_probs());
             stats.entropy.extend(block.softmax.entropy());
             block
@@ -135,15 +152,21 @@ impl<B: Backend> InternalPolicy<B> {
         (0..vocab).step_by(width).map(move |start| start..(start + width).min(vocab))
     }
 
-    fn online_softmax(&self, rows: Range<usize>, targets: Option<&[u32]>, save: bool) -> TokenBlock<B> {
+    /// `save`: how many logits may be saved, from which those of this block are taken.
+    fn online_softmax(&self, rows: Range<usize>, targets: Option<&[u32]>, save: &mut usize) -> TokenBlock<B> {
         let states = self.states.clone().slice([rows.clone()]);
         let mut softmax = OnlineSoftmax::new(rows.len(), self.temperature, &states);
         let mut saved = Vec::new();
         for slice in self.slices(rows.len()) {
             let logits = self.slice_logits(&states, &slice);
             let logits = softmax.read(logits, slice.start, targets);
-            if save {
-                saved.push(logits);
+            // Those of the first slices are saved: once one does not fit, no later one is.
+            match save.checked_sub(rows.len() * slice.len()) {
+                Some(left) => {
+                    *save = left;
+                    saved.push(logits);
+                }
+                None => *save = 0,
             }
         }
         TokenBlock { rows, softmax, saved }
@@ -161,16 +184,35 @@ impl<B: Backend> InternalPolicy<B> {
     }
 }
 
+impl<B: Backend> UnembeddingSum<B> {
+    /// Adds a product to the rows from `first` on.
+    fn add(&mut self, first: usize, lhs: Tensor<B, 2>, rhs: Tensor<B, 2>) {
+        // Moved out, so that it is changed in place.
+        let sum = std::mem::replace(&mut self.sum, Tensor::empty([0, 0], &lhs.device()));
+        self.sum = add_product(sum, first, lhs, rhs, self.is_zero);
+    }
+}
+
 impl<B: Backend> PolicyForward<'_, B> {
     /// Gradients of a loss with these derivatives with respect to the log-probs and the entropies.
     ///
     /// # Panics
     /// If there are not as many derivatives as targets.
     pub fn backward(self, derivatives: &TokenDerivatives) -> PolicyGradient<B> {
-        let unembedding = &self.policy.unembedding;
-        let (zeros, device) = (unembedding.zeros_like().cast(DType::F32), unembedding.device());
-        let (states, unembedding) = self.timed_backward(derivatives, Some(zeros));
-        PolicyGradient { states, unembedding: unembedding.unwrap_or_else(|| Tensor::empty([0, 0], &device)) }
+        self.backward_onto(derivatives, None)
+    }
+
+    /// [`Self::backward`], with the gradient with respect to the unembedding added to `unembedding`, `[vocab, hidden]` in f32; `None`
+    /// for 0.
+    ///
+    /// # Panics
+    /// As [`Self::backward`].
+    pub fn backward_onto(self, derivatives: &TokenDerivatives, unembedding: Option<Tensor<B, 2>>) -> PolicyGradient<B> {
+        let is_zero = unembedding.is_none();
+        let sum = unembedding.unwrap_or_else(|| self.policy.unembedding.zeros_like().cast(DType::F32));
+        let mut unembedding = UnembeddingSum { sum, is_zero };
+        let states = self.timed_backward(derivatives, Some(&mut unembedding));
+        PolicyGradient { states, unembedding: unembedding.sum }
     }
 
     /// [`Self::backward`] with respect to the states alone, `[tokens, hidden]`, for a frozen unembedding.
@@ -178,25 +220,28 @@ impl<B: Backend> PolicyForward<'_, B> {
     /// # Panics
     /// As [`Self::backward`].
     pub fn backward_states(self, derivatives: &TokenDerivatives) -> Tensor<B, 2> {
-        self.timed_backward(derivatives, None).0
+        self.timed_backward(derivatives, None)
     }
 
-    fn timed_backward(self, derivatives: &TokenDerivatives, zeros: Option<Tensor<B, 2>>) -> StateAndUnembedding<B> {
+    fn timed_backward(
+        self,
+        derivatives: &TokenDerivatives,
+        unembedding: Option<&mut UnembeddingSum<B>>,
+    ) -> Tensor<B, 2> {
         let device = self.policy.states.device();
-        timed::<B, _>(Part::Unembedding, &device, || self.run_backward(derivatives, zeros))
+        timed::<B, _>(Part::Unembedding, &device, || self.run_backward(derivatives, unembedding))
     }
 
-    /// `d_unembedding`: zeros, if the gradient with respect to the unembedding is wanted.
+    /// The gradient with respect to the states; that with respect to the unembedding is added to `unembedding`, if it is wanted.
     fn run_backward(
         self,
         derivatives: &TokenDerivatives,
-        mut d_unembedding: Option<Tensor<B, 2>>,
-    ) -> StateAndUnembedding<B> {
+        mut unembedding: Option<&mut UnembeddingSum<B>>,
+    ) -> Tensor<B, 2> {
         let Self { policy, targets, blocks, .. } = self;
         assert_eq!(targets.len(), derivatives.log_probs.len(), "one derivative per target");
         assert!(derivatives.entropy.as_ref().is_none_or(|d| d.len() == targets.len()), "one derivative per entropy");
         let mut d_states = Vec::with_capacity(blocks.len());
-        let several = blocks.len() > 1;
         for TokenBlock { rows, softmax, mut saved } in blocks {
             let states = policy.states.clone().slice([rows.clone()]);
             let gradient = LogitGradient {
@@ -215,17 +260,16 @@ impl<B: Backend> PolicyForward<'_, B> {
                     Some(sum) => sum + part,
                     None => part,
                 });
-                d_unembedding = d_unembedding.map(|sum| {
-                    let mut part = matmul(d_logits.transpose(), states.clone(), DType::F32);
-                    if several {
-                        part = part + sum.clone().slice([slice.clone()]);
-                    }
-                    sum.slice_assign([slice], part)
-                });
+                if let Some(unembedding) = &mut unembedding {
+                    unembedding.add(slice.start, d_logits.transpose(), states.clone());
+                }
+            }
+            if let Some(unembedding) = &mut unembedding {
+                unembedding.is_zero = false;
             }
             d_states.extend(d_block);
         }
-        (Tensor::cat(d_states, 0), d_unembedding)
+        Tensor::cat(d_states, 0)
     }
 }
 

@@ -3,7 +3,7 @@
 use bupo_collective::Processes;
 use bupo_core::{ResidualDecoder, TokenDerivatives, TokenStats};
 use bupo_models::decoder::Gradients;
-use bupo_models::{Decoder, SequenceBatch};
+use bupo_models::{Decoder, split_by};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
@@ -265,9 +265,10 @@ fn sums<B: Backend>(
                 Some((critic, values)) => values.add(critic, &decoder, Some(saved), &batch, part),
                 None => Ok(None),
             },
-            |stats, further| {
+            |responses, stats, further| {
                 sums.entropy += stats.entropy.iter().copied().map(f64::from).sum::<f64>();
-                site_derivatives(part, &batch, loss, size, &mut sums, stats, further)
+                let responses = Responses { samples: &part[responses.clone()], lengths: &batch.lengths[responses] };
+                site_derivatives(responses, loss, size, &mut sums, stats, further)
             },
         )?;
         let with_divergence = loss.terms.iter().filter(|term| term.divergence().is_some());
@@ -281,18 +282,34 @@ fn sums<B: Backend>(
     Ok(sums)
 }
 
-/// The derivatives of the loss over a micro-batch, from the statistics of its site and of the further sites with a policy loss.
+/// Samples of a micro-batch, and how many tokens their responses have.
+#[derive(Clone, Copy)]
+struct Responses<'a> {
+    samples: &'a [Sample],
+    lengths: &'a [usize],
+}
+
+impl<'a> Responses<'a> {
+    /// Each sample with its part of the values per token.
+    fn with<'v>(self, values: &'v [f32]) -> impl Iterator<Item = (&'a Sample, &'v [f32])>
+    where
+        'a: 'v,
+    {
+        self.samples.iter().zip(split_by(self.lengths, values))
+    }
+}
+
+/// The derivatives of the loss over some responses, from the statistics of its site and of the further sites with a policy loss.
 fn site_derivatives(
-    part: &[Sample],
-    batch: &SequenceBatch,
+    responses: Responses<'_>,
     loss: &LossSpec,
     size: &BatchSize,
     sums: &mut Sums,
     stats: &TokenStats,
     further: &[Option<&TokenStats>],
 ) -> SiteDerivatives {
-    let mut inputs = Vec::with_capacity(part.len());
-    for (sample, own) in part.iter().zip(batch.split(&stats.log_probs)) {
+    let mut inputs = Vec::with_capacity(responses.samples.len());
+    for (sample, own) in responses.with(&stats.log_probs) {
         let old = sample.old_log_probs.as_deref().unwrap_or(own);
         let corrected = loss.correction.zip(sample.sampling.as_ref()).map(|(correction, sampling)| {
             correction.weights(sampling.trainer.as_deref().unwrap_or(old), &sampling.engine)
@@ -301,14 +318,14 @@ fn site_derivatives(
         let weights = sample.chosen.weigh(corrected.map(|weights| weights.weights));
         inputs.push(SampleInputs { old, reference: sample.ref_log_probs.as_deref(), weights });
     }
-    let policy = of_site(part, batch, stats, loss, size, &inputs, |share| sums.loss.add(share));
+    let policy = of_site(responses, stats, loss, size, &inputs, |share| sums.loss.add(share));
     let terms = loss.terms.iter().zip(further).enumerate().map(|(number, (term, stats))| TermDerivatives {
         policy: stats.map(|stats| {
             let of_term = |((sample, own), main): ((&Sample, &[f32]), &SampleInputs<'_>)| {
                 let values = sample.terms.get(number).cloned().unwrap_or_default();
                 (values.old.unwrap_or_else(|| own.to_vec()), values.reference, main.weights.clone())
             };
-            let owned: Vec<_> = part.iter().zip(batch.split(&stats.log_probs)).zip(&inputs).map(of_term).collect();
+            let owned: Vec<_> = responses.with(&stats.log_probs).zip(&inputs).map(of_term).collect();
             let inputs: Vec<SampleInputs<'_>> = owned
                 .iter()
                 .map(|(old, reference, weights)| SampleInputs {
@@ -318,9 +335,9 @@ fn site_derivatives(
                 })
                 .collect();
             let add = |share: &ResponseLoss| sums.loss.loss += term.weight * share.loss;
-            scaled(of_site(part, batch, stats, loss, size, &inputs, add), term.weight)
+            scaled(of_site(responses, stats, loss, size, &inputs, add), term.weight)
         }),
-        divergence: term.divergence().map(|_| divergence_weights(part, term, loss, size)),
+        divergence: term.divergence().map(|_| divergence_weights(responses.samples, term, loss, size)),
     });
     let terms = terms.collect();
     SiteDerivatives { policy, terms }
@@ -335,18 +352,17 @@ struct SampleInputs<'a> {
 
 /// The derivatives of the policy loss of one site.
 fn of_site(
-    part: &[Sample],
-    batch: &SequenceBatch,
+    responses: Responses<'_>,
     stats: &TokenStats,
     loss: &LossSpec,
     size: &BatchSize,
     inputs: &[SampleInputs<'_>],
     mut add: impl FnMut(&ResponseLoss),
 ) -> TokenDerivatives {
-    let mut d_log_probs = Vec::with_capacity(batch.targets.len());
-    let mut d_entropy = Vec::with_capacity(batch.targets.len());
-    let values = batch.split(&stats.log_probs).zip(batch.split(&stats.entropy));
-    for ((sample, inputs), (log_probs, entropy)) in part.iter().zip(inputs).zip(values) {
+    let mut d_log_probs = Vec::with_capacity(stats.log_probs.len());
+    let mut d_entropy = Vec::with_capacity(stats.log_probs.len());
+    let values = responses.with(&stats.log_probs).zip(split_by(responses.lengths, &stats.entropy));
+    for (((sample, log_probs), entropy), inputs) in values.zip(inputs) {
         let values = ResponseValues {
             log_probs,
             old_log_probs: inputs.old,

@@ -1,7 +1,7 @@
 //! Log-probs, entropies and KL divergences of response tokens under a policy.
 
 use bupo_core::{InternalPolicy, Norm, PolicySite, ResidualDecoder, SiteLogits, TokenStats};
-use bupo_models::{Decoder, Sequence};
+use bupo_models::{Decoder, ResponseBlock, Sequence, split_by};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -35,13 +35,17 @@ pub fn response_stats<B: Backend>(
         let batch = decoder.batch(part.iter());
         let mut context = decoder.batch_context(&batch);
         let states = decoder.site_state(batch.tokens(&decoder.device()), spec.site, spec.norm, &mut context)?;
-        let stats = policy(batch.gather_states(states.flatten(0, 1)), decoder, spec).token_stats(&batch.targets);
-        all.extend(
-            batch
-                .split(&stats.log_probs)
-                .zip(batch.split(&stats.entropy))
-                .map(|(log_probs, entropy)| TokenStats { log_probs: log_probs.to_vec(), entropy: entropy.to_vec() }),
-        );
+        let policy = policy(batch.gather_states(states.flatten(0, 1)), decoder, spec);
+        // An update's blocks, so that the bits are the same.
+        for ResponseBlock { responses, tokens } in batch.blocks(policy.states_at_once()) {
+            let stats = policy.of_states(tokens.clone()).token_stats(&batch.targets[tokens]);
+            let lengths = &batch.lengths[responses];
+            all.extend(
+                split_by(lengths, &stats.log_probs).zip(split_by(lengths, &stats.entropy)).map(
+                    |(log_probs, entropy)| TokenStats { log_probs: log_probs.to_vec(), entropy: entropy.to_vec() },
+                ),
+            );
+        }
     }
     Ok(all)
 }
