@@ -5,7 +5,6 @@ use std::any::Any;
 use bupo_gemm::{Strided, Weights};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use burn_flex::FlexTensor;
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Numbers per task: enough to be worth a task, few enough for a core's cache.
@@ -129,12 +128,13 @@ pub(crate) fn task_rows(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
-/// Calls `f` with every row's index and the row, on all cores if there is enough to do. The last row may be shorter.
+/// Calls `f` with every row's index and the row, on all cores if there is enough to do. The last row may be shorter. `f` is a closure
+/// that is always inlined, for the sake of vectors.
 pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     // One task if there is little: `f` has a single place, where it is compiled for the widest vectors.
     let rows = if values.len() <= SERIAL { values.len().div_ceil(width.max(1)).max(1) } else { task_rows(width) };
     values.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
-        vectorized(|| {
+        vectorized!({
             for (row, values) in chunk.chunks_mut(width).enumerate() {
                 f(task * rows + row, values);
             }
@@ -142,11 +142,25 @@ pub(crate) fn each_row(values: &mut [f32], width: usize, f: impl Fn(usize, &mut 
     });
 }
 
-/// Runs `f` compiled for the widest vector instructions of this processor.
-#[inline(always)]
-pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(f)
+/// Computes an expression with the widest vector instructions of this processor. Not in code that is generic over a backend, which is
+/// compiled for size.
+macro_rules! vectorized {
+    ($compute:expr) => {{
+        let once = $crate::kernels::host::Once;
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let _once = once;
+                $compute
+            },
+        )
+    }};
 }
+pub(crate) use vectorized;
+
+/// What makes a closure one that can be called only once, by being moved into it. Such a closure is itself inlined; of any other, a
+/// function that calls it would be called, compiled for the instructions that every processor has.
+pub(crate) struct Once;
 
 /// `x`, or 0 if it is too small to matter to a sum of gradients. Its products stay normal numbers: processors take a hundred times
 /// as long for subnormal ones, and the gradients of a sharp softmax are full of them.

@@ -19,9 +19,14 @@ pub(crate) fn add<B: Backend>(a: Tensor<B, 2>, b: &Tensor<B, 2>) -> Tensor<B, 2>
 }
 
 fn add_to(sum: &mut [f32], part: &[f32], width: usize) {
-    each_row(sum, width, |row, sum| {
-        sum.iter_mut().zip(&part[row * width..(row + 1) * width]).for_each(|(sum, part)| *sum += part);
-    });
+    each_row(
+        sum,
+        width,
+        #[inline(always)]
+        |row, sum| {
+            sum.iter_mut().zip(&part[row * width..(row + 1) * width]).for_each(|(sum, part)| *sum += part);
+        },
+    );
 }
 
 /// `x w^T` of `x` `[rows, in]` and a weight `[out, in]`, the layout of a checkpoint.

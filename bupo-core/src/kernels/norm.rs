@@ -18,10 +18,7 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, eps: f64) -> 
     }
     let (device, shape) = (x.device(), x.dims());
     let (x, weight, mut normed) = (HostView::of(x), HostView::of(weight), Host::zeros(shape));
-    let (x, weight, width) = (x.values(), weight.values(), shape[1]);
-    each_row(normed.values_mut(), width, |row, normed| {
-        normalize(&x[row * width..][..width], weight, eps as f32, normed);
-    });
+    normalize_rows(x.values(), weight.values(), eps as f32, normed.values_mut());
     normed.give(&device)
 }
 
@@ -37,20 +34,38 @@ pub fn add_rms_norm<B: Backend>(
         let sum = x + y;
         return (sum.clone(), rms_norm(sum, weight, eps));
     }
-    let (device, shape @ [_, width]) = (x.device(), x.dims());
+    let (device, shape) = (x.device(), x.dims());
     let (x, mut sum) = (HostView::of(x), Host::take(y));
     let (weight, mut normed) = (HostView::of(weight), Host::zeros(shape));
-    let (x, weight, rows) = (x.values(), weight.values(), task_rows(width) * width.max(1));
-    let tasks = sum.values_mut().par_chunks_mut(rows).zip(normed.values_mut().par_chunks_mut(rows));
+    add_normalize(x.values(), weight.values(), eps as f32, sum.values_mut(), normed.values_mut());
+    (sum.give(&device), normed.give(&device))
+}
+
+fn normalize_rows(x: &[f32], weight: &[f32], eps: f32, normed: &mut [f32]) {
+    let width = weight.len();
+    each_row(
+        normed,
+        width,
+        #[inline(always)]
+        |row, normed| {
+            normalize(&x[row * width..][..width], weight, eps, normed);
+        },
+    );
+}
+
+/// Adds `x` to `sum` and normalizes it.
+fn add_normalize(x: &[f32], weight: &[f32], eps: f32, sum: &mut [f32], normed: &mut [f32]) {
+    let width = weight.len().max(1);
+    let rows = task_rows(width) * width;
+    let tasks = sum.par_chunks_mut(rows).zip(normed.par_chunks_mut(rows));
     tasks.zip(x.par_chunks(rows)).for_each(|((sum, normed), x)| {
-        vectorized(|| {
+        vectorized!({
             sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
             for (sum, normed) in sum.chunks(width).zip(normed.chunks_mut(width)) {
-                normalize(sum, weight, eps as f32, normed);
+                normalize(sum, weight, eps, normed);
             }
         });
     });
-    (sum.give(&device), normed.give(&device))
 }
 
 #[inline(always)]
@@ -110,7 +125,7 @@ fn normalize_backward(x: &[f32], weight: &[f32], eps: f32, dy: &mut [f32]) -> Ve
         .zip(x.par_chunks(rows * width))
         .map(|(dy, x)| {
             let mut d_weight = vec![0.0_f32; width];
-            vectorized(|| {
+            vectorized!({
                 for (dy, x) in dy.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let inverse = inverse_root(x, eps);
                     let along = sum3(dy, weight, x, |dy, weight, x| dy * weight * x) * inverse * inverse / width as f32;

@@ -106,33 +106,43 @@ impl Angles<'_> {
     /// Rotates `x` `[batch * seq, heads * head_dim]` into `out` `[batch, heads, seq, head_dim]`.
     fn rotate(&self, x: &[f32], width: usize, head_dim: usize, out: &mut [f32]) {
         let (seq, heads) = (self.seq, width / head_dim);
-        each_row(out, head_dim, |row, out| {
-            let (sequence, head, token) = (row / seq / heads, row / seq % heads, row % seq);
-            let from = &x[(sequence * seq + token) * width + head * head_dim..][..head_dim];
-            let (cos, sin) = self.of(sequence, token);
-            let ((low, high), (out_low, out_high)) = (from.split_at(self.pairs), out.split_at_mut(self.pairs));
-            for i in 0..self.pairs {
-                out_low[i] = low[i] * cos[i] - high[i] * sin[i];
-                out_high[i] = high[i] * cos[i] + low[i] * sin[i];
-            }
-        });
+        each_row(
+            out,
+            head_dim,
+            #[inline(always)]
+            |row, out| {
+                let (sequence, head, token) = (row / seq / heads, row / seq % heads, row % seq);
+                let from = &x[(sequence * seq + token) * width + head * head_dim..][..head_dim];
+                let (cos, sin) = self.of(sequence, token);
+                let ((low, high), (out_low, out_high)) = (from.split_at(self.pairs), out.split_at_mut(self.pairs));
+                for i in 0..self.pairs {
+                    out_low[i] = low[i] * cos[i] - high[i] * sin[i];
+                    out_high[i] = high[i] * cos[i] + low[i] * sin[i];
+                }
+            },
+        );
     }
 
     /// Rotates `dy` `[batch, heads, seq, head_dim]` back into `out` `[batch * seq, heads * head_dim]`.
     fn rotate_back(&self, dy: &[f32], heads: usize, head_dim: usize, out: &mut [f32]) {
         let (seq, width) = (self.seq, heads * head_dim);
-        each_row(out, width, |row, out| {
-            let (sequence, token) = (row / seq, row % seq);
-            let (cos, sin) = self.of(sequence, token);
-            for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                let from = &dy[((sequence * heads + head) * seq + token) * head_dim..][..head_dim];
-                let ((low, high), (out_low, out_high)) = (from.split_at(self.pairs), out.split_at_mut(self.pairs));
-                for i in 0..self.pairs {
-                    out_low[i] = low[i] * cos[i] + high[i] * sin[i];
-                    out_high[i] = high[i] * cos[i] - low[i] * sin[i];
+        each_row(
+            out,
+            width,
+            #[inline(always)]
+            |row, out| {
+                let (sequence, token) = (row / seq, row % seq);
+                let (cos, sin) = self.of(sequence, token);
+                for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                    let from = &dy[((sequence * heads + head) * seq + token) * head_dim..][..head_dim];
+                    let ((low, high), (out_low, out_high)) = (from.split_at(self.pairs), out.split_at_mut(self.pairs));
+                    for i in 0..self.pairs {
+                        out_low[i] = low[i] * cos[i] + high[i] * sin[i];
+                        out_high[i] = high[i] * cos[i] - low[i] * sin[i];
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Cosines and sines of a sequence's token.

@@ -46,6 +46,6 @@ pub fn sum_of_squares<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 1> {
 
 fn blockwise(values: &[f32]) -> f64 {
     let blocks = values.par_chunks(BLOCK);
-    let partial: Vec<f32> = blocks.map(|block| vectorized(|| sum(block, |x| x * x))).collect();
+    let partial: Vec<f32> = blocks.map(|block| vectorized!(sum(block, |x| x * x))).collect();
     partial.into_iter().map(f64::from).sum()
 }

@@ -29,11 +29,16 @@ pub fn swiglu_joined<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
 }
 
 fn gated(gate: &mut [f32], up: &[f32]) {
-    each_row(gate, TASK, |row, gate| {
-        for (gate, up) in gate.iter_mut().zip(&up[row * TASK..]) {
-            *gate = *gate / (1.0 + exp(-*gate)) * up;
-        }
-    });
+    each_row(
+        gate,
+        TASK,
+        #[inline(always)]
+        |row, gate| {
+            for (gate, up) in gate.iter_mut().zip(&up[row * TASK..]) {
+                *gate = *gate / (1.0 + exp(-*gate)) * up;
+            }
+        },
+    );
 }
 
 /// The results of the backward pass of [`swiglu`], all `[rows, width]`.
@@ -76,7 +81,7 @@ pub fn swiglu_backward<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>, d_hidde
 fn gated_backward(gate: &mut [f32], up: &mut [f32], d_hidden: &mut [f32]) {
     gate.par_chunks_mut(TASK).zip(up.par_chunks_mut(TASK)).zip(d_hidden.par_chunks_mut(TASK)).for_each(
         |((gate, up), d_hidden)| {
-            vectorized(|| {
+            vectorized!({
                 for ((gate, up), d_hidden) in gate.iter_mut().zip(up).zip(d_hidden) {
                     let open = 1.0 / (1.0 + exp(-*gate));
                     let passed = *gate * open;

@@ -189,7 +189,7 @@ impl HostKv {
             let scores = &mut scores[index * group * width + len..];
             tile_product([group, head_dim, *seen], queries, keys, (scores, width), false);
         }
-        vectorized(|| {
+        vectorized!({
             for (index, scores) in scores.chunks_exact_mut(width).enumerate() {
                 softmax(&mut scores[..len + seen[index / group]], scale);
             }

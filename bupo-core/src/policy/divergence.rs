@@ -88,15 +88,25 @@ impl<B: Backend> FullPolicy<B> {
 }
 
 fn log_softmax(logits: &mut [f32], vocab: usize) {
-    each_row(logits, vocab, |_, row| {
-        let largest = max(row);
-        let log_sum = largest + sum(row, |x| exp(x - largest)).ln();
-        row.iter_mut().for_each(|x| *x -= log_sum);
-    });
+    each_row(
+        logits,
+        vocab,
+        #[inline(always)]
+        |_, row| {
+            let largest = max(row);
+            let log_sum = largest + sum(row, |x| exp(x - largest)).ln();
+            row.iter_mut().for_each(|x| *x -= log_sum);
+        },
+    );
 }
 
 fn each_exp(values: &mut [f32], width: usize) {
-    each_row(values, width, |_, row| row.iter_mut().for_each(|x| *x = exp(*x)));
+    each_row(
+        values,
+        width,
+        #[inline(always)]
+        |_, row| row.iter_mut().for_each(|x| *x = exp(*x)),
+    );
 }
 
 /// Appends the statistics of a policy with these logits `[rows, vocab]` at the targets.
@@ -145,7 +155,7 @@ fn compare_rows(logits: &[f32], vocab: usize, full: Option<(&[f32], &[f32])>, ta
     let rows = logits.par_chunks_exact(vocab).zip(targets).enumerate().map(|(row, (x, target))| {
         let places = row * vocab..(row + 1) * vocab;
         let full = full.map(|(logs, probs)| (&logs[places.clone()], &probs[places.clone()]));
-        vectorized(|| compare_row(x, full, *target as usize))
+        vectorized!(compare_row(x, full, *target as usize))
     });
     rows.collect()
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
-use crate::kernels::host::{Host, exp, flushed, is_host_f32, max, sums, task_rows, vectorized};
+use crate::kernels::host::{Host, HostView, exp, flushed, is_host_f32, max, sums, task_rows, vectorized};
 use crate::tokens::token_tensor;
 
 /// The softmax of each token over the slices read so far.
@@ -68,16 +68,17 @@ impl<B: Backend> OnlineSoftmax<B> {
     /// Adds the logits of a slice of the vocabulary that begins at `start`, `[rows, slice]`, not divided by the
     /// temperature, and returns them.
     pub(crate) fn read(&mut self, logits: Tensor<B, 2>, start: usize, targets: Option<&[u32]>) -> Tensor<B, 2> {
-        let ([_, width], device) = (logits.dims(), logits.device());
+        let [_, width] = logits.dims();
         match &mut self.kind {
             Kind::Host(rows) => {
                 let scale = (1.0 / self.temperature) as f32;
-                let logits = Host::take(logits);
-                read_rows(rows, logits.values(), width, scale, targets, start);
-                logits.give(&device)
+                let read = HostView::of(logits.clone());
+                read_rows(rows, read.values(), width, scale, targets, start);
+                logits
             }
             #[cfg(any(feature = "wgpu", feature = "cuda"))]
             Kind::Gpu(state) => {
+                let device = logits.device();
                 let targets = targets.map(|targets| token_tensor(targets, &device));
                 // Moved out, so that it is updated in place.
                 let softmax = std::mem::replace(state, gpu_state(0, &device));
@@ -137,7 +138,7 @@ impl<B: Backend> OnlineSoftmax<B> {
 fn read_rows(rows: &mut [Row], logits: &[f32], width: usize, scale: f32, targets: Option<&[u32]>, start: usize) {
     let tasks = task_rows(width);
     rows.par_chunks_mut(tasks).zip(logits.par_chunks(tasks * width)).enumerate().for_each(|(task, (rows, logits))| {
-        vectorized(|| {
+        vectorized!({
             for (i, (row, x)) in rows.iter_mut().zip(logits.chunks_exact(width)).enumerate() {
                 if let Some(id) = targets.and_then(|targets| within(targets[task * tasks + i], start, width)) {
                     row.target = x[id] * scale;
@@ -244,7 +245,7 @@ fn logit_gradients(
 ) {
     let tasks = task_rows(width);
     logits.par_chunks_mut(tasks * width).enumerate().for_each(|(task, logits)| {
-        vectorized(|| {
+        vectorized!({
             for (i, x) in logits.chunks_exact_mut(width).enumerate() {
                 let row = task * tasks + i;
                 let d_entropy = derivatives.entropy.map_or(0.0, |d| d[row]);

@@ -20,7 +20,7 @@ const BLOCK: usize = 256;
 impl<'a> RowLogits<'a> {
     /// Reads the logits once.
     pub(super) fn read(logits: &'a [f32]) -> Result<Self, CoreError> {
-        let (max, blocks) = vectorized(|| weights_by_block(logits));
+        let (max, blocks) = vectorized!(weights_by_block(logits));
         let sum: f64 = blocks.iter().sum();
         // A NaN makes the sum NaN; an infinite maximum makes `inf - inf`.
         if sum.is_finite() { Ok(Self { logits, max, blocks, sum }) } else { Err(CoreError::NonFiniteLogits) }

@@ -68,7 +68,7 @@ impl SamplingParams {
 
     /// The tokens that may be sampled. No step sorts the vocabulary.
     pub(super) fn restrict(&self, row: &RowLogits<'_>, history: &[u32]) -> Candidates {
-        vectorized(|| self.restricted(row, history))
+        vectorized!(self.restricted(row, history))
     }
 
     #[inline(always)]

@@ -68,7 +68,7 @@ pub(super) fn step_stored([weights, first, second]: [Stored<'_>; 3], gradient: &
         .zip(gradient.par_chunks(TASK))
         .enumerate()
         .for_each(|(index, (((mut weights, mut first), mut second), gradient))| {
-            vectorized(|| {
+            vectorized!({
                 let [mut w, mut m, mut v] = [[0.0; BLOCK]; 3];
                 for (block, gradient) in gradient.chunks(BLOCK).enumerate() {
                     let (start, length) = (block * BLOCK, gradient.len());

@@ -145,6 +145,6 @@ fn step_on([weights, first, second]: [&mut [f32]; 3], gradient: &[f32], numbers:
         .zip(first.par_chunks_mut(TASK))
         .zip(second.par_chunks_mut(TASK))
         .for_each(|(((weights, gradient), first), second)| {
-            vectorized(|| numbers.step(weights, gradient, first, second));
+            vectorized!(numbers.step(weights, gradient, first, second));
         });
 }

@@ -92,7 +92,7 @@ pub(super) fn attend(shape: &Shape, q: &[f32], k: &[f32], v: &[f32], scale: f32)
                         let q = rows_of(q, queries.start, shape.head_dim);
                         tile_product(size, q, (&keys[tile.start..], shape.seq), (&mut scores, KEYS), false);
                         let is_first = tile.start == 0;
-                        vectorized(|| {
+                        vectorized!({
                             for (i, (scores, mixed)) in
                                 scores.chunks_mut(KEYS).zip(mixed.chunks_exact_mut(shape.head_dim)).enumerate()
                             {
@@ -105,7 +105,7 @@ pub(super) fn attend(shape: &Shape, q: &[f32], k: &[f32], v: &[f32], scale: f32)
                         let weights = Strided { values: &scores, row: KEYS, column: 1 };
                         tile_product(size, weights, values, (mixed, shape.head_dim), !is_first);
                     }
-                    vectorized(|| {
+                    vectorized!({
                         for (i, mixed) in mixed.chunks_exact_mut(shape.head_dim).enumerate() {
                             let (largest, total) = running[i];
                             let inverse = 1.0 / total;
@@ -178,7 +178,7 @@ fn backward_task(shape: &Shape, inputs: &BackwardInputs<'_>, task: usize, output
             let (mixed, _) = shape.rows(inputs.mixed, shape.heads, sequence, queries.start, query_head);
             let d_mixed = shape.rows(inputs.d_mixed, shape.heads, sequence, queries.start, query_head);
             let mut along = [0.0_f32; QUERIES];
-            vectorized(|| {
+            vectorized!({
                 for (i, along) in along[..queries.len()].iter_mut().enumerate() {
                     let at = i * d_mixed.1..i * d_mixed.1 + head_dim;
                     *along = sum2(&mixed[at.clone()], &d_mixed.0[at], |mixed, d| mixed * d);
@@ -191,7 +191,7 @@ fn backward_task(shape: &Shape, inputs: &BackwardInputs<'_>, task: usize, output
                 let size = [queries.len(), head_dim, tile.len()];
                 tile_product(size, query_rows, (&keys[tile.start..], shape.seq), (&mut weights, KEYS), false);
                 tile_product(size, d_mixed_rows, (&values[tile.start..], shape.seq), (&mut d_weights, KEYS), false);
-                vectorized(|| {
+                vectorized!({
                     let rows = weights.chunks_mut(KEYS).zip(d_weights.chunks_mut(KEYS)).take(queries.len());
                     for (i, (weights, d_weights)) in rows.enumerate() {
                         let seen = (queries.start + i + 1).saturating_sub(tile.start).min(tile.len());
@@ -245,12 +245,17 @@ fn transposed_rows((x, stride): (&[f32], usize), rows: usize, head_dim: usize) -
 /// `[batch, heads, seq, head_dim]` as `[batch * seq, heads * head_dim]`.
 fn merged(shape: &Shape, heads: usize, x: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    each_row(&mut out, (heads * shape.head_dim).max(1), |row, out| {
-        let (sequence, token) = (row / shape.seq, row % shape.seq);
-        for (head, out) in out.chunks_exact_mut(shape.head_dim).enumerate() {
-            let from = ((sequence * heads + head) * shape.seq + token) * shape.head_dim;
-            out.copy_from_slice(&x[from..from + shape.head_dim]);
-        }
-    });
+    each_row(
+        &mut out,
+        (heads * shape.head_dim).max(1),
+        #[inline(always)]
+        |row, out| {
+            let (sequence, token) = (row / shape.seq, row % shape.seq);
+            for (head, out) in out.chunks_exact_mut(shape.head_dim).enumerate() {
+                let from = ((sequence * heads + head) * shape.seq + token) * shape.head_dim;
+                out.copy_from_slice(&x[from..from + shape.head_dim]);
+            }
+        },
+    );
     out
 }
