@@ -24,9 +24,9 @@ mod tokens;
 pub use cka::{Covariance, CovarianceSum, linear_cka};
 pub use error::CoreError;
 pub use policy::{
-    Alignment, Divergence, FullPolicyDivergence, InternalPolicy, LOGITS_SAVED, PolicyComparison, PolicyForward,
-    PolicyGradient, Sampled, SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenRank, TokenStats,
-    logits_at_once,
+    Alignment, Divergence, FullPolicyDivergence, InternalPolicy, PolicyComparison, PolicyForward, PolicyGradient,
+    Sampled, SamplingParams, SiteLogits, TokenDerivatives, TokenProb, TokenRank, TokenStats, logits_at_once,
+    logits_saved,
 };
 pub use site::{Norm, PolicySite};
 pub use state_stats::{cosines, norms, participation_ratios};

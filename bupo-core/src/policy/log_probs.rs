@@ -27,8 +27,11 @@ use crate::profile::{Part, timed};
 const TOKENS_AT_ONCE: usize = 4096;
 /// Slices of the vocabulary that are wider have a multiple of this width.
 const WIDTH_STEP: usize = 64;
-/// The largest number of logits that are saved for the backward pass instead of recomputed: 128 MiB of f32.
-pub const LOGITS_SAVED: usize = 1 << 25;
+/// Logits that may be saved for the backward pass instead of recomputed: 128 MiB of f32, or half the size of a larger unembedding, so
+/// that it is not read again, and its gradient not added to again, for fewer states than make that cheap.
+pub fn logits_saved(vocab: usize, hidden: usize) -> usize {
+    (1 << 25).max(vocab * hidden / 2)
+}
 
 /// The log-probs of given tokens under a policy, and the policy's entropies.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -100,7 +103,8 @@ impl<B: Backend> InternalPolicy<B> {
     /// The number of states, at least 1, whose logits are all saved from the forward to the backward pass. No limit on devices other
     /// than the CPU, where products of few states cost more than computing logits again.
     pub fn states_at_once(&self) -> usize {
-        if is_host_f32(&self.states) { (LOGITS_SAVED / self.unembedding.dims()[0].max(1)).max(1) } else { usize::MAX }
+        let [vocab, hidden] = self.unembedding.dims();
+        if is_host_f32(&self.states) { (logits_saved(vocab, hidden) / vocab.max(1)).max(1) } else { usize::MAX }
     }
 
     /// The policy of a range of the states.
@@ -117,7 +121,8 @@ impl<B: Backend> InternalPolicy<B> {
     /// As [`Self::token_stats`].
     pub fn forward<'a>(&'a self, targets: &'a [u32]) -> PolicyForward<'a, B> {
         self.check_targets(targets);
-        self.forward_with(targets, LOGITS_SAVED)
+        let [vocab, hidden] = self.unembedding.dims();
+        self.forward_with(targets, logits_saved(vocab, hidden))
     }
 
     fn forward_with<'a>(&'a self, targets: &'a [u32], logits_saved: usize) -> PolicyForward<'a, B> {
@@ -319,7 +324,7 @@ mod tests {
     fn saved_and_recomputed_logits_give_the_same_bits() {
         let policy = policy::<Flex>(&numbers(TOKENS * HIDDEN, 0.3), &numbers(VOCAB * HIDDEN, 7.7), 2);
         let derivatives = TokenDerivatives { log_probs: WEIGHTS.to_vec(), entropy: Some(vec![0.3; TOKENS]) };
-        let [saved, recomputed] = [LOGITS_SAVED, 0].map(|saved| {
+        let [saved, recomputed] = [usize::MAX, 0].map(|saved| {
             let forward = policy.forward_with(&TARGETS, saved);
             assert_eq!(forward.stats, policy.token_stats(&TARGETS));
             let gradient = forward.backward(&derivatives);

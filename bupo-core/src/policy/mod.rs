@@ -16,6 +16,6 @@ pub use alignment::{Alignment, Divergence};
 pub use comparison::SiteLogits;
 pub use divergence::{FullPolicyDivergence, PolicyComparison};
 pub use internal_policy::{InternalPolicy, logits_at_once};
-pub use log_probs::{LOGITS_SAVED, PolicyForward, PolicyGradient, TokenDerivatives, TokenStats};
+pub use log_probs::{PolicyForward, PolicyGradient, TokenDerivatives, TokenStats, logits_saved};
 pub use sampled::{Sampled, TokenProb, TokenRank};
 pub use sampling_params::SamplingParams;

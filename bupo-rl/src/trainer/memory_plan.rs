@@ -1,7 +1,7 @@
 //! The plan of a run: phases, updates, tokens, and estimated memory by part.
 
 use bupo_core::kernels::{Bf16Unit, attention_tile, gpu_kernels_are_on};
-use bupo_core::{LOGITS_SAVED, logits_at_once};
+use bupo_core::{logits_at_once, logits_saved};
 use bupo_models::families::{layer_params, num_params};
 use bupo_models::generate::PREFILL_TOKENS;
 use bupo_models::{ComputeDtype, DtypeChoice, MOST_PLACES, ModelConfig};
@@ -185,7 +185,8 @@ fn memory(config: &TrainConfig, model: &ModelConfig, phases: &[PhasePlan], longe
     let logits = (logits_at_once(gpu_kernels) as u64).min(all_logits);
     // Of each policy of a loss.
     let policies = |phase: &PhasePlan| 1 + phase.phase.sites.iter().filter(|site| site.weight != 0.0).count() as u64;
-    let saved_logits = (LOGITS_SAVED as u64).min(all_logits) * phases.iter().map(policies).max().unwrap_or(1);
+    let saved_logits = (logits_saved(model.vocab_size, model.hidden_size) as u64).min(all_logits)
+        * phases.iter().map(policies).max().unwrap_or(1);
     // On GPUs in bf16 the unembedding is multiplied in bf16.
     let is_lowered = !on_cpu && number < F32;
     let lowered_unembedding = if is_lowered { number * (model.vocab_size * model.hidden_size) as u64 } else { 0 };
