@@ -105,16 +105,8 @@ fn the_losses_of_oisd_and_dsrl_and_their_gradients_are_those_of_pytorch() {
             .enumerate()
             .map(|(index, rollout)| {
                 let whole = Sequence { prompt: rollout.prompt, response: rollout.response };
-                Sample {
-                    sequence: if phase.without_prompt { whole.without_prompt() } else { whole },
-                    advantage: [1.0, -0.5, 0.25][index % 3],
-                    critic: None,
-                    old_log_probs: Some(case.old_log_probs[index].clone()),
-                    ref_log_probs: None,
-                    sampling: None,
-                    chosen: Default::default(),
-                    terms: Vec::new(),
-                }
+                let sequence = if phase.without_prompt { whole.without_prompt() } else { whole };
+                Sample { old_log_probs: Some(case.old_log_probs[index].clone()), ..sample(sequence, index) }
             })
             .filter(|sample| !sample.sequence.response.is_empty())
             .collect();
@@ -141,6 +133,20 @@ fn the_losses_of_oisd_and_dsrl_and_their_gradients_are_those_of_pytorch() {
     }
 }
 
+/// The sample at an index, with no log-probs but its own.
+fn sample(sequence: Sequence, index: usize) -> Sample {
+    Sample {
+        sequence,
+        advantage: [1.0, -0.5, 0.25][index % 3],
+        critic: None,
+        old_log_probs: None,
+        ref_log_probs: None,
+        sampling: None,
+        chosen: Default::default(),
+        terms: Vec::new(),
+    }
+}
+
 fn policy(site: &str, norm: Norm) -> PolicySpec {
     PolicySpec { site: site.parse::<PolicySite>().unwrap(), norm, temperature: 0.9 }
 }
@@ -163,7 +169,7 @@ fn first_moments(policy: PolicySpec, terms: &[SiteTerm], recompute: bool) -> (Up
     let rollouts = read_rollouts(&fixture(MODEL).join("rollouts.jsonl"), decoder.vocab_size()).unwrap();
     let sequences: Vec<_> = rollouts
         .iter()
-        .map(|rollout| bupo::models::Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
+        .map(|rollout| Sequence { prompt: rollout.prompt.clone(), response: rollout.response.clone() })
         .collect();
     let old = |policy: &PolicySpec| -> Vec<Vec<f32>> {
         let stats = response_stats(&decoder, &sequences, policy, 64).unwrap();
@@ -176,14 +182,9 @@ fn first_moments(policy: PolicySpec, terms: &[SiteTerm], recompute: bool) -> (Up
         .iter()
         .enumerate()
         .map(|(index, sequence)| Sample {
-            sequence: sequence.clone(),
-            advantage: [1.0, -0.5, 0.25][index % 3],
-            critic: None,
             old_log_probs: Some(own[index].clone()),
-            ref_log_probs: None,
-            sampling: None,
-            chosen: Default::default(),
             terms: of_terms.iter().map(|old| TermLogProbs { old: Some(old[index].clone()), reference: None }).collect(),
+            ..sample(sequence.clone(), index)
         })
         .collect();
     let loss = LossSpec {
@@ -250,22 +251,11 @@ fn blocks_of_responses_have_the_gradient_of_the_responses_one_by_one() {
     let config = r#"{"model_type": "qwen3", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
         "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 48, "vocab_size": 151936, "tie_word_embeddings": true}"#;
     let config = ModelConfig::from_json(config).unwrap();
-    let sample = |index: usize| Sample {
-        sequence: Sequence {
-            prompt: vec![3, 5 + index as u32],
-            response: (0..[150, 40, 100, 230][index])
-                .map(|place| ((index * 977 + place * 7919) % 151_936) as u32)
-                .collect(),
-        },
-        advantage: [1.0, -0.5, 0.25, 0.75][index],
-        critic: None,
-        old_log_probs: None,
-        ref_log_probs: None,
-        sampling: None,
-        chosen: Default::default(),
-        terms: Vec::new(),
-    };
-    let samples: Vec<Sample> = (0..4).map(sample).collect();
+    let samples = [150, 40, 100, 230].into_iter().enumerate().map(|(index, tokens)| {
+        let response = (0..tokens).map(|place| ((index * 977 + place * 7919) % 151_936) as u32).collect();
+        sample(Sequence { prompt: vec![3, 5 + index as u32], response }, index)
+    });
+    let samples: Vec<Sample> = samples.collect();
     let divergence = SiteTerm { divergence: SiteDivergence::Js, ..term("layer:1", Norm::None, 0.5) };
     let of = |max_tokens_per_batch: usize| {
         let mut decoder = Decoder::<B>::build(&config, &mut RandomInit::new(7, Default::default())).unwrap();
