@@ -27,8 +27,8 @@ use crate::profile::{Part, timed};
 const TOKENS_AT_ONCE: usize = 4096;
 /// Slices of the vocabulary that are wider have a multiple of this width.
 const WIDTH_STEP: usize = 64;
-/// Logits that may be saved for the backward pass instead of recomputed: 128 MiB of f32, or half the size of a larger unembedding, so
-/// that it is not read again, and its gradient not added to again, for fewer states than make that cheap.
+/// The largest number of logits that are saved for the backward pass instead of recomputed: 128 MiB of f32, or half the size of an
+/// unembedding `[vocab, hidden]` if that is more. It is then read, and its gradient added to, once for at least `hidden / 2` states.
 pub fn logits_saved(vocab: usize, hidden: usize) -> usize {
     (1 << 25).max(vocab * hidden / 2)
 }
